@@ -1,0 +1,108 @@
+"""Lamina-associated domains (LADs): the domain material at the nuclear border, and how thick it is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from chromamol.shapes import FloatField, Mask
+
+MAX_DEPTH_FRACTION = (
+    0.2  # of the nuclear radius: chromatin deeper than this isn't the lamina's, however connected
+)
+MIN_LAYER_PIXELS = 6  # per segment and depth layer; fewer make no stable coverage
+
+
+def attached_to_lamina(
+    dense: Mask, depth: FloatField, *, nuclear_radius_um: float, lad_fraction: float
+) -> Mask:
+    """Return the domain material that is connected to the outermost `lad_fraction` of the nuclear radius.
+
+    The connection is followed no deeper than a fifth of the radius, so that a labyrinth of domains isn't all
+    LAD.
+    """
+    deepest = max(MAX_DEPTH_FRACTION, 2 * lad_fraction) * nuclear_radius_um
+    parts, n = ndimage.label(dense & (depth <= deepest), structure=np.ones((3,) * dense.ndim))
+    touching = np.zeros(n + 1, dtype=bool)
+    touching[np.unique(parts[dense & (depth <= lad_fraction * nuclear_radius_um)])] = True
+    touching[0] = False
+    return touching[parts]
+
+
+def lamina_thickness(
+    lamina: Mask,
+    mask: Mask,
+    depth: FloatField,
+    nearest: Int[np.ndarray, "axes ..."],
+    *,
+    spacing_um: tuple[float, ...],
+    segments: int,
+) -> tuple[float, float, Float[np.ndarray, " segments"]]:
+    """Return the mean LAD thickness in µm, the part of the border that LADs cover, and the thickness by
+    segment.
+
+    Every pixel belongs to the border segment of its nearest border point. Within a segment, c(s) is the part
+    of the layer at depth s that is LAD. The largest c is the covered part of the border, and ∫ c(s) ds / max
+    c the thickness there; the mean over segments is weighted by the covered part. Nothing here depends on
+    the curvature of the border or on where exactly the mask was drawn.
+
+    Parameters
+    ----------
+    lamina : True in LADs.
+    mask : True in the nucleus.
+    depth : distance of each pixel to the border, µm.
+    nearest : index of the nearest border point of each pixel, as `distance_transform_edt` returns it.
+    """
+    by_segment = np.full(segments, math.nan)
+    if not lamina.any():
+        return 0.0, 0.0, by_segment
+    layer_um = min(spacing_um)
+    # Layers between two LADs of one segment that hold none stay part of the sum only as zeros.
+    layer = np.maximum(np.ceil(depth[mask] / layer_um - 0.5).astype(int) - 1, 0)
+    layers = 1 + int(layer[lamina[mask]].max())
+    segment = _segment_of(mask, nearest, spacing_um, segments, layer)
+    shallow = layer < layers
+    shape = (segments, layers)
+    index = np.ravel_multi_index((segment[shallow], layer[shallow]), shape)
+    total = np.bincount(index, minlength=segments * layers).reshape(shape)
+    dense = np.bincount(index, weights=lamina[mask][shallow], minlength=segments * layers).reshape(shape)
+    part = dense / np.maximum(total, 1)
+    covered = part.max(axis=1)
+    has = covered > 0
+    by_segment[has] = layer_um * part[has].sum(axis=1) / covered[has]
+    mean = float(np.average(by_segment[has], weights=covered[has]))
+    occupied = total[:, 0] > 0
+    return mean, float(covered[occupied].mean()) if occupied.any() else math.nan, by_segment
+
+
+def _segment_of(
+    mask: Mask,
+    nearest: Int[np.ndarray, "axes ..."],
+    spacing_um: tuple[float, ...],
+    segments: int,
+    layer: Int[np.ndarray, " pixels"],
+) -> Int[np.ndarray, " pixels"]:
+    """Number the border segments by direction from the nuclear centre: equal sectors."""
+    step = np.array(spacing_um)
+    centre = np.argwhere(mask).mean(axis=0) * step
+    border = nearest[:, mask].T * step - centre
+    # A small nucleus gets fewer, wider segments, or coverage would be counted on a handful of pixels.
+    room = int(np.count_nonzero(layer == 0)) // MIN_LAYER_PIXELS
+    directions = _directions(max(1, min(segments, room)), mask.ndim)
+    length = np.maximum(np.linalg.norm(border, axis=1, keepdims=True), 1e-12)
+    return cKDTree(directions).query(border / length)[1]
+
+
+def _directions(n: int, ndim: int) -> Float[np.ndarray, "directions axes"]:
+    """Unit vectors spread evenly over the circle, or over the sphere (Fibonacci lattice)."""
+    if ndim == 2:
+        angle = 2 * np.pi * (np.arange(n) + 0.5) / n
+        return np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    height = 1 - 2 * (np.arange(n) + 0.5) / n
+    turn = np.pi * (1 + math.sqrt(5)) * np.arange(n)
+    around = np.sqrt(1 - height**2)
+    return np.stack([height, around * np.sin(turn), around * np.cos(turn)], axis=1)

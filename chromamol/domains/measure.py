@@ -1,0 +1,186 @@
+"""Domains of a heterochromatin map: which pixels, how large, how far apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from chromamol.domains.lamina import attached_to_lamina, lamina_thickness
+from chromamol.errors import FieldError, ParameterError
+from chromamol.field import Field
+from chromamol.shapes import FloatField, Labels, Mask
+
+NEIGHBOURS = 5  # the published analysis averages over the 5 nearest domains
+MIN_PIXELS = 4  # in 2D; a component smaller than 2 x 2 pixels can't be told from noise
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One interior domain.
+
+    Parameters
+    ----------
+    label : its number in `Domains.labels`.
+    centroid_um : centre, µm, in the coordinates of the map's grid.
+    size_um : area in µm² (2D) or volume in µm³ (3D).
+    radius_um : radius of the disc or ball of the same size.
+    depth_um : distance of the centre to the nuclear border.
+    """
+
+    label: int
+    centroid_um: tuple[float, ...]
+    size_um: float
+    radius_um: float
+    depth_um: float
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """Heterochromatin domains of one nucleus. NaN means "not measurable".
+
+    Parameters
+    ----------
+    domains : interior domains, one each.
+    labels : int32 on the map's grid: 1..n the interior domains, 0 the rest.
+    lamina : True in lamina-associated domains (LADs).
+    radius_um : median radius of the interior domains.
+    spacing_um : mean centre-to-centre distance to the 5 nearest interior domains; needs 6 domains.
+    lad_thickness_um : mean thickness of the LADs along the depth; 0 when nothing lies at the border.
+    lad_coverage : part of the nuclear border that carries a LAD, 0..1.
+    lad_thickness_by_segment_um : the same by border segment; NaN in segments without LAD.
+    domain_fraction : part of the nucleus inside domains, LADs included.
+    """
+
+    domains: tuple[Domain, ...]
+    labels: Labels
+    lamina: Mask
+    radius_um: float
+    spacing_um: float
+    lad_thickness_um: float
+    lad_coverage: float
+    lad_thickness_by_segment_um: Float[np.ndarray, " segments"]
+    domain_fraction: float
+
+    @property
+    def count(self) -> int:
+        """Number of interior domains."""
+        return len(self.domains)
+
+
+def measure_domains(
+    phi_h: Field,
+    mask: Mask,
+    *,
+    phi_max: float,
+    threshold: float | None = None,
+    lad_fraction: float = 0.05,
+    border_segments: int = 50,
+) -> Domains:
+    """Find the heterochromatin domains inside a nucleus and measure them.
+
+    A pixel belongs to a domain above the mid-level of the two phases, `phi_max / 2`: the level that a
+    symmetric interface crosses at its true place, blurred or not. Domain material that is connected to the
+    outermost `lad_fraction` of the nuclear radius is lamina-associated (LAD); the rest are interior domains.
+
+    Parameters
+    ----------
+    phi_h : heterochromatin volume fraction, (y, x) or (z, y, x); pixels that are not valid count as outside.
+    mask : True inside the nucleus, on the same grid.
+    phi_max : volume fraction of the dense phase.
+    threshold : another level than `phi_max / 2`.
+    lad_fraction : how near to the border a LAD begins, as a part of the nuclear radius (disc or ball of
+        equal size).
+    border_segments : into how many segments the border is cut for the LAD thickness.
+
+    Raises
+    ------
+    FieldError : the mask doesn't fit, or is empty.
+    ParameterError : a level or fraction out of range.
+
+    References
+    ----------
+    Geometry as in Kant et al. 2024, Nat. Commun. 15:4338, doi 10.1038/s41467-024-48698-z.
+    """
+    inside = _checked(phi_h, mask, phi_max, lad_fraction, border_segments)
+    level = phi_max / 2 if threshold is None else threshold
+    spacing = phi_h.grid.spacing_um
+    dense = inside & (phi_h.values > level)
+    # Depth speaks of the nuclear border; pixels at the edge of the crop count as being at the border.
+    padded = np.pad(mask, 1)
+    depth, nearest = ndimage.distance_transform_edt(padded, sampling=spacing, return_indices=True)
+    core = (slice(1, -1),) * mask.ndim
+    depth, nearest = depth[core], nearest[(slice(None), *core)] - 1
+    radius = _equivalent_radius(float(np.count_nonzero(mask)) * phi_h.grid.pixel_volume_um, mask.ndim)
+    lamina = attached_to_lamina(dense, depth, nuclear_radius_um=radius, lad_fraction=lad_fraction)
+    thickness, coverage, by_segment = lamina_thickness(
+        lamina, mask, depth, nearest, spacing_um=spacing, segments=border_segments
+    )
+    labels, domains = _interior(dense & ~lamina, depth, phi_h)
+    centres = np.array([d.centroid_um for d in domains]).reshape(len(domains), mask.ndim)
+    return Domains(
+        domains=domains,
+        labels=labels,
+        lamina=lamina,
+        radius_um=float(np.median([d.radius_um for d in domains])) if domains else math.nan,
+        spacing_um=mean_spacing(centres),
+        lad_thickness_um=thickness,
+        lad_coverage=coverage,
+        lad_thickness_by_segment_um=by_segment,
+        domain_fraction=np.count_nonzero(dense) / np.count_nonzero(inside),
+    )
+
+
+def mean_spacing(centres_um: Float[np.ndarray, "domains axes"]) -> float:
+    """Return the mean over domains of the mean distance to the 5 nearest others; NaN below 6 domains."""
+    if len(centres_um) <= NEIGHBOURS:
+        return math.nan
+    distances, _ = cKDTree(centres_um).query(centres_um, k=NEIGHBOURS + 1)
+    return float(distances[:, 1:].mean())
+
+
+def _interior(dense: Mask, depth: FloatField, phi_h: Field) -> tuple[Labels, tuple[Domain, ...]]:
+    ndim, grid = dense.ndim, phi_h.grid
+    parts, n = ndimage.label(dense, structure=np.ones((3,) * ndim))
+    pixels = np.bincount(parts.ravel(), minlength=n + 1)
+    names = [i for i in range(1, n + 1) if pixels[i] >= MIN_PIXELS ** (ndim / 2)]
+    table = np.zeros(n + 1, dtype=np.int32)
+    table[names] = np.arange(1, len(names) + 1)
+    domains = []
+    for i, centre in zip(names, ndimage.center_of_mass(dense, parts, names), strict=True):
+        size = float(pixels[i]) * grid.pixel_volume_um
+        where = tuple(o + c * h for o, c, h in zip(grid.origin_um, centre, grid.spacing_um, strict=True))
+        here = tuple(round(c) for c in centre)
+        domains.append(Domain(int(table[i]), where, size, _equivalent_radius(size, ndim), float(depth[here])))
+    return table[parts], tuple(domains)
+
+
+def _equivalent_radius(size: float, ndim: int) -> float:
+    return math.sqrt(size / math.pi) if ndim == 2 else (3 * size / (4 * math.pi)) ** (1 / 3)
+
+
+def _checked(phi_h: Field, mask: Mask, phi_max: float, lad_fraction: float, segments: int) -> Mask:
+    if mask.shape != phi_h.grid.shape or mask.ndim not in (2, 3):
+        raise FieldError(
+            f"Nucleus mask of shape {mask.shape} on a map of shape {phi_h.grid.shape}.",
+            expected="one shape for both, (y, x) or (z, y, x).",
+            do="crop the mask as the map.",
+        )
+    if not (phi_max > 0 and 0 < lad_fraction < 1 and segments >= 1):
+        raise ParameterError(
+            f"phi_max {phi_max}, LAD fraction {lad_fraction}, {segments} border segments.",
+            expected="phi_max > 0, a LAD fraction between 0 and 1, at least one segment.",
+            do="correct the setting.",
+        )
+    inside = mask & phi_h.mask
+    if not inside.any():
+        raise FieldError(
+            "Nucleus without a single valid pixel.",
+            expected="a mask with valid pixels of the map.",
+            do="check labels and map.",
+        )
+    return inside

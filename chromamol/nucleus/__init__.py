@@ -1,0 +1,19 @@
+"""Which pixels are a nucleus, its geometry, and what may be doubtful about it."""
+
+from chromamol.nucleus.flags import FLAGS, describe, join
+from chromamol.nucleus.geometry import Nucleus, find_nuclei
+from chromamol.nucleus.scoring import Score, match_labels, mean_average_precision
+from chromamol.nucleus.segment import SegmentationSettings, segment_nuclei
+
+__all__ = [
+    "FLAGS",
+    "Nucleus",
+    "Score",
+    "SegmentationSettings",
+    "describe",
+    "find_nuclei",
+    "join",
+    "match_labels",
+    "mean_average_precision",
+    "segment_nuclei",
+]

@@ -1,0 +1,92 @@
+"""The one registry of quality flags: what may be doubtful about a nucleus, in a biologist's words.
+
+A flag never removes a nucleus; it says what its numbers can't carry. Tables, the report and the documentation
+read the descriptions from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from chromamol.errors import ParameterError
+
+SEPARATOR = ";"
+
+FLAGS: Mapping[str, str] = MappingProxyType(
+    {
+        # the nucleus
+        "touches_border": "The image border cuts the nucleus: area and rates are those of the visible part.",
+        "too_small": "Much smaller than a nucleus or than the others of the field: debris, an apoptotic body "
+        "or a fragment.",
+        "too_large": "Much larger than a nucleus or than the others of the field: not split, or polyploid.",
+        "out_of_focus": "The edge is much more blurred than those of the other nuclei of the field.",
+        "saturated": "Pixels at the detector's maximum: densities are too low there.",
+        # what the image can resolve
+        "pixel_too_coarse": "Pixels too large to resolve heterochromatin domains of this nucleus.",
+        "unresolved_domains": "Domains are smaller than the microscope resolves: rates are effective ones, "
+        "the rate ratio stays meaningful.",
+        "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
+        "noise_dominated": "The structure inside the nucleus is no stronger than the noise.",
+        "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",
+        # what was assumed
+        "split_constant_assumed": "One channel only: the constant that splits hetero- from euchromatin "
+        "was fixed by convention.",
+        "calibration_assumed": "Intensity was turned into volume fraction by an assumed scale: "
+        "absolute rates hang on it.",
+        "section_thickness_assumed": "The image is a section or projection of a 3D nucleus whose thickness "
+        "was not given.",
+        # how the inversion ended
+        "methylation_not_identifiable": "The image doesn't determine the methylation rate: given as NaN.",
+        "acetylation_not_identifiable": "The image doesn't determine the acetylation rate: given as NaN.",
+        "negative_rate": "Part of the rate map came out negative: there the rate is within noise of zero.",
+        "not_converged": "The solver stopped before it converged: don't use the rates.",
+    }
+)
+"""Flag name -> one-line description. The order here is the order in tables."""
+
+
+def _require_known(names: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(FLAGS))
+    if unknown:
+        raise ParameterError(
+            f"Unknown quality flag: {', '.join(unknown)}.",
+            expected=f"names of the registry: {', '.join(FLAGS)}.",
+            do="correct the name, or add it to chromamol/nucleus/flags.py with a description.",
+        )
+
+
+def describe(name: str) -> str:
+    """Return the one-line description of a flag.
+
+    Raises
+    ------
+    ParameterError : the name is not in the registry.
+    """
+    _require_known([name])
+    return FLAGS[name]
+
+
+def ordered(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the flags without repeats, in the registry's order.
+
+    Raises
+    ------
+    ParameterError : a name is not in the registry.
+    """
+    given = set(names)
+    _require_known(given)
+    return tuple(name for name in FLAGS if name in given)
+
+
+def join(names: Iterable[str]) -> str:
+    """Return the flags as one table cell, `"a;b"`, in the registry's order; empty for none.
+
+    Raises
+    ------
+    ParameterError : a name is not in the registry.
+
+    >>> join(["saturated", "touches_border", "saturated"])
+    'touches_border;saturated'
+    """
+    return SEPARATOR.join(ordered(names))
