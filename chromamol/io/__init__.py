@@ -1,0 +1,26 @@
+"""Files in, files out. The only place that knows file formats and imports tifffile."""
+
+from chromamol.io.atomic import atomic_write, write_text
+from chromamol.io.inputs import Found, discover
+from chromamol.io.micrograph import ChannelChoice, Micrograph, check_content
+from chromamol.io.pixel_size import check_nuclear_diameter, require_pixel_size, require_z_step
+from chromamol.io.reading import read_image
+from chromamol.io.write import find_labels, read_labels, write_channels, write_labels
+
+__all__ = [
+    "ChannelChoice",
+    "Found",
+    "Micrograph",
+    "atomic_write",
+    "check_content",
+    "check_nuclear_diameter",
+    "discover",
+    "find_labels",
+    "read_image",
+    "read_labels",
+    "require_pixel_size",
+    "require_z_step",
+    "write_channels",
+    "write_labels",
+    "write_text",
+]

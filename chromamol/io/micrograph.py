@@ -1,0 +1,164 @@
+"""`Micrograph`: an image as it lies in the file, with what is known about its channels and pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chromamol.errors import AxesError, FieldError, ImageContentError
+from chromamol.grid import Grid
+from chromamol.io.pixel_size import require_pixel_size, require_z_step
+
+
+@dataclass(frozen=True)
+class ChannelChoice:
+    """Which channel is used, and the sentence that is printed and recorded with the results."""
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Micrograph:
+    """An image of one or more channels, 2D or 3D.
+
+    Parameters
+    ----------
+    data : (channel, y, x) or (channel, z, y, x), number type as in the file. Large files may stay on the
+        disk and be read when used (a memory map).
+    channel_names : one per channel; "0", "1", ... where the file names none.
+    pixel_size_um : side of a pixel in µm, None where the file states none that can be believed.
+    z_step_um : distance between planes in µm, None for 2D or where it is not stated.
+    calibration_note : where the two lengths are from, or why what the file says was refused.
+    path : the file, None for an image that never was one.
+    axes_note : how the axes of the file were understood.
+    saturation_level : the value at which a pixel is saturated, in units of `data`; None for real numbers.
+
+    Raises
+    ------
+    FieldError : data without a channel axis, or names that do not fit it.
+    """
+
+    data: np.ndarray
+    channel_names: tuple[str, ...]
+    pixel_size_um: float | None = None
+    z_step_um: float | None = None
+    calibration_note: str = ""
+    path: Path | None = None
+    axes_note: str = ""
+    saturation_level: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.data.ndim not in (3, 4) or self.data.shape[0] != len(self.channel_names):
+            raise FieldError(
+                f"Micrograph of shape {self.data.shape} with {len(self.channel_names)} channel names.",
+                expected="(channel, y, x) or (channel, z, y, x) and one name per channel.",
+                do="put the channel axis first: image[None] for a single channel.",
+            )
+
+    @property
+    def name(self) -> str:
+        """File name for messages."""
+        return "image" if self.path is None else str(self.path)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels along (y, x) or (z, y, x)."""
+        return self.data.shape[1:]
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether there is a z axis."""
+        return self.data.ndim == 4
+
+    @property
+    def spacing_um(self) -> tuple[float, ...]:
+        """Distance between pixels along (y, x) or (z, y, x), in µm; raises `PixelSizeError` if unknown."""
+        pixel = require_pixel_size(self)
+        return (require_z_step(self), pixel, pixel) if self.is_stack else (pixel, pixel)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the pixels are; raises `PixelSizeError` if that is unknown."""
+        return Grid(self.shape, self.spacing_um)
+
+    def choose_channel(self, which: int | str | None = None) -> ChannelChoice:
+        """Find a channel by index or name. A single channel needs neither.
+
+        A stain is never guessed from a name: of several channels, one must be named.
+
+        Parameters
+        ----------
+        which : index from 0, or a name as in `channel_names` (upper and lower case are the same), or an
+            index written as text, as it comes from the command line.
+
+        Raises
+        ------
+        AxesError : several channels and none named, a name that is unknown or fits two, an index out of
+            range. The message lists the channels.
+        """
+        if which is None:
+            if len(self.channel_names) > 1:
+                raise self._channel_error("several channels and none named")
+            return ChannelChoice(0, self.channel_names[0], "the only channel of the image")
+        matches = self._matching_channels(which)
+        if len(matches) != 1:
+            found = f"fits {len(matches)} channels" if matches else "is not among its channels"
+            raise self._channel_error(f"channel {which!r} {found}")
+        index = matches[0]
+        how = "index" if str(which) == str(index) else "name"
+        return ChannelChoice(
+            index,
+            self.channel_names[index],
+            f"channel {index} ({self.channel_names[index]!r}) named by {how}",
+        )
+
+    def _matching_channels(self, which: int | str) -> list[int]:
+        count = len(self.channel_names)
+        if isinstance(which, int):
+            return [which] if 0 <= which < count else []
+        exact = [i for i, name in enumerate(self.channel_names) if name == which]
+        folded = [i for i, name in enumerate(self.channel_names) if name.casefold() == which.casefold()]
+        named = exact or folded
+        # "2" may be the index 2 and also the name of channel 1: then it fits two, and that is refused.
+        index = [int(which)] if which.isdecimal() and int(which) < count else []
+        return sorted({*named, *index})
+
+    def _channel_error(self, found: str) -> AxesError:
+        listed = ", ".join(f"{i}: {name!r}" for i, name in enumerate(self.channel_names))
+        return AxesError(
+            f"{self.name}: {found}.",
+            expected=f"one of its channels, {listed}.",
+            do="name the DNA or H2B channel by its index with --chromatin-channel (in Python: channel=).",
+        )
+
+    def channel(self, which: int | str | None = None) -> np.ndarray:
+        """Return one channel, (y, x) or (z, y, x), as it is in the file; see `choose_channel`."""
+        return np.ascontiguousarray(self.data[self.choose_channel(which).index])
+
+
+def check_content(plane: np.ndarray, *, name: str) -> None:
+    """Raise `ImageContentError` unless the pixels hold something that can be analysed.
+
+    Parameters
+    ----------
+    plane : the selected channel, any shape.
+    name : file name for the message.
+    """
+    bad = 0 if plane.dtype.kind in "ui" else int(np.count_nonzero(~np.isfinite(plane)))
+    if bad:
+        raise ImageContentError(
+            f"{name}: {bad:,} of {plane.size:,} pixels are NaN or infinite.",
+            expected="finite intensities.",
+            do="export the raw image, before any ratio or background division.",
+        )
+    low, high = (plane.min(), plane.max()) if plane.size else (0, 0)
+    if low == high:
+        raise ImageContentError(
+            f"{name}: every pixel is {low}.",
+            expected="an image with contrast.",
+            do="check that the right channel was named and that the acquisition worked.",
+        )

@@ -1,0 +1,135 @@
+"""`read_image`: a file on the disk becomes a `Micrograph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+
+from chromamol.errors import ReadError
+from chromamol.io.axes import plan_axes
+from chromamol.io.micrograph import Micrograph
+from chromamol.io.pixel_size import judge_pixel_size, judge_z_step
+from chromamol.io.source import ImageSource
+from chromamol.io.tiff import MAGIC, open_tiff, require_tiff
+
+OPENERS: dict[str, Callable[..., AbstractContextManager[ImageSource]]] = {
+    ".tif": open_tiff,
+    ".tiff": open_tiff,
+    ".lsm": open_tiff,
+    ".btf": open_tiff,
+    ".tf8": open_tiff,
+}
+"""File ending -> reader. A format is added here and nowhere else."""
+
+CAMERA_LEVELS = (1023, 4095, 16383)
+"""Largest values of 10, 12 and 14 bit cameras, whose images are stored in 16 bits."""
+
+
+def read_image(
+    path: str | Path,
+    *,
+    pixel_size_um: float | None = None,
+    z_step_um: float | None = None,
+    time_index: int | None = None,
+    scene: int | str | None = None,
+    axes: str | None = None,
+) -> Micrograph:
+    """Read an image file: TIFF, OME-TIFF, ImageJ TIFF (hyperstacks too), LSM.
+
+    Nothing is guessed. A file without a believable pixel size is read, with `pixel_size_um` None and the
+    reason in `calibration_note`; the analysis is what demands one.
+
+    Parameters
+    ----------
+    path : the file.
+    pixel_size_um, z_step_um : in µm; given, they go before what the file says.
+    time_index : which time point of a series, from 0; a single time point needs none.
+    scene : index or name of the scene (series, position) in a file with several.
+    axes : meaning of the stored axes where the file does not state it, such as "ZYX"; letters T, Z, C,
+        S (samples), Y, X.
+
+    Returns
+    -------
+    Micrograph with data (channel, y, x) or (channel, z, y, x), number type as in the file.
+
+    Raises
+    ------
+    ReadError : missing, empty, truncated, not an image, too large for the memory.
+    AxesError : axes, time point or scene ambiguous.
+    PixelSizeError : the size given by the user is absurd.
+    """
+    path = Path(path)
+    opener = _opener(path)
+    with opener(path, scene=scene) as source:
+        pixel, pixel_note = judge_pixel_size(source.calibration, given_um=pixel_size_um)
+        plan = plan_axes(source.axes, name=str(path), time_index=time_index, declared=axes)
+        data = plan.arrange(source.read(plan.fixed))
+    step, step_note = judge_z_step(source.calibration, given_um=z_step_um)
+    is_stack = data.ndim == 4
+    return Micrograph(
+        data=data,
+        channel_names=plan.channel_names,
+        pixel_size_um=pixel,
+        z_step_um=step if is_stack else None,
+        calibration_note=f"{pixel_note}; {step_note}" if is_stack else pixel_note,
+        path=path,
+        axes_note="; ".join(note for note in (source.note, plan.note) if note),
+        saturation_level=saturation_level(data, stated=source.saturation_level),
+    )
+
+
+def _opener(path: Path) -> Callable[..., AbstractContextManager[ImageSource]]:
+    """Choose a reader by the ending, or by the first bytes where the ending says nothing."""
+    head = first_bytes(path)
+    opener = OPENERS.get(path.suffix.lower())
+    if opener is None and head.startswith(MAGIC):
+        opener = open_tiff
+    if opener is None:
+        raise ReadError(
+            f"{path}: files ending in {path.suffix or 'nothing'!r} are not read.",
+            expected=f"one of {', '.join(OPENERS)}.",
+            do="export the image as OME-TIFF from the microscope's software or Fiji.",
+        )
+    if opener is open_tiff:
+        require_tiff(path, head)
+    return opener
+
+
+def first_bytes(path: Path) -> bytes:
+    """Read the head of a file; raises `ReadError` if it is missing, a folder, unreadable or empty."""
+
+    def refuse(found: str, do: str) -> ReadError:
+        return ReadError(f"{path}: {found}.", expected="an image file that can be read.", do=do)
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(32)
+    except FileNotFoundError as error:
+        raise refuse("no such file", "check the path and its spelling.") from error
+    except IsADirectoryError as error:
+        raise refuse("a folder", "name the files in it, or give the folder to `chromamol infer`.") from error
+    except (OSError, ValueError) as error:
+        raise refuse(f"cannot be opened ({error})", "check the permissions and the disk.") from error
+    if not head:
+        raise refuse("zero bytes", "copy the file again from its source.")
+    return head
+
+
+def saturation_level(data: np.ndarray, *, stated: float | None = None) -> float | None:
+    """Return the value at which pixels are saturated; None for real numbers, whose limit is not known.
+
+    Cameras of 10, 12 or 14 bits fill 16-bit files only up to their own maximum: an image whose largest
+    value is exactly such a maximum is taken to have reached it. A stated level below the data is wrong and
+    is not used.
+    """
+    if data.dtype.kind not in "ui":
+        return None
+    largest = int(data.max()) if data.size else 0
+    if stated is not None and stated >= largest:
+        return stated
+    if data.dtype == np.uint16 and largest in CAMERA_LEVELS:
+        return float(largest)
+    return float(np.iinfo(data.dtype).max)

@@ -1,0 +1,83 @@
+"""What every file format gives: an open image whose axes are known before a pixel is read.
+
+A format is one function, `open_X(path, *, scene)`, a context manager that lends an `ImageSource`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+from chromamol.errors import AxesError, ReadError
+from chromamol.io.axes import StoredAxes
+from chromamol.io.pixel_size import Calibration
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An open image file.
+
+    Parameters
+    ----------
+    axes : as stated by the file.
+    dtype : number type of the pixels.
+    calibration : stated voxel size, not yet judged.
+    saturation_level : stated by the file, None if it is not.
+    note : which scene was taken and other remarks for the record.
+    read : takes {axis number: index} and returns the pixels without those axes.
+    """
+
+    axes: StoredAxes
+    dtype: np.dtype
+    calibration: Calibration
+    saturation_level: float | None
+    note: str
+    read: Callable[[dict[int, int]], np.ndarray]
+
+
+def choose_scene(labels: list[str], scene: int | str | None, *, name: str) -> int:
+    """Return the index of the scene (series, position) that was asked for; a single one needs no asking.
+
+    Raises
+    ------
+    AxesError : several scenes and none named, or one that is not there.
+    """
+    if scene is None and len(labels) == 1:
+        return 0
+    if isinstance(scene, str):
+        matches = [i for i, label in enumerate(labels) if label == scene]
+    else:
+        matches = [] if scene is None or not 0 <= scene < len(labels) else [scene]
+    if len(matches) != 1:
+        listed = ", ".join(f"{i}: {label!r}" for i, label in enumerate(labels))
+        asked = "none was chosen" if scene is None else f"{scene!r} was asked for"
+        raise AxesError(
+            f"{name}: {len(labels)} scene{'s' * (len(labels) != 1)}, {asked}.",
+            expected=f"one of {listed}.",
+            do="choose one with scene, or save each as a file of its own.",
+        )
+    return matches[0]
+
+
+def require_number_type(dtype: np.dtype, *, name: str) -> None:
+    """Raise `ReadError` unless pixels are integers or real numbers."""
+    if dtype.kind not in "uif":
+        raise ReadError(
+            f"{name}: pixels of type {dtype}.",
+            expected="integers or real numbers, one intensity per pixel.",
+            do="export intensities (for complex data the magnitude, for a mask the image it was made from).",
+        )
+
+
+def require_memory(nbytes: int, *, name: str) -> None:
+    """Raise `ReadError` if the pixels that are to be read do not fit into the free memory."""
+    free = psutil.virtual_memory().available
+    if nbytes > free:
+        raise ReadError(
+            f"{name}: {nbytes / 1e9:,.1f} GB of pixels, {free / 1e9:,.1f} GB of memory are free.",
+            expected="an image that fits into memory.",
+            do="crop the image, read fewer planes, or use a machine with more memory.",
+        )

@@ -1,0 +1,251 @@
+"""TIFF and its dialects (OME, ImageJ, LSM) through tifffile, with the file's promises checked first."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from chromamol.errors import ChromamolError, ReadError
+from chromamol.io.axes import StoredAxes
+from chromamol.io.ome import MAX_PLANES, OmeImage, parse_ome
+from chromamol.io.source import ImageSource, choose_scene, require_memory, require_number_type
+from chromamol.io.tiff_calibration import stated_calibration
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+MAX_EXPANSION = 2000
+"""Deflate gains at most 1032:1 and LZW about 1400:1: a header that promises more is broken."""
+
+MEMORY_MAP_BYTES = 512_000_000
+"""Uncompressed images above this stay on the disk and are read when used."""
+
+_FATAL = re.compile(
+    r"page offset|offset to page|tag list|circular|missing|corrupted|incorrect Strip|reshape|index out"
+)
+"""tifffile logs these and goes on with fewer planes, or with zeros in place of pixels."""
+
+
+@contextmanager
+def open_tiff(path: Path, *, scene: int | str | None = None) -> Iterator[ImageSource]:
+    """Open one scene of a TIFF file.
+
+    Raises
+    ------
+    ReadError : no TIFF, truncated, planes missing, sizes that the file cannot hold.
+    AxesError : several scenes and none chosen.
+    """
+    with _as_read_errors(path):
+        tif = tifffile.TiffFile(path)
+    with tif:
+        with _as_read_errors(path):
+            source = _source(tif, path, scene)
+        yield source
+
+
+def _source(tif: tifffile.TiffFile, path: Path, scene: int | str | None) -> ImageSource:
+    images = _ome_images(tif, path)
+    series = [s for s in tif.series if not s.keyframe.is_reduced] or list(tif.series)
+    if not series:
+        raise _broken(path, "no image in it")
+    names = [s.name or f"{s.axes} {s.shape}" for s in series]
+    index = choose_scene(names, scene, name=str(path))
+    chosen = series[index]
+    _require_complete(chosen, path)
+    require_number_type(chosen.dtype, name=str(path))
+    ome = images[index] if len(images) == len(series) else None
+    dropped = len(tif.series) - len(series)
+    remarks = [f"scene {index} of {len(series)} ({names[index]})"] if len(series) > 1 else []
+    remarks += [f"{dropped} reduced-size preview{'s' * (dropped > 1)} left out"] if dropped else []
+
+    def read(fixed: dict[int, int]) -> np.ndarray:
+        with _as_read_errors(path):
+            return _read(tif, chosen, fixed, path)
+
+    return ImageSource(
+        axes=_stored_axes(tif, chosen, ome),
+        dtype=chosen.dtype.newbyteorder("="),
+        calibration=stated_calibration(tif, chosen, ome),
+        saturation_level=_saturation_level(chosen, ome),
+        note="; ".join(remarks),
+        read=read,
+    )
+
+
+@contextmanager
+def _as_read_errors(path: Path) -> Iterator[None]:
+    """Turn whatever tifffile raises, or logs although data are lost, into one `ReadError`."""
+    records: list[str] = []
+    with _capture_log(records):
+        try:
+            yield
+        except ChromamolError:
+            raise
+        except Exception as error:
+            # On a broken file tifffile and its codecs raise anything, from struct.error to MemoryError.
+            raise _broken(path, _first_line(error)) from error
+        lost = [message for message in records if _FATAL.search(message)]
+        if lost:
+            raise _broken(path, lost[0])
+
+
+@contextmanager
+def _capture_log(records: list[str]) -> Iterator[None]:
+    """Collect what tifffile logs in this thread. Other threads keep their messages."""
+    logger, thread = logging.getLogger("tifffile"), threading.get_ident()
+
+    def collect(record: logging.LogRecord) -> bool:
+        if record.thread != thread:
+            return True
+        # Messages begin with the file's repr, whose name could look like one of the patterns.
+        records.append(re.sub(r"<tifffile\.\w+ [^>]*>", "", record.getMessage()).strip())
+        return False
+
+    logger.addFilter(collect)
+    try:
+        yield
+    finally:
+        logger.removeFilter(collect)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:160] or type(error).__name__
+
+
+def _broken(path: Path, found: str) -> ReadError:
+    return ReadError(
+        f"{path}: broken or truncated TIFF ({found}).",
+        expected="a complete TIFF file.",
+        do="copy the file again from its source and compare sizes, or export it again.",
+    )
+
+
+def _ome_images(tif: tifffile.TiffFile, path: Path) -> tuple[OmeImage, ...]:
+    xml = tif.ome_metadata
+    if xml is None:
+        return ()
+    images = parse_ome(xml, name=str(path))
+    if any(image.pixel_count > MAX_PLANES * max(tif.pages.first.size, 1) for image in images):
+        raise _broken(path, "its OME metadata states impossible sizes")
+    return images
+
+
+def _require_complete(series: Any, path: Path) -> None:
+    """Check, before anything is allocated, that the file holds what its header promises."""
+    size = path.stat().st_size
+    if series.dataoffset is not None:
+        if series.dataoffset + series.nbytes > size:
+            raise _broken(path, f"{series.nbytes:,} bytes of pixels promised, file has {size:,} bytes")
+        return
+    stored = 0
+    for page in series.pages:
+        if page is None:
+            raise _broken(path, "planes are missing, or lie in other files that are not there")
+        stored += _stored_bytes(page, path)
+    if series.nbytes > MAX_EXPANSION * stored:
+        raise _broken(path, f"{series.nbytes:,} bytes of pixels promised from {stored:,} bytes of data")
+
+
+def _stored_bytes(page: Any, path: Path) -> int:
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    expected = math.prod(page.keyframe.chunked)
+    if len(segments) < expected or any(count == 0 for _, count in segments):
+        raise _broken(path, f"{len(segments)} of {expected} strips or tiles hold data")
+    limit = page.parent.filehandle.size
+    if any(offset + count > limit for offset, count in segments):
+        raise _broken(path, f"pixels of plane {page.index} end after the file's {limit:,} bytes")
+    stored = sum(count for _, count in segments)
+    if page.keyframe.compression == tifffile.COMPRESSION.NONE and stored < page.keyframe.nbytes:
+        raise _broken(path, f"plane {page.index} has {stored:,} of {page.keyframe.nbytes:,} bytes")
+    return stored
+
+
+def _stored_axes(tif: tifffile.TiffFile, series: Any, ome: OmeImage | None) -> StoredAxes:
+    labels = (tif.imagej_metadata or {}).get("Labels") or []
+    labels = tuple(str(label) for label in labels) if isinstance(labels, list) else ()
+    names = ome.channel_names if ome else ()
+    # ImageJ labels planes, not channels: they name channels only where each plane is one.
+    if not names and "C" in series.axes and "Z" not in series.axes and "T" not in series.axes:
+        count = series.shape[series.axes.index("C")]
+        names = labels if len(labels) == count == len(set(labels)) and all(labels) else ()
+    photometric = series.keyframe.photometric
+    return StoredAxes(
+        letters=series.axes,
+        shape=tuple(int(n) for n in series.shape),
+        channel_names=names,
+        plane_labels=labels,
+        is_rgb=photometric == tifffile.PHOTOMETRIC.RGB and series.dtype == np.uint8,
+    )
+
+
+def _saturation_level(series: Any, ome: OmeImage | None) -> float | None:
+    """What the camera could reach: OME significant bits, or the tag MaxSampleValue."""
+    if series.dtype.kind == "f":
+        return None
+    if ome is not None and ome.significant_bits:
+        return float(2**ome.significant_bits - 1)
+    tag = series.keyframe.tags.get("MaxSampleValue")
+    value = np.ravel(tag.value) if tag is not None else np.empty(0)
+    return float(value.max()) if value.size and value.dtype.kind in "ui" and value.max() > 0 else None
+
+
+def _read(tif: tifffile.TiffFile, series: Any, fixed: dict[int, int], path: Path) -> np.ndarray:
+    shape = tuple(int(n) for n in series.shape)
+    index = tuple(fixed.get(axis, slice(None)) for axis in range(len(shape)))
+    wanted = math.prod(n for axis, n in enumerate(shape) if axis not in fixed) * series.dtype.itemsize
+    if series.dataoffset is not None:
+        stored = np.dtype(tif.byteorder + series.dtype.char)
+        # Copy-on-write: callers may change the array, never the file.
+        mapped = np.memmap(path, dtype=stored, mode="c", offset=series.dataoffset, shape=shape)[index]
+        if wanted > MEMORY_MAP_BYTES and stored.isnative:
+            return mapped
+        require_memory(wanted, name=str(path))
+        return np.array(mapped, dtype=stored.newbyteorder("="))
+    pages = _pages_to_read(series, shape, fixed)
+    if pages is None:
+        require_memory(series.nbytes, name=str(path))
+        return tif.asarray(series=series).reshape(shape)[index]
+    require_memory(wanted, name=str(path))
+    rest = tuple(n for axis, n in enumerate(shape) if axis not in fixed)
+    return tif.asarray(key=pages, series=series).reshape(rest)
+
+
+def _pages_to_read(series: Any, shape: tuple[int, ...], fixed: dict[int, int]) -> list[int] | None:
+    """Which planes of a compressed file are needed, None where that is not a matter of whole planes."""
+    plane = tuple(series.keyframe.shape)
+    leading = shape[: len(shape) - len(plane)]
+    if shape[len(leading) :] != plane or len(series.pages) != math.prod(leading):
+        return None
+    if not fixed or any(axis >= len(leading) for axis in fixed):
+        return None
+    index = tuple(fixed.get(axis, slice(None)) for axis in range(len(leading)))
+    return [int(page) for page in np.ravel(np.arange(math.prod(leading)).reshape(leading)[index])]
+
+
+def require_tiff(path: Path, head: bytes) -> None:
+    """Raise `ReadError` unless the first bytes are those of a TIFF file; say what they are if known."""
+    if head.startswith(MAGIC):
+        return
+    known = {
+        b"\x89PNG": "a PNG image",
+        b"\xff\xd8\xff": "a JPEG image",
+        b"PK\x03\x04": "a ZIP archive",
+        b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+        b"<": "a web page or XML",
+    }
+    what = next(
+        (text for start, text in known.items() if head.startswith(start)), f"starting with {head[:8]!r}"
+    )
+    raise ReadError(
+        f"{path}: {what}.",
+        expected="a TIFF file.",
+        do="export the image as TIFF or OME-TIFF; renaming a file does not convert it.",
+    )
