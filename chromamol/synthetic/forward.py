@@ -1,0 +1,232 @@
+"""`simulate_chromatin`: from rates to the steady pattern of heterochromatin.
+
+The simulation shares the equation with the inversion and nothing else: spectral or finite-volume
+derivatives here, mollified ones there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from chromamol.errors import FieldError, ParameterError
+from chromamol.physics.dynamics import ChromatinDynamics
+from chromamol.physics.parameters import ChromatinParameters
+from chromamol.shapes import FloatField, Mask
+from chromamol.synthetic.spaces import PeriodicBox, WalledNucleus
+from chromamol.synthetic.start import droplets, local_heterochromatin
+from chromamol.synthetic.steady import Outcome, SteadySettings, relax
+
+REFERENCE_INTERFACE = 0.03  # ℓ / L0 of the reference model: the unit of length where there are no reactions
+PIXELS_PER_INTERFACE = 2.0
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """How far and where a simulation runs.
+
+    Parameters
+    ----------
+    steadiness : stop when max |∂t φ| / (D ⟨Γ_ac⟩) falls below it: the change of a volume fraction in the
+        time in which acetylation turns chromatin over once.
+    max_steps : and at the latest after so many implicit steps.
+    device : "cpu", "cuda", "cuda:1", ...
+    """
+
+    steadiness: float = 1e-6
+    max_steps: int = 1000
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedChromatin:
+    """A simulated nucleus with the rates that made it.
+
+    Parameters
+    ----------
+    heterochromatin, euchromatin : φ_h and φ_e, (y, x) or (z, y, x), zero outside the mask; numpy arrays, or
+        torch tensors if a rate was one.
+    methylation, acetylation : Γ_me / D and Γ_ac / D in um^-2 on the same grid.
+    mask : True inside the nucleus; everywhere in a periodic box.
+    pixel_size_um : one number per axis.
+    steadiness : max |∂t φ| / (D ⟨Γ_ac⟩) of the state. Without reactions the unit of time is (ℓ / 0.03)² / D.
+    outcome : how the run ended.
+    """
+
+    heterochromatin: Any
+    euchromatin: Any
+    methylation: Any
+    acetylation: Any
+    mask: Any
+    pixel_size_um: tuple[float, ...]
+    parameters: ChromatinParameters
+    steadiness: float
+    outcome: Outcome = field(default=Outcome.STEADY)
+
+    @property
+    def total(self) -> Any:
+        """φ_h + φ_e, what a DNA stain shows."""
+        return self.heterochromatin + self.euchromatin
+
+
+def simulate_chromatin(
+    methylation_per_um2: Any,
+    acetylation_per_um2: Any,
+    *,
+    pixel_size_um: float | Sequence[float],
+    parameters: ChromatinParameters | None = None,
+    mask: Any = None,
+    water_fraction: float = 0.5,
+    shape: Sequence[int] | None = None,
+    seed: int = 0,
+    initial: tuple[Any, Any] | None = None,
+    settings: SolverSettings | None = None,
+) -> SimulatedChromatin:
+    """Simulate the chromatin of a nucleus until its pattern is steady.
+
+        0 = Δμ_h + (Γ_me / D) φ_e - (Γ_ac / D) φ_h,    0 = Δμ_e - (Γ_me / D) φ_e + (Γ_ac / D) φ_h
+
+    Parameters
+    ----------
+    methylation_per_um2, acetylation_per_um2 : Γ / D in um^-2, numbers or maps (y, x) or (z, y, x).
+    pixel_size_um : one number, or one per axis.
+    parameters : phi_max, interface length and lamina adhesion; the defaults when omitted.
+    mask : the nucleus, with no flux through its wall. Without one the box is periodic.
+    water_fraction : mean volume fraction of nucleoplasm; conserved.
+    shape : of the grid, when neither a map nor a mask tells it.
+    seed : of the droplets from which the simulation starts.
+    initial : (φ_h, φ_e) to start from instead; their mean replaces 1 - water_fraction.
+    settings : steadiness to reach, step limit and device.
+
+    Raises
+    ------
+    FieldError : shapes that differ, negative or non-finite rates, a mask that touches the box.
+    ParameterError : a water fraction outside (0, 1), or a pixel too coarse for the interface.
+
+    References
+    ----------
+    Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z; arXiv:2505.11682.
+    """
+    parameters = parameters or ChromatinParameters()
+    settings = settings or SolverSettings()
+    as_torch = any(isinstance(v, torch.Tensor) for v in (methylation_per_um2, acetylation_per_um2))
+    inside, grid_shape = _domain(mask, shape, initial, methylation_per_um2, acetylation_per_um2)
+    spacing = _spacing(pixel_size_um, len(grid_shape))
+    methylation = _rate_map(methylation_per_um2, grid_shape, "methylation_per_um2")
+    acetylation = _rate_map(acetylation_per_um2, grid_shape, "acetylation_per_um2")
+    _require_resolved_interface(parameters, spacing)
+    _require_fraction(water_fraction)
+
+    mean_acetylation = float(acetylation[inside].mean())
+    length = _unit_length(mean_acetylation, parameters)
+    scaled_spacing = [h / length for h in spacing]
+    if initial is None:
+        total = 1.0 - water_fraction
+        start = droplets(
+            inside, scaled_spacing, total=total, rng=np.random.default_rng(seed), periodic=mask is None,
+            heterochromatin=local_heterochromatin(methylation, acetylation, total),
+        )  # fmt: skip
+    else:
+        start = np.stack([_as_map(v, grid_shape, "initial") * inside for v in initial])
+
+    device = settings.device
+    space: PeriodicBox | WalledNucleus
+    if mask is None:
+        space = PeriodicBox.build(grid_shape, scaled_spacing, device=device)
+    else:
+        space = WalledNucleus.build(inside, scaled_spacing, device=device)
+    dynamics = ChromatinDynamics(
+        space,
+        torch.as_tensor(methylation * length**2 * inside, device=device)[None],
+        torch.as_tensor(acetylation * length**2 * inside, device=device)[None],
+        parameters.phi_max,
+        parameters.interface_length_um / length,
+        parameters.adhesion,
+    )
+    state, unsteady, outcome = relax(
+        dynamics,
+        torch.as_tensor(start, device=device)[None],
+        SteadySettings(steadiness=settings.steadiness, max_steps=settings.max_steps),
+    )
+    fields = (
+        state[0, 0].cpu(),
+        state[0, 1].cpu(),
+        torch.as_tensor(methylation),
+        torch.as_tensor(acetylation),
+    )
+    phi_h, phi_e, gamma_me, gamma_ac = (f if as_torch else f.numpy() for f in fields)
+    return SimulatedChromatin(
+        phi_h, phi_e, gamma_me, gamma_ac, torch.as_tensor(inside) if as_torch else inside,
+        spacing, parameters, float(unsteady[0]), outcome,
+    )  # fmt: skip
+
+
+def _domain(
+    mask: Any, shape: Sequence[int] | None, initial: tuple[Any, Any] | None, *rates: Any
+) -> tuple[Mask, tuple[int, ...]]:
+    """The mask (all True without one) and the shape that all the given arrays agree on."""
+    given = [np.shape(r) for r in (*rates, *(initial or ())) if np.ndim(r)]
+    given += [np.shape(mask)] if mask is not None else []
+    given += [tuple(shape)] if shape is not None else []
+    if not given:
+        raise FieldError("Two numbers as rates, and no mask, shape or initial fields.",
+                         expected="one of them, to know the grid.", do="pass shape=(256, 256).")  # fmt: skip
+    if len(set(given)) != 1 or len(given[0]) not in (2, 3):
+        raise FieldError(f"Grids of shapes {sorted(set(given))}.", expected="one 2D or 3D shape for all.",
+                         do="put rates, mask and initial fields on one grid.")  # fmt: skip
+    inside = np.ones(given[0], dtype=bool) if mask is None else np.asarray(mask).astype(bool)
+    return inside, given[0]
+
+
+def _spacing(pixel_size_um: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+    sizes = np.atleast_1d(np.asarray(pixel_size_um, dtype=float))
+    if sizes.size not in (1, ndim) or not (np.isfinite(sizes).all() and (sizes > 0.0).all()):
+        raise FieldError(f"pixel_size_um = {pixel_size_um}.", expected=f"one positive number, or {ndim}.",
+                         do="pass the pixel size in um.")  # fmt: skip
+    return tuple(float(s) for s in np.broadcast_to(sizes, ndim))
+
+
+def _as_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
+    array = np.asarray(torch.as_tensor(values).cpu(), dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise FieldError(f"{name} holds NaN or infinite values.", expected="finite numbers.",
+                         do="fill them before simulating.")  # fmt: skip
+    return np.broadcast_to(array, shape).copy()
+
+
+def _rate_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
+    array = _as_map(values, shape, name)
+    if (array < 0.0).any():
+        raise FieldError(f"{name} goes down to {array.min():.4g} um^-2.", expected="rates >= 0.",
+                         do="check the sign or the shift that was applied.")  # fmt: skip
+    return array
+
+
+def _require_resolved_interface(parameters: ChromatinParameters, spacing: Sequence[float]) -> None:
+    """The interface is φ_max / (1 + exp(-φ_max x / ℓ)): it rises from 12 to 88 % over 4 ℓ / φ_max."""
+    width = 4.0 * parameters.interface_length_um / parameters.phi_max
+    if width < PIXELS_PER_INTERFACE * max(spacing):
+        raise ParameterError(
+            f"A pixel of {max(spacing):.4g} um for an interface of {width:.4g} um (4 l / phi_max).",
+            expected=f"at least {PIXELS_PER_INTERFACE:g} pixels over the interface: "
+            f"pixels up to {width / PIXELS_PER_INTERFACE:.4g} um.",
+            do="simulate on a finer grid and bin the result, or use a longer interface.",
+        )
+
+
+def _require_fraction(water_fraction: float) -> None:
+    if not 0.0 < water_fraction < 1.0:
+        raise ParameterError(f"water_fraction = {water_fraction}.", expected="a number between 0 and 1.",
+                             do="use 0.5 unless you measured it.")  # fmt: skip
+
+
+def _unit_length(mean_acetylation: float, parameters: ChromatinParameters) -> float:
+    """L0 = √(D / ⟨Γ_ac⟩) in um; without acetylation the length that makes ℓ the reference 0.03."""
+    if mean_acetylation > 0.0:
+        return 1.0 / math.sqrt(mean_acetylation)
+    return parameters.interface_length_um / REFERENCE_INTERFACE
