@@ -1,0 +1,17 @@
+"""Derivatives of noisy fields on pixel grids: mollifier kernels, layers, noise, widths, baselines.
+
+This room knows nothing of chromatin; it serves any field derived from images.
+"""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "kernels": ["KERNELS", "Kernel", "PolynomialKernel", "get_kernel"],
+        "layer": ["MollifierLayer", "bilaplacian", "laplacian", "mollified_derivative"],
+        "noise": ["estimate_noise_sd", "estimate_poisson_read"],
+        "taps": ["Taps", "build_taps", "smallest_half_width", "taps_1d", "weak_taps"],
+        "validity": ["differentiate", "valid_after"],
+    },
+)

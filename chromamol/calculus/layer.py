@@ -1,0 +1,216 @@
+"""`MollifierLayer` and its function twin: derivatives of noisy fields on a pixel grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from chromamol.calculus.apply import LinearFilter, apply_filter
+from chromamol.calculus.borders import check_border
+from chromamol.calculus.kernels import Kernel, get_kernel
+from chromamol.calculus.separable import MultiIndex, SeparableFilter, separable_filter
+from chromamol.calculus.taps import build_taps, check_derivative, per_axis
+from chromamol.errors import FieldError, KernelError
+
+Derivative = MultiIndex | Mapping[MultiIndex, float]
+"""A derivative as its order along each axis, or a weighted sum of such derivatives."""
+
+
+def laplacian(dimensions: int) -> dict[MultiIndex, float]:
+    """Δ = Σ ∂²/∂x_i², for use among the `orders` of a layer."""
+    return {tuple(2 * (i == axis) for i in range(dimensions)): 1.0 for axis in range(dimensions)}
+
+
+def bilaplacian(dimensions: int) -> dict[MultiIndex, float]:
+    """Δ² = Σ_ij ∂⁴/∂x_i²∂x_j², for use among the `orders` of a layer."""
+    result: dict[MultiIndex, float] = {}
+    for i in range(dimensions):
+        for j in range(dimensions):
+            alpha = tuple(2 * (i == axis) + 2 * (j == axis) for axis in range(dimensions))
+            result[alpha] = result.get(alpha, 0.0) + 1.0
+    return result
+
+
+class MollifierLayer(nn.Module):
+    """Derivatives of a field by convolution with the derivatives of a mollifier.
+
+        (D^α u)(x) = ∫ u(x') ∂^α η(x - x') dx'        (..., y, x) -> (..., orders, y, x)
+
+    All outputs are derivatives of one smoothed field. Polynomials up to degree |α| + order - 1 are
+    differentiated exactly (to rounding) wherever the support lies inside the array.
+
+    Parameters
+    ----------
+    orders : for each output the order along each axis, for instance (0, 0) for the smoothed field or (2, 0),
+        or a weighted sum {(2, 0): 1.0, (0, 2): 1.0}; see `laplacian` and `bilaplacian`.
+    spacing : distance between pixels, one number or one per axis.
+    width : half-width of the kernel's support, one number or one per axis, in the unit of `spacing`.
+    kernel : name in `chromamol.calculus.kernels.KERNELS`, or a `Kernel`.
+    order : order of the kernel, in place of its own.
+    border : what lies beyond the edge: "reflect", "periodic", "zero", or "valid" (the output shrinks).
+    check_finite : look for NaN and infinity in the input. It reads the input once more and makes a CUDA
+        device wait; switch it off inside a training loop.
+
+    Raises
+    ------
+    KernelError : a support too narrow for the derivative, or lengths that are not positive.
+    FieldError : in the call: not a real floating-point tensor, too few axes, NaN, or a support that is wider
+        than the field, which is what a width in the wrong unit looks like.
+
+    References
+    ----------
+    Mollifier layers: arXiv:2505.11682. Differentiation by mollification: Murio, The Mollification Method and
+    the Numerical Solution of Ill-Posed Problems (1993), doi:10.1002/9781118033210.
+    """
+
+    def __init__(
+        self,
+        *,
+        orders: Sequence[Derivative],
+        spacing: float | Sequence[float],
+        width: float | Sequence[float],
+        kernel: str | Kernel = "polynomial",
+        order: int | None = None,
+        border: str = "reflect",
+        check_finite: bool = True,
+    ) -> None:
+        super().__init__()
+        check_border(border)
+        self.orders = _as_sums(orders)
+        self.ndim = len(next(iter(self.orders[0])))
+        self.spacing = per_axis(_tuple(spacing), self.ndim, "spacing")
+        self.width = per_axis(_tuple(width), self.ndim, "width")
+        self.kernel = get_kernel(kernel, order=order)
+        self.border = border
+        self.check_finite = check_finite
+        self.operator: LinearFilter = _separable(self)
+
+    @property
+    def radii(self) -> tuple[int, ...]:
+        """Pixels that the support reaches on each side of the centre, per axis."""
+        return self.operator.radii
+
+    def forward(self, field: Tensor) -> Tensor:
+        """Return the derivatives, shape (..., orders, *grid), in the dtype and on the device of `field`."""
+        check_tensor(field, self.ndim)
+        if self.check_finite and not torch.compiler.is_compiling():
+            check_values(field)
+        return apply_filter(self.operator, field)
+
+    def extra_repr(self) -> str:
+        orders = [next(iter(s)) if len(s) == 1 else s for s in self.orders]
+        return (
+            f"orders={orders}, spacing={self.spacing}, width={self.width}, kernel={self.kernel}, "
+            f"border={self.border}"
+        )
+
+
+def mollified_derivative(
+    field: Any,
+    order: Derivative | int,
+    *,
+    spacing: float | Sequence[float],
+    width: float | Sequence[float],
+    kernel: str | Kernel = "polynomial",
+    kernel_order: int | None = None,
+    border: str = "reflect",
+) -> Any:
+    """Return one derivative of a field; numpy in, numpy out, and torch in, torch out.
+
+    Parameters
+    ----------
+    field : real floating-point array (..., *grid) of one to three grid axes, the last ones.
+    order : order along each grid axis, for instance (4, 0); an int in one dimension; or a weighted sum.
+    spacing, width, kernel, border : as in `MollifierLayer`; `kernel_order` is its `order`.
+
+    Returns
+    -------
+    The derivative of the smoothed field, shape of `field` (smaller for border "valid"); unit that of `field`
+    per length^|order|.
+
+    Raises
+    ------
+    KernelError, FieldError : as `MollifierLayer`.
+    """
+    layer = MollifierLayer(
+        orders=[(order,) if isinstance(order, int) else order],
+        spacing=spacing,
+        width=width,
+        kernel=kernel,
+        order=kernel_order,
+        border=border,
+    )
+    if isinstance(field, Tensor):
+        return layer(field).squeeze(-layer.ndim - 1)
+    array = np.asarray(field)
+    if array.dtype not in (np.float32, np.float64):
+        raise _not_floating(array.dtype)
+    with torch.no_grad():
+        return layer(torch.from_numpy(np.ascontiguousarray(array))).squeeze(-layer.ndim - 1).numpy()
+
+
+def check_tensor(field: Tensor, ndim: int) -> None:
+    """Raise `FieldError` unless `field` is a real floating-point tensor with at least `ndim` axes."""
+    if not isinstance(field, Tensor) or not field.is_floating_point():
+        raise _not_floating(getattr(field, "dtype", type(field)))
+    if field.ndim < ndim:
+        raise FieldError(
+            f"Field of shape {tuple(field.shape)}.",
+            expected=f"at least {ndim} axes, the grid last.",
+            do="match the number of axes of `orders`.",
+        )
+
+
+def check_values(field: Tensor) -> None:
+    """Raise `FieldError` if any value is NaN or infinite."""
+    plain = field.detach()
+    while torch._C._functorch.is_functorch_wrapped_tensor(plain):
+        plain = torch._C._functorch.get_unwrapped(plain)
+    if not bool(torch.isfinite(plain.sum())) and not bool(torch.isfinite(plain).all()):
+        bad = int((~torch.isfinite(plain)).sum())
+        raise FieldError(
+            f"Field with {bad} NaN or infinite values.",
+            expected="finite values: one NaN spoils every pixel within reach of the kernel.",
+            do="use `differentiate` on a Field whose `valid` marks those pixels.",
+        )
+
+
+def _not_floating(dtype: object) -> FieldError:
+    return FieldError(
+        f"Field of type {dtype}.",
+        expected="float32 or float64, real.",
+        do="convert it, for instance with `.astype(float)`.",
+    )
+
+
+def _tuple(value: float | Sequence[float]) -> float | tuple[float, ...]:
+    return value if isinstance(value, (int, float, np.number)) else tuple(value)
+
+
+def _as_sums(orders: Sequence[Derivative]) -> list[dict[MultiIndex, float]]:
+    """Every output as a weighted sum of derivatives, all with one number of axes."""
+    sums = [dict(o) if isinstance(o, Mapping) else {tuple(o): 1.0} for o in orders]
+    axes = {len(alpha) for terms in sums for alpha in terms}
+    if len(axes) != 1:
+        raise KernelError(
+            f"Orders {list(orders)}.",
+            expected="at least one, all with one number of axes.",
+            do="write for instance [(0, 0), (2, 0), (0, 2)] in two dimensions.",
+        )
+    for terms in sums:
+        for alpha in terms:
+            check_derivative(alpha)
+    return sums
+
+
+def _separable(layer: MollifierLayer) -> SeparableFilter:
+    taps = []
+    for axis in range(layer.ndim):
+        used = sorted({alpha[axis] for terms in layer.orders for alpha in terms})
+        w, h = layer.width[axis], layer.spacing[axis]
+        taps.append({k: build_taps(layer.kernel, (k,), half_width=w, spacing=h).values for k in used})
+    return separable_filter(layer.orders, taps, border=layer.border)

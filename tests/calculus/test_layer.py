@@ -1,0 +1,203 @@
+"""The mollifier layer: analytic fields, adjoint, gradients, symmetry, other implementations, bad input."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, signal
+
+from chromamol.calculus.apply import apply_adjoint
+from chromamol.calculus.kernels import KERNELS
+from chromamol.calculus.layer import MollifierLayer, bilaplacian, laplacian, mollified_derivative
+from chromamol.calculus.taps import taps_1d
+from chromamol.errors import FieldError, KernelError
+
+# torch warns about its own use of torch.jit.script when forward-mode derivatives are first loaded.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+SPACING = (0.1, 0.2, 0.3)
+WIDTH = (0.55, 0.9, 1.3)
+BORDERS = ["reflect", "periodic", "zero", "valid"]
+SHAPES = {1: (41,), 2: (23, 37), 3: (13, 12, 14)}
+
+
+def layer(ndim, border="reflect", **options):
+    orders = [(0,) * ndim, laplacian(ndim), bilaplacian(ndim), (1,) + (0,) * (ndim - 1)]
+    return MollifierLayer(orders=orders, spacing=SPACING[:ndim], width=WIDTH[:ndim], border=border, **options)
+
+
+def random(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_the_adjoint_is_exact(ndim, border):
+    module = layer(ndim, border)
+    x = random(2, *SHAPES[ndim])
+    kx = module(x)
+    y = random(*kx.shape, seed=1)
+    left, right = (kx * y).sum(), (x * apply_adjoint(module.operator, y)).sum()
+    assert abs(left - right) <= 1e-12 * kx.norm() * y.norm()
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_gradients_pass_gradcheck(border):
+    module = MollifierLayer(orders=[(0, 0), (2, 0), (1, 1)], spacing=1.0, width=(3.5, 2.5), border=border)
+    x = random(8, 7).requires_grad_()
+    assert torch.autograd.gradcheck(module, x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(lambda v: module(v) ** 2, x)
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_polynomials_are_differentiated_exactly(name):
+    y, x = np.meshgrid(np.arange(40) * 0.1, np.arange(50) * 0.2, indexing="ij")
+    field = y**4 - 3 * y**2 * x**2 + 2 * x**3 * y + x
+    for order, answer in [((4, 0), 24 + 0 * x), ((2, 2), -12 + 0 * x), ((1, 3), 12 + 0 * x)]:
+        got = mollified_derivative(
+            field, order, spacing=(0.1, 0.2), width=(0.75, 1.5), kernel=name, border="valid"
+        )
+        inside = tuple(slice((n - m) // 2, (n + m) // 2) for n, m in zip(field.shape, got.shape, strict=True))
+        scale = np.abs(field).max() * np.abs(taps_1d(name, order[0], 0.75, 0.1)).sum()
+        scale *= np.abs(taps_1d(name, order[1], 1.5, 0.2)).sum()
+        np.testing.assert_allclose(got, answer[inside], rtol=0, atol=1e-13 * scale)
+
+
+def test_a_smooth_field_is_differentiated_to_the_bias_of_the_kernel():
+    x = np.arange(128) * (2 * np.pi / 128)
+    field = np.sin(x)[:, None] * np.cos(2 * x)[None, :]
+    for order, factor in [((0, 0), 1.0), ((2, 0), -1.0), ((0, 2), -4.0), ((2, 2), 4.0), ((0, 4), 16.0)]:
+        got = mollified_derivative(
+            field,
+            order,
+            spacing=2 * np.pi / 128,
+            width=0.8,
+            kernel="vanishing",
+            kernel_order=8,
+            border="periodic",
+        )
+        assert np.abs(got - factor * field).max() < 2e-4 * abs(factor)
+
+
+def test_scipy_signal_agrees():
+    field = random(60, 50).numpy()
+    kernel = np.outer(taps_1d("polynomial", 2, 5.5, 1.0), taps_1d("polynomial", 1, 7.5, 1.0))
+    expected = signal.correlate(field, kernel, mode="valid")
+    got = mollified_derivative(field, (2, 1), spacing=1.0, width=(5.5, 7.5), border="valid")
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("border", "mode"), [("reflect", "reflect"), ("periodic", "wrap"), ("zero", "constant")]
+)
+def test_borders_agree_with_scipy_ndimage(border, mode):
+    field = random(20, 25, 15).numpy()
+    expected = field
+    for axis, (k, w) in enumerate([(1, 4.5), (0, 6.5), (2, 5.5)]):
+        expected = ndimage.correlate1d(expected, taps_1d("polynomial", k, w, 1.0), axis=axis, mode=mode)
+    got = mollified_derivative(field, (1, 0, 2), spacing=1.0, width=(4.5, 6.5, 5.5), border=border)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+def test_translation_and_reflection():
+    module = layer(2, "periodic")
+    x = random(*SHAPES[2])
+    torch.testing.assert_close(module(x.roll((3, 5), (0, 1))), module(x).roll((3, 5), (1, 2)))
+    parity = torch.tensor([1.0, 1.0, 1.0, -1.0], dtype=torch.float64)[:, None, None]
+    for border in BORDERS:
+        module = layer(2, border)
+        torch.testing.assert_close(module(x.flip(0)), module(x).flip(1) * parity)
+
+
+def test_any_leading_dimensions():
+    module = layer(2)
+    x = random(2, 3, *SHAPES[2])
+    result = module(x)
+    assert result.shape == (2, 3, 4, *SHAPES[2])
+    torch.testing.assert_close(result[1, 2], module(x[1, 2]))
+    assert module(x[:0]).shape == (0, 3, 4, *SHAPES[2])
+
+
+def test_torch_func_and_vmap():
+    module = layer(2)
+    x, t = random(3, *SHAPES[2]), random(3, *SHAPES[2], seed=1)
+    torch.testing.assert_close(torch.vmap(module)(x), module(x))
+    moved = x.movedim(0, 1)
+    torch.testing.assert_close(torch.vmap(module, in_dims=1)(moved), module(x))
+    _, jvp = torch.func.jvp(module, (x,), (t,))
+    torch.testing.assert_close(jvp, module(t))
+    y, pull = torch.func.vjp(module, x)
+    torch.testing.assert_close(pull(y)[0], apply_adjoint(module.operator, y))
+    gradient = torch.func.grad(lambda v: module(v).square().sum())
+    torch.testing.assert_close(torch.vmap(gradient)(x), 2 * apply_adjoint(module.operator, module(x)))
+
+
+def test_the_function_twin_returns_what_it_was_given():
+    x = random(30, 30)
+    a = mollified_derivative(x, (2, 0), spacing=1.0, width=4.5)
+    b = mollified_derivative(x.numpy(), (2, 0), spacing=1.0, width=4.5)
+    assert isinstance(a, torch.Tensor)
+    assert isinstance(b, np.ndarray)
+    np.testing.assert_array_equal(a.numpy(), b)
+    assert mollified_derivative(x.float(), (2, 0), spacing=1.0, width=4.5).dtype == torch.float32
+    assert mollified_derivative(x[0], 2, spacing=1.0, width=4.5).shape == (30,)
+
+
+# Rounding of the input alone is amplified by Σ|w|; these are in units of that.
+DTYPE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-14}
+
+
+@pytest.mark.parametrize("dtype", list(DTYPE_TOLERANCE))
+@pytest.mark.parametrize("order", [(0, 0), (2, 0), (2, 2), (4, 0)])
+def test_precision_by_dtype(dtype, order):
+    x = torch.linspace(-1, 1, 64, dtype=torch.float64)
+    field = (x[:, None] ** 4 + x[None, :] ** 2 * x[:, None] ** 2).to(dtype)
+    got = mollified_derivative(field, order, spacing=2 / 63, width=0.3, border="valid").double()
+    exact = mollified_derivative(field.double(), order, spacing=2 / 63, width=0.3, border="valid")
+    amplification = np.prod([np.abs(taps_1d("polynomial", k, 0.3, 2 / 63)).sum() for k in order])
+    assert (got - exact).abs().max() <= DTYPE_TOLERANCE[dtype] * amplification
+
+
+def derivative_of(array, *, spacing=1.0, width=3.0):
+    return mollified_derivative(array, (2, 0), spacing=spacing, width=width)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: layer(2)(torch.ones(30)), FieldError, "at least 2 axes"),
+        (lambda: layer(2)(torch.ones(30, 30, dtype=torch.int64)), FieldError, "float32 or float64"),
+        (lambda: layer(2)(torch.ones(30, 30, dtype=torch.complex64)), FieldError, "real"),
+        (lambda: layer(2)(torch.full((30, 30), float("nan"))), FieldError, "900 NaN"),
+        (lambda: layer(2)(torch.ones(3, 30)), FieldError, "same unit"),
+        (lambda: layer(2, "sticky"), FieldError, "reflect, periodic, zero, valid"),
+        (lambda: derivative_of(np.ones((9, 9), int)), FieldError, "float"),
+        (lambda: derivative_of(np.ones((99, 99)), spacing=0.1, width=500.0), FieldError, "unit"),
+        (lambda: derivative_of(np.ones((99, 99)), spacing=100.0, width=0.5), KernelError, "at least"),
+        (lambda: derivative_of(np.ones((9, 9)), spacing=-1.0), KernelError, "positive"),
+        (lambda: MollifierLayer(orders=[], spacing=1.0, width=3.0), KernelError, "at least one"),
+        (
+            lambda: MollifierLayer(orders=[(2,), (2, 0)], spacing=1.0, width=3.0),
+            KernelError,
+            "number of axes",
+        ),
+    ],
+)
+def test_bad_input_is_a_typed_error(make, error, words):
+    with pytest.raises(error, match=words) as caught:
+        make()
+    assert caught.value.given
+    assert caught.value.expected
+    assert caught.value.do
+
+
+def test_the_input_is_not_changed():
+    x = random(30, 30)
+    before = x.clone()
+    layer(2)(x)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_agrees_with_the_cpu():
+    x = random(3, *SHAPES[2])
+    torch.testing.assert_close(layer(2)(x.cuda()).cpu(), layer(2)(x))
