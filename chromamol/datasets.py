@@ -91,7 +91,7 @@ def fetch(name: str) -> Path:
         raise DatasetError(
             f"{name}: {path} is not there, and this file has no address to download it from.",
             expected=f"the file, with SHA-256 {dataset.sha256}.",
-            do=f"get it from {dataset.origin}, put it there, or set {CACHE_VARIABLE} to a folder that has it.",
+            do=f"get it from {dataset.origin}, put it there, or set {CACHE_VARIABLE} to its folder.",
         )
     return _download(dataset, dataset.url, path)
 

@@ -7,7 +7,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,9 @@ def open_tiff(path: Path, *, scene: int | str | None = None) -> Iterator[ImageSo
     ReadError : no TIFF, truncated, planes missing, sizes that the file cannot hold.
     AxesError : several scenes and none chosen.
     """
-    with _as_read_errors(path):
-        tif = tifffile.TiffFile(path)
-    with tif:
+    with ExitStack() as stack:
         with _as_read_errors(path):
+            tif = stack.enter_context(tifffile.TiffFile(path))
             source = _source(tif, path, scene)
         yield source
 
@@ -59,8 +58,8 @@ def _source(tif: tifffile.TiffFile, path: Path, scene: int | str | None) -> Imag
     names = [s.name or f"{s.axes} {s.shape}" for s in series]
     index = choose_scene(names, scene, name=str(path))
     chosen = series[index]
-    _require_complete(chosen, path)
     require_number_type(chosen.dtype, name=str(path))
+    _require_complete(chosen, path)
     ome = images[index] if len(images) == len(series) else None
     dropped = len(tif.series) - len(series)
     remarks = [f"scene {index} of {len(series)} ({names[index]})"] if len(series) > 1 else []
@@ -91,7 +90,7 @@ def _as_read_errors(path: Path) -> Iterator[None]:
             raise
         except Exception as error:
             # On a broken file tifffile and its codecs raise anything, from struct.error to MemoryError.
-            raise _broken(path, _first_line(error)) from error
+            raise _broken(path, _reason(error)) from error
         lost = [message for message in records if _FATAL.search(message)]
         if lost:
             raise _broken(path, lost[0])
@@ -116,7 +115,10 @@ def _capture_log(records: list[str]) -> Iterator[None]:
         logger.removeFilter(collect)
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """What the reader or a codec found; a slip of their own code over junk says nothing to a user."""
+    if isinstance(error, TypeError | LookupError | ArithmeticError | AttributeError | AssertionError):
+        return "its tags contradict each other"
     return (str(error).splitlines() or [""])[0][:160] or type(error).__name__
 
 
@@ -163,8 +165,10 @@ def _stored_bytes(page: Any, path: Path) -> int:
     if any(offset + count > limit for offset, count in segments):
         raise _broken(path, f"pixels of plane {page.index} end after the file's {limit:,} bytes")
     stored = sum(count for _, count in segments)
-    if page.keyframe.compression == tifffile.COMPRESSION.NONE and stored < page.keyframe.nbytes:
-        raise _broken(path, f"plane {page.index} has {stored:,} of {page.keyframe.nbytes:,} bytes")
+    # Counted in bits: cameras of 12 bits may pack two pixels into three bytes.
+    needed = page.keyframe.size * page.keyframe.bitspersample // 8
+    if page.keyframe.compression == tifffile.COMPRESSION.NONE and stored < needed:
+        raise _broken(path, f"plane {page.index} has {stored:,} of {needed:,} bytes")
     return stored
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from jaxtyping import Int32
+from scipy import ndimage
 
 from chromamol.errors import AxesError, FieldError, ImageContentError, ReadError
 from chromamol.io.atomic import atomic_write
@@ -113,6 +114,7 @@ def read_labels(path: str | Path, *, shape: tuple[int, ...]) -> Int32Labels:
 
 def _require_labels(labels: np.ndarray, path: Path) -> None:
     limit = np.iinfo(np.int32).max
+    # NaN is unequal to itself and so not whole.
     whole = labels.dtype.kind in "ui" or bool(np.all(labels == np.floor(labels)))
     if not whole or labels.min() < 0 or labels.max() > limit:
         raise ReadError(
@@ -120,7 +122,16 @@ def _require_labels(labels: np.ndarray, path: Path) -> None:
             expected=f"whole numbers from 0 (background) to {limit}.",
             do="save the label image itself, not an overlay or a probability map.",
         )
-    if not labels.any():
+    values = np.unique(labels[labels > 0])
+    pieces = ndimage.label(labels > 0)[1] if values.size == 1 else 1
+    if pieces > 1:
+        raise ReadError(
+            f"{path}: {pieces} separate pieces that all have the value {values[0]}: a mask, not labels.",
+            expected="a number of its own for each nucleus.",
+            do="label the pieces (Fiji: MorphoLibJ, Connected Components Labeling; Python: "
+            "skimage.measure.label) after touching nuclei were split.",
+        )
+    if not values.size:
         raise ImageContentError(
             f"{path}: no label in it, every pixel is background.",
             expected="at least one nucleus.",
