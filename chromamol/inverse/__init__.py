@@ -1,0 +1,1 @@
+"""From density fields to rate maps with error bars."""

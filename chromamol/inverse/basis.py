@@ -1,0 +1,108 @@
+"""Smooth rate maps: a Gaussian process of known smoothness, in cosines.
+
+A rate map is   Γ(x) = Γ0 [1 + a Σ_k √s_k c_k B_k(x)],   c_k ~ N(0, 1),
+
+with B_k the products of cosines of the bounding box (Neumann, orthonormal up to the box's volume) and s_k
+the spectrum of the squared-exponential covariance exp(-r² / 2 ℓ²), normalised to Σ s_k = 1. `a` is the
+relative amplitude, ℓ the correlation length.
+
+References
+----------
+Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), chapters 4 and 5;
+Solin & Särkkä, Stat. Comput. 30, 419 (2020), doi:10.1007/s11222-019-09886-w (the cosine basis).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from chromamol.grid import Grid
+
+MAX_MODES = 120
+"""Largest number of cosines per map: enough for ten half-waves across a 2D nucleus, and cheap."""
+
+_SPECTRUM_CUTOFF = 3.2
+"""Modes with k ℓ above this carry exp(-k² ℓ² / 2) < 0.6 % of the largest mode's variance."""
+
+
+@dataclass(frozen=True, eq=False)
+class CosineBasis:
+    """The cosines whose wave number is at most `max_wavenumber`, sorted by wave number.
+
+    Parameters
+    ----------
+    grid : the bounding box of the nucleus.
+    modes : (M, ndim) half-waves along each axis; the first row is the constant.
+    """
+
+    grid: Grid
+    modes: np.ndarray
+
+    @classmethod
+    def smooth_to(cls, grid: Grid, shortest_length_um: float) -> CosineBasis:
+        """Return the basis that carries correlation lengths down to `shortest_length_um`.
+
+        When that would take more than `MAX_MODES` cosines the longest waves are kept.
+        """
+        sides = [n * h for n, h in zip(grid.shape, grid.spacing_um, strict=True)]
+        counts = [
+            max(1, math.floor(_SPECTRUM_CUTOFF * side / (math.pi * shortest_length_um)) + 1) for side in sides
+        ]
+        # A cube of side 2 M^(1/d) holds more than M modes of any quarter ball: bound the enumeration.
+        bound = math.ceil(2 * MAX_MODES ** (1 / grid.ndim)) * 2
+        axes = [range(min(n, bound, size)) for n, size in zip(counts, grid.shape, strict=True)]
+        modes = np.array(list(itertools.product(*axes)))
+        wavenumber = np.pi * np.sqrt(((modes / np.array(sides)) ** 2).sum(axis=1))
+        keep = wavenumber * shortest_length_um <= _SPECTRUM_CUTOFF
+        order = np.argsort(wavenumber[keep], kind="stable")[:MAX_MODES]
+        return cls(grid, modes[keep][order])
+
+    @property
+    def size(self) -> int:
+        return len(self.modes)
+
+    @property
+    def shortest_length_um(self) -> float:
+        """Shortest correlation length that these cosines represent, um."""
+        return _SPECTRUM_CUTOFF / max(float(self.wavenumbers.max()), 1e-300)
+
+    @property
+    def wavenumbers(self) -> np.ndarray:
+        """|k| of each mode, rad / um."""
+        sides = np.array([n * h for n, h in zip(self.grid.shape, self.grid.spacing_um, strict=True)])
+        return np.pi * np.sqrt(((self.modes / sides) ** 2).sum(axis=1))
+
+    def axis_cosines(self, axis: int) -> np.ndarray:
+        """Return the (half-waves, pixels) cosines of one axis that `modes` refers to."""
+        n = self.grid.shape[axis]
+        half_waves = np.arange(self.modes[:, axis].max() + 1)
+        x = (np.arange(n) + 0.5) / n
+        return np.where(half_waves > 0, math.sqrt(2.0), 1.0)[:, None] * np.cos(
+            np.pi * np.outer(half_waves, x)
+        )
+
+    def relative_spectrum(self, length_um: float) -> np.ndarray:
+        """Return s_k for correlation length ℓ, with s_0 = 0 (the mean is free) and Σ s_k = 1."""
+        spectrum = np.exp(-0.5 * (self.wavenumbers * length_um) ** 2)
+        spectrum[0] = 0.0
+        total = spectrum.sum()
+        return spectrum / total if total > 0 else spectrum
+
+    def evaluate_rows(self, rows: slice) -> np.ndarray:
+        """Return all modes at the pixels `rows` of the first axis: (M, rows, ...)."""
+        tables = [self.axis_cosines(axis)[self.modes[:, axis]] for axis in range(self.grid.ndim)]
+        values = tables[0][:, rows]
+        for table in tables[1:]:
+            values = values[..., None] * table.reshape((len(table),) + (1,) * (values.ndim - 1) + (-1,))
+        return values
+
+    def evaluate_at(self, positions: np.ndarray) -> np.ndarray:
+        """Return all modes at the pixels `positions`, (n, ndim): (n, M)."""
+        values = np.ones((len(positions), self.size))
+        for axis in range(self.grid.ndim):
+            values *= self.axis_cosines(axis)[self.modes[:, axis]][:, positions[:, axis]].T
+        return values

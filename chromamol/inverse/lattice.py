@@ -1,0 +1,182 @@
+"""A lattice of compact test functions inside the nucleus, and what can be integrated against them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from chromamol.calculus.kernels import PolynomialKernel
+from chromamol.calculus.taps import weak_taps
+from chromamol.grid import Grid
+from chromamol.shapes import FloatField, Mask
+
+KERNEL = PolynomialKernel(power=6)
+"""ψ = (1 - r²)^6: its fourth derivative still vanishes at the rim. p = 4 and 5 pay for theirs with aliasing
+(misfit 8 and 2 times the noise, at 1 % noise and 8 px, measured); p = 8 is narrower than its support."""
+
+STRIDE_PER_HALF_WIDTH = 0.3
+"""Lattice constant of the test functions: about 1.2 standard deviations of ψ. Coarser loses information
+(stride 0.5 nearly doubles the error, measured), finer only costs time."""
+
+TILE_FUNCTIONS = 1296
+"""Test functions that are weighted jointly; correlations across tile borders are neglected."""
+
+Terms = tuple[tuple[float, tuple[int, ...]], ...]
+"""A differential operator: (weight, order along each axis) of its terms."""
+
+
+def identity_terms(ndim: int) -> Terms:
+    """ψ itself."""
+    return ((1.0, (0,) * ndim),)
+
+
+def laplacian_terms(ndim: int) -> Terms:
+    """Δ = Σ ∂_j²."""
+    return tuple((1.0, tuple(2 * (i == axis) for i in range(ndim))) for axis in range(ndim))
+
+
+def bilaplacian_terms(ndim: int) -> Terms:
+    """ΔΔ = Σ ∂_j⁴ + 2 Σ_{j<k} ∂_j² ∂_k²."""
+    pure = tuple((1.0, tuple(4 * (i == axis) for i in range(ndim))) for axis in range(ndim))
+    pairs = itertools.combinations(range(ndim), 2)
+    return pure + tuple((2.0, tuple(2 * (i in pair) for i in range(ndim))) for pair in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class TestLattice:
+    """Mollifiers ψ_i centred on a lattice of pixels; products over the axes, like their derivatives.
+
+    Parameters
+    ----------
+    grid : the pixels.
+    taps : per axis, the taps of ψ (unit sum), ψ'' (um⁻²) and ψ'''' (um⁻⁴), by order.
+    centres : per axis, pixel indices of the lattice.
+    inside : True where the whole support of the lattice point lies inside the nucleus.
+    valid : the same for every pixel of the grid.
+    """
+
+    grid: Grid
+    taps: tuple[dict[int, np.ndarray], ...]
+    centres: tuple[np.ndarray, ...]
+    inside: Mask
+    valid: Mask
+
+    __test__ = False  # pytest would collect a class whose name begins with "Test"
+
+    @classmethod
+    def inside_mask(cls, grid: Grid, mask: Mask, half_width_um: tuple[float, ...]) -> TestLattice:
+        """Put a test function wherever its support of `half_width_um` per axis fits into `mask`."""
+        taps = tuple(
+            weak_taps(KERNEL, (2, 4), half_width=w, spacing=h)
+            for w, h in zip(half_width_um, grid.spacing_um, strict=True)
+        )
+        reach = [len(t[0]) // 2 for t in taps]
+        valid = erode_by_box(mask, reach)
+        centres = []
+        for n, r, w, h in zip(grid.shape, reach, half_width_um, grid.spacing_um, strict=True):
+            points = np.arange(r, max(n - r, r), max(1, round(STRIDE_PER_HALF_WIDTH * w / h)))
+            centres.append(points + (n - 1 - r - points[-1]) // 2 if len(points) else points)
+        return cls(grid, taps, tuple(centres), valid[np.ix_(*centres)], valid)
+
+    @property
+    def count(self) -> int:
+        """Number of test functions."""
+        return int(np.count_nonzero(self.inside))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels between neighbouring lattice points along each axis."""
+        return tuple(int(points[1] - points[0]) if len(points) > 1 else 1 for points in self.centres)
+
+    def tiles(self) -> Iterator[LatticeTile]:
+        """Yield the lattice in pieces of at most `TILE_FUNCTIONS`, each with at least one function inside."""
+        side = math.floor(TILE_FUNCTIONS ** (1 / self.grid.ndim) + 1e-9)
+        ranges = []
+        for points in self.centres:
+            pieces = max(1, math.ceil(len(points) / side))
+            edges = np.linspace(0, len(points), pieces + 1).astype(int)
+            ranges.append([slice(int(a), int(b)) for a, b in itertools.pairwise(edges)])
+        for part in itertools.product(*ranges):
+            if self.inside[part].any():
+                yield LatticeTile(self, part)
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeTile:
+    """The test functions `lattice.inside[part]`, with their pixels."""
+
+    lattice: TestLattice
+    part: tuple[slice, ...]
+
+    @property
+    def inside(self) -> Mask:
+        return self.lattice.inside[self.part]
+
+    @property
+    def stencil_shape(self) -> tuple[int, ...]:
+        """Pixels of the box that carries one function."""
+        return tuple(len(taps[0]) for taps in self.lattice.taps)
+
+    @property
+    def window(self) -> tuple[slice, ...]:
+        """The pixels that the tile touches."""
+        slices = []
+        for points, taps, part in zip(self.lattice.centres, self.lattice.taps, self.part, strict=True):
+            reach = len(taps[0]) // 2
+            slices.append(slice(int(points[part][0]) - reach, int(points[part][-1]) + reach + 1))
+        return tuple(slices)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Pixel indices of the functions inside, (n, ndim)."""
+        axes = [points[part] for points, part in zip(self.lattice.centres, self.part, strict=True)]
+        return np.stack([axis[i] for axis, i in zip(axes, np.nonzero(self.inside), strict=True)], axis=1)
+
+    def integrate(self, field: FloatField, terms: Terms) -> np.ndarray:
+        """Return ∫ φ (Σ terms) ψ_i for a field on `window`, (n,): derivatives of the mollified field."""
+        matrices = [self.axis_matrices(axis) for axis in range(field.ndim)]
+        total = sum(
+            weight * contract(field, [m[k] for m, k in zip(matrices, orders, strict=True)])
+            for weight, orders in terms
+        )
+        return np.asarray(total)[self.inside]
+
+    def axis_matrices(self, axis: int) -> dict[int, np.ndarray]:
+        """Return, by order, the (functions, pixels of the window) matrix of one axis."""
+        points, window = self.lattice.centres[axis][self.part[axis]], self.window[axis]
+        matrices = {}
+        for order, taps in self.lattice.taps[axis].items():
+            matrices[order] = np.zeros((len(points), window.stop - window.start))
+            for row, first in enumerate(points - len(taps) // 2 - window.start):
+                matrices[order][row, first : first + len(taps)] = taps
+        return matrices
+
+    def stencil(self, terms: Terms) -> np.ndarray:
+        """Return the taps of (Σ terms) ψ on its own box of pixels, the same for every function."""
+        total = np.zeros(self.stencil_shape)
+        for weight, orders in terms:
+            product = np.array(weight)
+            for taps, order in zip(self.lattice.taps, orders, strict=True):
+                product = np.multiply.outer(product, taps[order])
+            total += product
+        return total
+
+
+def contract(field: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
+    """Contract axis k of `field` with `matrices[k]` of shape (out, pixels), for every k."""
+    for matrix in matrices:
+        field = np.moveaxis(np.tensordot(matrix, field, axes=(1, 0)), 0, -1)
+    return field
+
+
+def erode_by_box(mask: Mask, reach: list[int]) -> Mask:
+    """Return the pixels whose box of `reach` pixels each way lies inside both the array and the mask."""
+    eroded = mask.astype(np.uint8)
+    for axis, r in enumerate(reach):
+        eroded = ndimage.minimum_filter1d(eroded, 2 * r + 1, axis=axis, mode="constant", cval=0)
+    return eroded.astype(bool)

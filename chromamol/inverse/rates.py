@@ -1,0 +1,96 @@
+"""What an estimate hands back: rate maps with standard errors, and how the solve ended."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from chromamol.field import Field
+from chromamol.shapes import FloatField, Mask
+
+
+class Outcome(enum.Enum):
+    """How a solve ended. The value is the message, so a failure cannot look like an answer."""
+
+    BOTH_RATES = "Both rates were estimated."
+    METHYLATION_GIVEN_ACETYLATION = "Methylation was estimated; acetylation was given."
+    ACETYLATION_NOT_IDENTIFIABLE = (
+        "The data do not determine the acetylation rate; only methylation is given."
+    )
+    METHYLATION_NOT_IDENTIFIABLE = (
+        "The data do not determine the methylation rate; only acetylation is given."
+    )
+    NOT_IDENTIFIABLE = "The data determine neither rate; the ratio of the two still holds."
+    NO_VALID_PIXEL = (
+        "No pixel lies farther from the border than the mollifier's support; only the ratio holds."
+    )
+
+    @property
+    def is_success(self) -> bool:
+        """True when every rate that was asked for was estimated."""
+        return self in (Outcome.BOTH_RATES, Outcome.METHYLATION_GIVEN_ACETYLATION)
+
+
+@dataclass(frozen=True, eq=False)
+class RateMap:
+    """One rate over diffusivity, Γ / D, on the pixels of the nucleus.
+
+    Parameters
+    ----------
+    values : um⁻², the grid's shape; NaN where nothing could be estimated.
+    standard_error : um⁻², pointwise; NaN where nothing could be estimated.
+    valid : True where the mollifier's whole support lies inside the nucleus and the value can be used.
+    mean, mean_se : average over the valid pixels and its standard error, um⁻²; NaN when there are none.
+    """
+
+    values: FloatField
+    standard_error: FloatField
+    valid: Mask
+    mean: float
+    mean_se: float
+
+    @classmethod
+    def unknown(cls, shape: tuple[int, ...]) -> RateMap:
+        """Return the map that says nothing: NaN everywhere, valid nowhere."""
+        nothing = np.full(shape, np.nan)
+        return cls(nothing, nothing.copy(), np.zeros(shape, dtype=bool), np.nan, np.nan)
+
+    @classmethod
+    def given(cls, values: FloatField, valid: Mask) -> RateMap:
+        """Return a map that the user supplied; its standard error is zero by definition."""
+        mean = float(values[valid].mean()) if valid.any() else np.nan
+        return cls(values, np.zeros_like(values), valid, mean, 0.0 if valid.any() else np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Rates:
+    """The result of one inversion.
+
+    Parameters
+    ----------
+    methylation, acetylation : the two rate maps, Γ_me / D and Γ_ac / D in um⁻².
+    ratio, ratio_se : mean Γ_me / Γ_ac from the integral balance <φ_h> / <φ_e> of the nucleus, and its
+        standard error; dimensionless. It needs no derivative and survives blur, so it is the robust number.
+    outcome : how the solve ended.
+    flags : names of quality flags that this estimate raises.
+    method : the estimator that was used.
+    phi_h, phi_e : the volume fractions that were inverted, on the nucleus's grid.
+    noise_sd : standard deviation of the noise per pixel in φ_h and φ_e.
+    mollifier_width_um : half-width of the test functions' support, um.
+    diagnostics : further numbers of the solve, by name.
+    """
+
+    methylation: RateMap
+    acetylation: RateMap
+    ratio: float
+    ratio_se: float
+    outcome: Outcome
+    flags: tuple[str, ...]
+    method: str
+    phi_h: Field
+    phi_e: Field
+    noise_sd: tuple[float, float]
+    mollifier_width_um: float
+    diagnostics: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,156 @@
+"""How noise in the fields becomes error of the weak equations A c = b.
+
+Noise n is white per pixel and independent between sources. To first order it adds to every equation
+
+    δb_i = -∫ (f'(φ_h) Δψ_i - ℓ² ΔΔψ_i) n_h,    δA_me,i = ∫ ψ_i n_e,    δA_ac,i = ∫ ψ_i n_h
+
+per unit of a uniform rate. Each is a row of weights over pixels, so their covariances are products of such
+rows: `NoiseGrams` holds them, and with them both the weights of the equations and the bias that noise in A
+would cause (errors in variables).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from chromamol.inverse.lattice import LatticeTile, bilaplacian_terms, identity_terms, laplacian_terms
+from chromamol.inverse.problem import NoiseSource, RateProblem
+from chromamol.physics.free_energy import bulk_curvature, bulk_stiffness
+from chromamol.shapes import FloatField, Mask
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseGrams:
+    """Covariances, (n, n), between the noise of the right side (b) and of the columns of a uniform rate.
+
+    `me` and `ac` are the columns +∫ψφ_e and -∫ψφ_h of A.
+    """
+
+    b_b: np.ndarray
+    me_me: np.ndarray
+    ac_ac: np.ndarray
+    b_me: np.ndarray
+    b_ac: np.ndarray
+    me_ac: np.ndarray
+
+    def residual_covariance(self, methylation: float, acetylation: float) -> np.ndarray:
+        """Return the covariance of b - A c at uniform rates, um⁻⁴; `acetylation` = 0 when it is in b."""
+        me, ac = methylation, acetylation
+        cross = -me * self.b_me - ac * self.b_ac + me * ac * self.me_ac
+        return self.b_b + me**2 * self.me_me + ac**2 * self.ac_ac + cross + cross.T
+
+
+def noise_grams(problem: RateProblem, tile: LatticeTile) -> NoiseGrams:
+    """Return the covariances of the noise in one tile's equations."""
+    ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
+    test = tile.stencil(identity_terms(ndim)).ravel()
+    laplacian = tile.stencil(laplacian_terms(ndim)).ravel()
+    surface = problem.parameters.interface_length_um**2 * tile.stencil(bilaplacian_terms(ndim)).ravel()
+    phi_h = _smoothed(problem.phi_h.values, problem.mask)
+
+    # f(φ + n) also holds ½ f''(φ) (n² - σ²), of variance ½ f''² σ⁴: as if f' were larger by that.
+    stiffness = bulk_stiffness(phi_h, phi_max)
+    quadratic = 0.5 * bulk_curvature(phi_h, phi_max) ** 2 * problem.noise_variance_h()
+    stiffness = np.copysign(np.sqrt(stiffness**2 + quadratic), stiffness)
+
+    right = surface - laplacian * _gather(stiffness, tile)
+    if problem.known_acetylation is not None:
+        right = right + test * _gather(problem.known_acetylation, tile)
+    total = {name: np.zeros((len(right),) * 2) for name in NoiseGrams.__dataclass_fields__}
+    for source in problem.noise:
+        rows = {}
+        if np.any(source.response_h):
+            rows["b"] = right * _gather(source.response_h, tile)
+            rows["ac"] = -test * _gather(source.response_h, tile)
+        if np.any(source.response_e):
+            rows["me"] = test * _gather(source.response_e, tile)
+        spread = {name: SpreadRows.of(weights, source, tile) for name, weights in rows.items()}
+        for name in total:
+            first, second = name.split("_")
+            if first in spread and second in spread:
+                total[name] += spread[first].gram(spread[second])
+    return NoiseGrams(**total)
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadRows:
+    """Weights of each function over its own box of pixels, (n, *box), scaled to unit white noise."""
+
+    block: np.ndarray
+    tile: LatticeTile
+
+    @classmethod
+    def of(cls, weights: np.ndarray, source: NoiseSource, tile: LatticeTile) -> SpreadRows:
+        """Spread `weights`, (n, stencil), over the pixels that the source's smoothing mixes in."""
+        stencil = tile.stencil_shape
+        block = weights.reshape(len(weights), *stencil)
+        reach = [len(taps) // 2 for taps in source.smoothing] or [0] * len(stencil)
+        if source.smoothing:
+            block = np.pad(block, [(0, 0), *((r, r) for r in reach)])
+            for axis, taps in enumerate(source.smoothing, start=1):
+                block = ndimage.convolve1d(block, taps, axis=axis, mode="constant")
+        # Smoothing reaches past the crop: noise out there is as strong as at the nearest pixel.
+        sd = np.asarray(source.sd, dtype=float)
+        if sd.ndim == 0:
+            return cls(block * float(sd), tile)
+        padded = np.pad(sd, [(r, r) for r in reach], mode="edge")
+        pixels = _stencil_pixels(tile.positions + reach, block.shape[1:], padded.shape)
+        return cls(block * padded.ravel()[pixels].reshape(block.shape), tile)
+
+    def gram(self, other: SpreadRows) -> np.ndarray:
+        """Return Σ_x row_i(x) row_j(x), (n, n): only neighbours on the lattice share pixels."""
+        index: np.ndarray = np.full(self.tile.inside.shape, -1)
+        index[self.tile.inside] = np.arange(len(self.block))
+        box = self.block.shape[1:]
+        strides = self.tile.lattice.strides
+        result = np.zeros((len(self.block), len(self.block)))
+        reach = [min((size - 1) // s, n - 1) for size, s, n in zip(box, strides, index.shape, strict=True)]
+        for offset in itertools.product(*(range(-r, r + 1) for r in reach)):
+            if other is self and offset < (0,) * len(offset):
+                continue  # the mirror image of the offset that comes later
+            here, there = _shifted(offset, index.shape)
+            i, j = index[here].ravel(), index[there].ravel()
+            both = (i >= 0) & (j >= 0)
+            i, j = i[both], j[both]
+            shift = tuple(o * s for o, s in zip(offset, strides, strict=True))
+            own, others = _shifted(shift, box)
+            # Function j sits `shift` pixels further, so pixel p of i is pixel p - shift of j.
+            a = self.block[(slice(None), *others)][i].reshape(len(i), -1)
+            b = other.block[(slice(None), *own)][j].reshape(len(j), -1)
+            result[i, j] = np.einsum("np,np->n", a, b)
+            if other is self:
+                result[j, i] = result[i, j]
+        return result
+
+
+def _shifted(offset: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return slices of an array and of the same array moved by `offset`, where both exist."""
+    here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, shape, strict=True))
+    there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, shape, strict=True))
+    return here, there
+
+
+def _gather(values: FloatField | float, tile: LatticeTile) -> np.ndarray:
+    """Return `values` at every pixel of every function's stencil, (n, stencil)."""
+    pixels = _stencil_pixels(tile.positions, tile.stencil_shape, tile.lattice.grid.shape)
+    array = np.asarray(values, dtype=float)
+    return array.ravel()[pixels] if array.ndim else np.full(pixels.shape, float(array))
+
+
+def _stencil_pixels(positions: np.ndarray, stencil: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Return flat indices, (n, stencil), of boxes of shape `stencil` centred at `positions`."""
+    corner = positions - np.array([size // 2 for size in stencil])
+    start = np.ravel_multi_index(tuple(corner.T), shape)
+    offsets = np.ravel_multi_index(tuple(np.indices(stencil).reshape(len(stencil), -1)), shape)
+    return np.add.outer(start, offsets)
+
+
+def _smoothed(values: FloatField, mask: Mask) -> FloatField:
+    """Average over about a pixel inside the mask: the noise weights must not follow the noise."""
+    weight = ndimage.gaussian_filter(mask.astype(float), 1.0)
+    mean = ndimage.gaussian_filter(np.where(mask, values, 0.0), 1.0)
+    return np.where(mask, mean / np.maximum(weight, 1e-12), 0.0)
