@@ -1,0 +1,189 @@
+"""The tables of a run: one row per nucleus, one row per image. Columns are defined here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pandas as pd
+
+from chromamol.errors import FieldError, ReadError
+from chromamol.io import atomic_write
+
+_NUCLEI: Mapping[str, str] = MappingProxyType(
+    {
+        "image": "str",
+        "nucleus": "int64",
+        "centroid_y_um": "float64",
+        "centroid_x_um": "float64",
+        "area_um2": "float64",
+        "heterochromatin_fraction": "float64",
+        "domain_count": "Int64",
+        "domain_radius_um": "float64",
+        "domain_spacing_um": "float64",
+        "lad_thickness_um": "float64",
+        "gamma_me_per_um2": "float64",
+        "gamma_me_se": "float64",
+        "gamma_ac_per_um2": "float64",
+        "gamma_ac_se": "float64",
+        "rate_ratio": "float64",
+        "rate_ratio_se": "float64",
+        "valid_fraction": "float64",
+        "mollifier_width_um": "float64",
+        "noise_sd": "float64",
+        "method": "str",
+        "flags": "str",
+    }
+)
+_PER_SECOND: Mapping[str, str] = MappingProxyType({"gamma_me_per_s": "float64", "gamma_ac_per_s": "float64"})
+
+_IMAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "image": "str",
+        "path": "str",
+        "sha256": "str",
+        "status": "str",
+        "nuclei": "int64",
+        "seconds": "float64",
+        "error": "str",
+        "pixel_size_um": "float64",
+        "pixel_size_note": "str",
+        "channel_note": "str",
+        "notes": "str",
+    }
+)
+
+NUCLEI_COLUMNS: tuple[str, ...] = tuple(_NUCLEI)
+"""Columns of `nuclei.csv` in their order. Lengths in µm, rates over diffusivity in µm⁻², fractions 0..1."""
+
+PER_SECOND_COLUMNS: tuple[str, ...] = tuple(_PER_SECOND)
+"""Columns behind them when a diffusivity was given, s⁻¹."""
+
+IMAGES_COLUMNS: tuple[str, ...] = tuple(_IMAGES)
+"""Columns of `images.csv` in their order. `image` is the name of the image's folder under `images/`."""
+
+STATUSES: tuple[str, ...] = ("done", "failed", "skipped")
+"""What can have become of an input."""
+
+# A spreadsheet runs a cell that begins like this as a formula; file names can be anything.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def nuclei_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of nuclei with its fixed columns, order and number types.
+
+    Parameters
+    ----------
+    rows : one row per nucleus with any of `NUCLEI_COLUMNS` and `PER_SECOND_COLUMNS`; no row and no column
+        is fine. A missing number is NaN, a missing text is empty. Other columns follow behind, as they are.
+
+    Raises
+    ------
+    FieldError : rows without `image` or `nucleus`, or a value of the wrong type.
+    """
+    optional = {name: kind for name, kind in _PER_SECOND.items() if name in rows}
+    return _conform(rows, {**_NUCLEI, **optional}, required=("image", "nucleus"))
+
+
+def images_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of images with its fixed columns, order and number types, as `nuclei_frame` does."""
+    return _conform(rows, _IMAGES, required=("image", "status"))
+
+
+def write_tables(folder: str | Path, nuclei: pd.DataFrame, images: pd.DataFrame) -> None:
+    """Write `nuclei.csv`, `nuclei.parquet` and `images.csv`, each whole or not at all.
+
+    In the CSV files NaN is an empty cell, and a text that a spreadsheet would run as a formula (it begins
+    with =, +, - or @) gets a `'` in front, which `read_nuclei` and `read_images` take off again.
+
+    Raises
+    ------
+    FieldError : rows without `image`, or a value of the wrong type.
+    OutputError : a file cannot be written.
+    """
+    folder = Path(folder)
+    nuclei, images = nuclei_frame(nuclei), images_frame(images)
+    _write_csv(folder / "nuclei.csv", nuclei)
+    with atomic_write(folder / "nuclei.parquet") as temporary:
+        nuclei.to_parquet(temporary, index=False)
+    _write_csv(folder / "images.csv", images)
+
+
+def read_nuclei(folder: str | Path) -> pd.DataFrame:
+    """Read `nuclei.csv` of an output folder, with the types of `nuclei_frame`; raises `ReadError`."""
+    return nuclei_frame(_read_csv(Path(folder) / "nuclei.csv", {**_NUCLEI, **_PER_SECOND}))
+
+
+def read_images(folder: str | Path) -> pd.DataFrame:
+    """Read `images.csv` of an output folder, with the types of `images_frame`; raises `ReadError`."""
+    return images_frame(_read_csv(Path(folder) / "images.csv", _IMAGES))
+
+
+def _conform(rows: pd.DataFrame, columns: Mapping[str, str], *, required: tuple[str, ...]) -> pd.DataFrame:
+    missing = [name for name in required if name not in rows]
+    if missing and len(rows):
+        raise FieldError(
+            f"A table of {len(rows)} rows without the column {', '.join(missing)}.",
+            expected=f"at least {', '.join(required)}.",
+            do="say to which image each row belongs.",
+        )
+    frame = {name: _column(rows, name, kind) for name, kind in columns.items()}
+    others = {str(name): rows[name] for name in rows.columns if name not in columns}
+    return pd.DataFrame({**frame, **others}).reset_index(drop=True)
+
+
+def _column(rows: pd.DataFrame, name: str, kind: str) -> pd.Series:
+    values = rows[name] if name in rows else pd.Series([None] * len(rows), index=rows.index, dtype="object")
+    try:
+        if kind == "str":
+            return values.map(_as_text).astype("str")
+        # An input that failed has no nuclei, which is zero and not unknown.
+        return pd.to_numeric(values.fillna(0) if name == "nuclei" else values).astype(kind)  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        raise FieldError(
+            f"Column {name} holds {values.iloc[0]!r} and cannot be read as {kind} ({error}).",
+            expected=f"values of type {kind}.",
+            do="check how the column was made.",
+        ) from error
+
+
+def _as_text(cell: object) -> str:
+    # The bytes of a file name need not be UTF-8; Python holds those as surrogates, which no file takes.
+    text = "" if cell is None or cell is pd.NA or cell != cell else str(cell)  # noqa: PLR0124
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    safe = frame.assign(**{name: frame[name].map(_guard) for name in _texts(frame)})
+    with atomic_write(path) as temporary:
+        safe.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+
+
+def _read_csv(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    texts = {name: "str" for name, kind in columns.items() if kind == "str"}
+    try:
+        # Only an empty cell is a missing number: a file may well be called "NA".
+        frame = pd.read_csv(
+            path, dtype=texts, keep_default_na=False, na_values={n: [""] for n in columns if n not in texts}
+        )
+    except (OSError, ValueError) as error:
+        raise ReadError(
+            f"{path}: cannot be read as a table ({error}).",
+            expected="the output folder of `chromamol infer`, with nuclei.csv and images.csv in it.",
+            do="give that folder, or run `chromamol infer` again.",
+        ) from error
+    return frame.assign(**{name: frame[name].map(_unguard) for name in _texts(frame)})
+
+
+def _texts(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+
+
+def _guard(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def _unguard(cell: object) -> object:
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell) else cell
