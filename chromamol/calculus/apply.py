@@ -52,11 +52,33 @@ class _Apply(torch.autograd.Function):
         return _Apply.apply(x.movedim(in_dims[0], 0), operator, transposed), 0
 
 
+class _Traced(torch.autograd.Function):
+    """The same for `torch.compile`, which traces backward but refuses functions with a `jvp` of their own."""
+
+    @staticmethod
+    def forward(x: Tensor, operator: LinearFilter, transposed: bool) -> Tensor:
+        return operator.adjoint(x) if transposed else operator.forward(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.operator, ctx.transposed = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        if ctx.transposed:
+            return ctx.operator.forward(gradients[0]), None, None
+        return ctx.operator.adjoint(gradients[0]), None, None
+
+
 def apply_filter(operator: LinearFilter, x: Tensor) -> Tensor:
     """Return the filter of x, differentiable to any order in both modes."""
+    if torch.compiler.is_compiling():
+        return _Traced.apply(x, operator, False)
     return _Apply.apply(x, operator, False)
 
 
 def apply_adjoint(operator: LinearFilter, y: Tensor) -> Tensor:
     """Return the transpose of the filter applied to y, differentiable likewise."""
+    if torch.compiler.is_compiling():
+        return _Traced.apply(y, operator, True)
     return _Apply.apply(y, operator, True)

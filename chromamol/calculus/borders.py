@@ -43,18 +43,21 @@ def check_support(length: int, radius: int, border: str, axis: int) -> None:
         )
 
 
-def extend(x: Tensor, dim: int, radius: int, border: str) -> Tensor:
-    """Return x with `radius` more pixels on each side of `dim` (none for `valid`)."""
+def extend(x: Tensor, dim: int, radius: int, border: str, *, tail: int = 0) -> Tensor:
+    """Return x with `radius` more pixels on each side of `dim` (none for `valid`), then `tail` zeros."""
     n = x.shape[dim]
-    if radius == 0 or border == "valid":
-        return x
-    if border == "zero":
-        pad = torch.zeros_like(x.narrow(dim, 0, 1)).expand(_with(x.shape, dim, radius))
-        return torch.cat([pad, x, pad], dim)
-    head, tail = x.narrow(dim, 0, radius), x.narrow(dim, n - radius, radius)
+    radius = 0 if border == "valid" else radius
+    blank = x.new_zeros(()).expand(_with(x.shape, dim, radius if border == "zero" else 0))
     if border == "periodic":
-        return torch.cat([tail, x, head], dim)
-    return torch.cat([head.flip(dim), x, tail.flip(dim)], dim)
+        before, after = x.narrow(dim, n - radius, radius), x.narrow(dim, 0, radius)
+    elif border == "reflect":
+        before = x.narrow(dim, 0, radius).flip(dim)
+        after = x.narrow(dim, n - radius, radius).flip(dim)
+    else:
+        before = after = blank
+    parts = [before, x, after, x.new_zeros(()).expand(_with(x.shape, dim, tail))]
+    parts = [part for part in parts if part.shape[dim]]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 def fold(y: Tensor, dim: int, radius: int, border: str) -> Tensor:

@@ -12,12 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from chromamol.calculus.borders import check_support, extend, fold, output_length
-from chromamol.shapes import FloatField
 
 _BLOCK = 32
 
@@ -31,21 +29,22 @@ class _Band:
 
     channel: int
     outputs: tuple[int, ...]
-    taps: FloatField  # (outputs, 2 radius + 1)
+    taps: Tensor  # (outputs, 2 radius + 1), float64 on the CPU
     _cache: dict[tuple[torch.dtype, torch.device], Tensor] = field(default_factory=dict)
 
     def matrix(self, like: Tensor) -> Tensor:
         """Rows (output, pixel in block), columns the block's window; shape (outputs · B, B + K - 1)."""
         key = (like.dtype, like.device)
-        if key not in self._cache:
-            count, size = self.taps.shape
-            block = np.zeros((count, _BLOCK, _BLOCK + size - 1))
-            for b in range(_BLOCK):
-                block[:, b, b : b + size] = self.taps
-            # Cast on the CPU first: not every device holds float64.
-            rows = torch.from_numpy(block.reshape(count * _BLOCK, -1))
-            self._cache[key] = rows.to(like.dtype).to(like.device)
-        return self._cache[key]
+        if key in self._cache:
+            return self._cache[key]
+        count, size = self.taps.shape
+        shifted = nn.functional.pad(self.taps, (_BLOCK - 1, _BLOCK - 1)).unfold(1, _BLOCK + size - 1, 1)
+        rows = shifted.flip(1).reshape(count * _BLOCK, -1)
+        # Cast on the CPU first: not every device holds float64.
+        matrix = rows.to(like.dtype).to(like.device)
+        if not self.taps.requires_grad and not torch.compiler.is_compiling():
+            self._cache[key] = matrix
+        return matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,48 +56,51 @@ class _Stage:
     channels_in: int
     channels_out: int
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels_in, pre, n + 2 radius, post) -> (batch, channels_out, pre, n, post)."""
-        batch, _, pre, padded, post = x.shape
-        n = padded - 2 * self.radius
-        out = x.new_zeros(batch, self.channels_out, pre, n, post)
+    def apply(self, x: Tensor, border: str) -> Tensor:
+        """(batch, channels_in, pre, n, post) -> (batch, channels_out, pre, n, post)."""
+        n = output_length(x.shape[3], self.radius, border)
+        blocks = -(-n // _BLOCK)
+        x = extend(x, 3, self.radius, border, tail=blocks * _BLOCK - n)
+        out: dict[int, Tensor] = {}
         for band in self.bands:
-            matrix = band.matrix(x)
-            source = x[:, band.channel]
-            for start in range(0, n, _BLOCK):
-                size = min(_BLOCK, n - start)
-                window = source[:, :, start : start + size + 2 * self.radius]
-                rows = matrix.view(len(band.outputs), _BLOCK, -1)[:, :size, : window.shape[2]]
-                part = _left(rows.reshape(-1, window.shape[2]), window)
-                part = part.view(batch, pre, len(band.outputs), size, post).transpose(1, 2)
-                target = out[:, :, :, start : start + size]
-                for i, o in enumerate(band.outputs):
-                    target[:, o] += part[:, i]
-        return out
+            part = _windows_product(x[:, band.channel], band.matrix(x), blocks)
+            for i, o in enumerate(band.outputs):
+                values = part[:, i, :, :n]
+                out[o] = out[o] + values if o in out else values
+        return torch.stack([out[o] for o in range(self.channels_out)], dim=1)
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        """(batch, channels_out, pre, n, post) -> (batch, channels_in, pre, n + 2 radius, post)."""
-        batch, _, pre, n, post = y.shape
-        x = y.new_zeros(batch, self.channels_in, pre, n + 2 * self.radius, post)
-        for band in self.bands:
-            matrix = band.matrix(y)
-            for start in range(0, n, _BLOCK):
-                size = min(_BLOCK, n - start)
-                width = size + 2 * self.radius
-                rows = matrix.view(len(band.outputs), _BLOCK, -1)[:, :size, :width].reshape(-1, width)
-                part = y[:, list(band.outputs), :, start : start + size].transpose(1, 2)
-                part = part.reshape(batch, pre, rows.shape[0], post)
-                x[:, band.channel, :, start : start + width] += _left(rows.T, part)
-        return x
+    def transpose(self) -> _Stage:
+        """The stage that, after an extension by zeros, is the adjoint of this one."""
+        bands = []
+        for o in range(self.channels_out):
+            rows = {b.channel: b.taps[b.outputs.index(o)].flip(0) for b in self.bands if o in b.outputs}
+            bands.append(_Band(o, tuple(rows), torch.stack(list(rows.values()))))
+        return _Stage(self.radius, tuple(bands), self.channels_out, self.channels_in)
 
 
-def _left(matrix: Tensor, x: Tensor) -> Tensor:
-    """Multiply axis -2 of x (batch, pre, n, post) by a matrix, with one large product where post is 1."""
-    if x.shape[-1] == 1:
-        return (x[..., 0] @ matrix.T)[..., None]
-    batch, pre, n, post = x.shape
-    flat = x.reshape(batch * pre, n, post)
-    return torch.bmm(matrix.expand(batch * pre, *matrix.shape), flat).view(batch, pre, matrix.shape[0], post)
+def _windows_product(x: Tensor, matrix: Tensor, blocks: int) -> Tensor:
+    """Multiply each window of x (batch, pre, padded, post) by the matrix (outputs · B, window).
+
+    Windows overlap in memory and are never copied. Returns (batch, outputs, pre, blocks · B, post).
+    """
+    batch, pre, _, post = x.shape
+    count = matrix.shape[0] // _BLOCK
+    flat = x.reshape(batch * pre, x.shape[2], post)
+    windows = flat.unfold(1, matrix.shape[1], _BLOCK)  # (rows, blocks, post, window)
+    if post == 1:
+        # The rows become one side of the product: (blocks, rows, window) @ (window, outputs · B).
+        product = torch.bmm(windows[:, :, 0].transpose(0, 1), matrix.T.expand(blocks, -1, -1))
+        product = product.view(blocks, batch, pre, count, _BLOCK, 1)
+        return product.permute(1, 3, 2, 0, 4, 5).reshape(batch, count, pre, blocks * _BLOCK, 1)
+    windows = windows.transpose(2, 3)
+    if 0 < flat.shape[0] <= blocks:
+        tall = matrix.expand(blocks, -1, -1)
+        product = torch.stack([torch.bmm(tall, w) for w in windows])
+    else:
+        tall = matrix.expand(flat.shape[0], -1, -1)
+        product = torch.stack([torch.bmm(tall, w) for w in windows.unbind(1)], dim=1)
+    product = product.view(batch, pre, blocks, count, _BLOCK, post)
+    return product.permute(0, 3, 1, 2, 4, 5).reshape(batch, count, pre, blocks * _BLOCK, post)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +109,12 @@ class SeparableFilter:
 
     Parameters
     ----------
-    stages : one per axis, first to last.
+    stages, transposed : one per axis, first to last.
     border : see `chromamol.calculus.borders`.
     """
 
     stages: tuple[_Stage, ...]
+    transposed: tuple[_Stage, ...]
     border: str
 
     @property
@@ -133,12 +136,9 @@ class SeparableFilter:
             check_support(n, r, self.border, axis)
         y = x.reshape(math.prod(lead), 1, *grid)  # a -1 would refuse an empty batch
         for axis in reversed(range(self.ndim)):
-            stage = self.stages[axis]
-            y = extend(y, axis + 2, stage.radius, self.border)
-            shape = [y.shape[0], y.shape[1], *_around(list(y.shape[2:]), axis)]
-            y = stage.forward(y.reshape(shape))
-            grid[axis] = output_length(grid[axis], stage.radius, self.border)
-            y = y.reshape(y.shape[0], y.shape[1], *grid)
+            y = self.stages[axis].apply(y.reshape(*y.shape[:2], *_around(grid, axis)), self.border)
+            grid[axis] = y.shape[3]
+            y = y.reshape(*y.shape[:2], *grid)
         return y.reshape(*lead, self.outputs, *grid)
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -146,17 +146,19 @@ class SeparableFilter:
         split = y.ndim - self.ndim - 1
         lead, grid = y.shape[:split], list(y.shape[split + 1 :])
         x = y.reshape(math.prod(lead), self.outputs, *grid)
-        for axis, stage in enumerate(self.stages):
-            x = stage.adjoint(x.reshape(x.shape[0], x.shape[1], *_around(grid, axis)))
-            grid[axis] += 2 * stage.radius
-            x = fold(x.reshape(x.shape[0], x.shape[1], *grid), axis + 2, stage.radius, self.border)
-            grid[axis] = x.shape[axis + 2]
+        for axis, stage in enumerate(self.transposed):
+            x = x.reshape(*x.shape[:2], *_around(grid, axis))
+            # Zeros on 2 r pixels give everything that the filter reached, beyond the border too.
+            x = stage.apply(extend(x, 3, stage.radius, "zero"), "zero")
+            x = fold(x, 3, stage.radius, self.border)
+            grid[axis] = x.shape[3]
+            x = x.reshape(*x.shape[:2], *grid)
         return x.reshape(*lead, *grid)
 
 
 def separable_filter(
     outputs: Sequence[Mapping[MultiIndex, float]],
-    taps: Sequence[Mapping[int, FloatField]],
+    taps: Sequence[Mapping[int, Tensor]],
     *,
     border: str,
 ) -> SeparableFilter:
@@ -165,7 +167,7 @@ def separable_filter(
     Parameters
     ----------
     outputs : for each output, the derivatives α that it sums and their factors.
-    taps : for each axis, the 1D taps of every order in use; one length per axis.
+    taps : for each axis, the 1D taps (float64, CPU) of every order in use; one length per axis.
     """
     ndim = len(taps)
     stages: list[_Stage] = []
@@ -175,21 +177,22 @@ def separable_filter(
         tails = sorted({alpha[axis:] for out in outputs for alpha in out})
         bands = []
         for c, done in enumerate(channels):
-            rows: dict[int, FloatField] = {}
+            rows: dict[int, Tensor] = {}
             if last:
                 for o, out in enumerate(outputs):
                     for alpha, factor in out.items():
                         if alpha[1:] == done:
-                            rows[o] = rows.get(o, 0.0) + factor * taps[0][alpha[0]]
+                            term = factor * taps[0][alpha[0]]
+                            rows[o] = rows[o] + term if o in rows else term
             else:
                 rows = {i: taps[axis][t[0]] for i, t in enumerate(tails) if t[1:] == done}
-            bands.append(_Band(c, tuple(rows), np.stack(list(rows.values()))))
+            bands.append(_Band(c, tuple(rows), torch.stack(list(rows.values()))))
         radius = bands[0].taps.shape[1] // 2
         stages.insert(0, _Stage(radius, tuple(bands), len(channels), len(outputs) if last else len(tails)))
         channels = tails
-    return SeparableFilter(tuple(stages), border)
+    return SeparableFilter(tuple(stages), tuple(s.transpose() for s in stages), border)
 
 
 def _around(grid: list[int], axis: int) -> list[int]:
     """Collapse a grid to (before, axis, after)."""
-    return [int(np.prod(grid[:axis], dtype=int)), grid[axis], int(np.prod(grid[axis + 1 :], dtype=int))]
+    return [math.prod(grid[:axis]), grid[axis], math.prod(grid[axis + 1 :])]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from chromamol.calculus.kernels import Kernel
-from chromamol.calculus.layer import Derivative, mollified_derivative
+from chromamol.calculus.layer import Derivative, mollified_derivative, plain_lengths
 from chromamol.calculus.taps import per_axis, support_radius
 from chromamol.errors import FieldError
 from chromamol.field import Field
@@ -39,8 +39,7 @@ def valid_after(
     """
     if mask.dtype != np.bool_:
         raise FieldError(f"Mask of type {mask.dtype}.", expected="bool.", do="use `labels == n`.")
-    px = half_widths_px if isinstance(half_widths_px, (int, float, np.number)) else tuple(half_widths_px)
-    widths = per_axis(px, mask.ndim, "half-width in pixels")
+    widths = per_axis(plain_lengths(half_widths_px), mask.ndim, "half-width in pixels")
     radii = [support_radius(w, 1.0) for w in widths]
     padded = np.pad(mask, [(r + 1, r + 1) for r in radii], mode="wrap" if periodic else "constant")
     if isotropic and mask.ndim > 1:
@@ -93,7 +92,7 @@ def differentiate(
         kernel_order=kernel_order,
         border=border,
     )
-    widths = per_axis(_plain(width), field.grid.ndim, "width")
+    widths = per_axis(plain_lengths(width), field.grid.ndim, "width")
     pixels = [w / h for w, h in zip(widths, field.grid.spacing_um, strict=True)]
     valid = valid_after(field.mask, pixels, periodic=border == "periodic")
     return field.like(values, unit=derivative_unit(field.unit, _total_order(order)), valid=valid)
@@ -111,10 +110,6 @@ def derivative_unit(unit: str, total_order: int) -> str:
     power = int(found.group(1)) - total_order if found else -total_order
     stem = unit[: found.start()].strip() if found else ("" if unit == "1" else unit)
     return f"{stem} um^{power}".strip() if power else stem or "1"
-
-
-def _plain(value: float | Sequence[float]) -> float | tuple[float, ...]:
-    return value if isinstance(value, (int, float, np.number)) else tuple(value)
 
 
 def _total_order(order: Derivative | int) -> int:

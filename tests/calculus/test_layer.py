@@ -1,5 +1,8 @@
 """The mollifier layer: analytic fields, adjoint, gradients, symmetry, other implementations, bad input."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -195,6 +198,94 @@ def test_the_input_is_not_changed():
     before = x.clone()
     layer(2)(x)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_direct_and_fourier_agree(ndim, border):
+    direct, fourier = layer(ndim, border, method="direct"), layer(ndim, border, method="fourier")
+    x = random(2, *SHAPES[ndim])
+    torch.testing.assert_close(direct(x), fourier(x), rtol=1e-12, atol=1e-9)
+    y = random(*direct(x).shape, seed=1)
+    torch.testing.assert_close(
+        apply_adjoint(direct.operator, y), apply_adjoint(fourier.operator, y), rtol=1e-12, atol=1e-9
+    )
+
+
+def test_an_isotropic_kernel_is_the_same_in_all_directions():
+    """What tells it from a product kernel: waves of every direction are damped alike."""
+    n = torch.arange(-32, 33, dtype=torch.float64)
+    spreads = {}
+    for isotropic in (False, True):
+        module = MollifierLayer(orders=[(0, 0)], spacing=1.0, width=9.0, isotropic=isotropic, border="valid")
+        gains = []
+        for angle in np.linspace(0, np.pi / 2, 7):
+            wave = torch.cos(0.5 * (np.cos(angle) * n[:, None] + np.sin(angle) * n[None, :]))
+            response = module(wave)[0]
+            gains.append(float(response[response.shape[0] // 2, response.shape[1] // 2]))
+        spreads[isotropic] = max(gains) - min(gains)
+    assert spreads[True] < 0.1 * spreads[False]
+
+
+def test_isotropic_gradients_and_adjoint():
+    module = MollifierLayer(orders=[(0, 0), laplacian(2)], spacing=1.0, width=3.2, isotropic=True)
+    x = random(8, 7).requires_grad_()
+    assert torch.autograd.gradcheck(module, x)
+    y = module(x.detach())
+    left, right = (y * y).sum(), (x.detach() * apply_adjoint(module.operator, y)).sum()
+    assert abs(left - right) <= 1e-12 * y.norm() ** 2
+
+
+def test_a_learnable_width_starts_where_it_was_put_and_has_exact_gradients():
+    module = MollifierLayer(orders=[(0, 0), (2, 0)], spacing=1.0, width=3.5, learnable_width=True)
+    x = random(14, 15)
+    fixed = MollifierLayer(orders=[(0, 0), (2, 0)], spacing=1.0, width=3.5)
+    torch.testing.assert_close(module(x), fixed(x))
+
+    def of_width(parameter):
+        return torch.func.functional_call(module, {"width_parameter": parameter}, (x,))
+
+    start = torch.tensor([0.3, -0.4], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(of_width, start)
+
+
+def test_a_learnable_width_finds_the_width_that_made_the_data():
+    x = random(40, 40)
+    target = MollifierLayer(orders=[(0, 0)], spacing=1.0, width=6.0)(x)
+    module = MollifierLayer(orders=[(0, 0)], spacing=1.0, width=4.0, learnable_width=True)
+    optimiser = torch.optim.LBFGS(module.parameters(), max_iter=40, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        loss = (module(x) - target).square().mean()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    np.testing.assert_allclose(module.width.detach().numpy(), 6.0, rtol=1e-2)
+
+
+COMPILED = """
+import torch
+from chromamol.calculus import MollifierLayer
+
+for method in ("direct", "fourier"):
+    module = MollifierLayer(orders=[(0, 0), (2, 0)], spacing=1.0, width=4.5, method=method)
+    # aot_eager traces forward and backward as inductor does, without waiting for a C++ compiler.
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=method == "direct")
+    x = torch.randn(32, 32, dtype=torch.float64)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    torch.testing.assert_close(compiled(a), module(b))
+    compiled(a).square().sum().backward()
+    module(b).square().sum().backward()
+    torch.testing.assert_close(a.grad, b.grad)
+"""
+
+
+def test_torch_compile_gives_the_same_numbers_and_gradients():
+    # In a process of its own: the run-time type checks of this test session are not traceable.
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
