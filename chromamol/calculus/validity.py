@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from chromamol.calculus.kernels import Kernel
 from chromamol.calculus.layer import Derivative, mollified_derivative, plain_lengths
+from chromamol.calculus.local_fit import fit_derivative
 from chromamol.calculus.taps import per_axis, support_radius
 from chromamol.errors import FieldError
 from chromamol.field import Field
@@ -59,8 +60,9 @@ def differentiate(
     kernel: str | Kernel = "polynomial",
     kernel_order: int | None = None,
     border: str = "reflect",
+    mode: str = "exclude",
 ) -> Field:
-    """Return a derivative of a field, valid only where the whole support lies inside `field.valid`.
+    """Return a derivative of a field, valid only where it can be trusted.
 
     Parameters
     ----------
@@ -68,12 +70,25 @@ def differentiate(
     order : as in `mollified_derivative`; all terms of a sum must have one total order.
     width : half-width of the kernel in µm, one number or one per axis.
     border : "reflect", "zero" (the pixels near the edge are marked invalid), or "periodic" (they are valid).
+    mode : "exclude": valid where the whole support lies inside `field.valid`. "fit": local polynomial fits to
+        the valid pixels, one-sided near the border of the mask, where they are noisier; see `fit_derivative`,
+        which also returns the noise. The border and the kernel's order play no part in it.
 
     Raises
     ------
     FieldError : border "valid" (the result must keep the grid), or as `mollified_derivative`.
     KernelError : as `mollified_derivative`.
     """
+    unit = derivative_unit(field.unit, _total_order(order))
+    if mode not in ("exclude", "fit"):
+        raise FieldError(
+            f"Mode {mode!r}.", expected="exclude or fit.", do="use exclude unless borders matter."
+        )
+    if mode == "fit":
+        fit = fit_derivative(
+            field.values, order, mask=field.mask, spacing=field.grid.spacing_um, width=width, kernel=kernel
+        )
+        return field.like(np.where(fit.valid, fit.values, 0.0), unit=unit, valid=fit.valid)
     if border == "valid":
         raise FieldError(
             "Border 'valid' for a Field.",
@@ -95,7 +110,7 @@ def differentiate(
     widths = per_axis(plain_lengths(width), field.grid.ndim, "width")
     pixels = [w / h for w, h in zip(widths, field.grid.spacing_um, strict=True)]
     valid = valid_after(field.mask, pixels, periodic=border == "periodic")
-    return field.like(values, unit=derivative_unit(field.unit, _total_order(order)), valid=valid)
+    return field.like(values, unit=unit, valid=valid)
 
 
 def derivative_unit(unit: str, total_order: int) -> str:
