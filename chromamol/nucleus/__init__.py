@@ -3,7 +3,8 @@
 from chromamol.nucleus.flags import FLAGS, describe, join
 from chromamol.nucleus.geometry import Nucleus, find_nuclei
 from chromamol.nucleus.scoring import Score, match_labels, mean_average_precision
-from chromamol.nucleus.segment import SegmentationSettings, segment_nuclei
+from chromamol.nucleus.segment import segment_nuclei
+from chromamol.nucleus.settings import SegmentationSettings
 
 __all__ = [
     "FLAGS",

@@ -86,7 +86,7 @@ def find_nuclei(
             expected="one shape for both, one positive spacing per axis, a margin of at least zero.",
             do="check which channel and which pixel size belong to the labels.",
         )
-    level = _full_scale(image) if saturation_level is None else saturation_level
+    level = _full_scale(image) if saturation_level is None else float(saturation_level)
     nuclei = []
     for index, box in enumerate(ndimage.find_objects(labels)):
         if box is not None:

@@ -1,65 +1,29 @@
 """Which pixels are a nucleus: classical segmentation, no weights, 2D and 3D through one path.
 
-The image becomes contrast above a local background in units of the background's spread; a global and a local
-threshold give a mask; the mask is split where nuclei touch; each nucleus's outline is then put where its own
-edge is half-way between its brightness and its surroundings.
+The image itself tells how large nuclei are; a threshold between the bright and the dark level around each
+pixel gives a mask; the mask is cut into pieces, and pieces of one nucleus are joined again; each nucleus's
+outline is then put at a fixed part of the height of its own edge.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
 from jaxtyping import Float32
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 
-from chromamol.errors import FieldError, ImageContentError, ParameterError
+from chromamol.errors import FieldError, ImageContentError
 from chromamol.nucleus import background as bg
 from chromamol.nucleus import outline
+from chromamol.nucleus.foreground import nuclear_pixels, soft_root
+from chromamol.nucleus.join import join_pieces
+from chromamol.nucleus.scale import SMALLEST_RADIUS, nuclear_radius
+from chromamol.nucleus.settings import SegmentationSettings
 from chromamol.nucleus.split import nuclear_relief, split_touching
-from chromamol.shapes import Labels, Mask
+from chromamol.shapes import Labels
 
 Image = Float32[np.ndarray, "..."]
-
-
-@dataclass(frozen=True)
-class SegmentationSettings:
-    """Settings of `segment_nuclei`. Lengths are fractions of the nuclear radius seen in the image."""
-
-    denoise_radii: float = 0.08
-    """Gaussian before thresholding: removes pixel noise, an order below the nuclear radius."""
-    texture_radii: float = 0.35
-    """Gaussian before splitting: smooths over chromatin texture, keeps the seam between two nuclei."""
-    background_radii: float = 5.0
-    """Reach of the local background: wider than a clump of nuclei, narrower than the illumination."""
-    local_radii: float = 2.0
-    """Reach of the local threshold: a nucleus and its surroundings."""
-    global_fraction: float = 0.5
-    """Part of Otsu's threshold (on log contrast) that a pixel needs: below one, so that dim nuclei stay."""
-    local_fraction: float = 0.5
-    """Part of the local contrast that a pixel needs."""
-    outline_fraction: float = 0.5
-    """Where the outline lies between surroundings and nucleus: a blurred edge keeps its place at one half."""
-    intensity_weight: float = 0.5
-    """Weight of brightness against depth when touching nuclei are split."""
-    min_fall: float = 0.15
-    """Log depth of the valley that separates two nuclei: a neck 14 % narrower than the smaller one."""
-    min_contrast: float = 5.0
-    """Least contrast of a nucleus in spreads of the background: noise reaches 4 by chance."""
-    min_relative_area: float = 0.1
-    """Smaller than this part of the median nucleus is debris."""
-    min_diameter_um: float = 2.0
-    """With a pixel size: smaller is debris whatever the other nuclei are."""
-    smooth_radii: float = 0.1
-    """Gaussian on each outline: removes pixel steps and spurs."""
-
-    def __post_init__(self) -> None:
-        bad = {name: value for name, value in vars(self).items() if not value >= 0}
-        if bad:
-            raise ParameterError(
-                f"Segmentation settings {bad}.", expected="numbers of at least zero.", do="correct them."
-            )
 
 
 def segment_nuclei(
@@ -95,20 +59,19 @@ def segment_nuclei(
     if marks.all() or values.min() == values.max():
         return empty
     values[marks] = np.median(values[~marks])
-    radius = nuclear_radius(values, spacing)
+    radius = nuclear_radius(soft_root(values), spacing, limits=_radius_limits(unit_um, settings))
     if radius is None:
         return empty
-    contrast, spread = _contrast(values, marks, spacing, radius, settings)
-    mask = _foreground(contrast, spread, spacing, radius, settings) & ~marks
-    if not mask.any():
-        return empty
-    bright = ndimage.gaussian_filter(contrast, [settings.texture_radii * radius / s for s in spacing])
-    relief = nuclear_relief(
-        mask, bright, spacing=spacing, radius=radius, intensity_weight=settings.intensity_weight
-    )
-    labels = split_touching(mask, relief, min_fall=settings.min_fall)
+    rough = _find_on_blocks(values, spacing, radius, settings)
+    if rough.any():
+        seen = _radius_of(rough, spacing)
+        if not 1 / settings.rescale_ratio < seen / radius < settings.rescale_ratio:
+            radius = max(SMALLEST_RADIUS, seen)
+            rough = _find_on_blocks(values, spacing, radius, settings)
+    smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing])
+    _, spread = bg.level_and_spread(smooth[~marks])
     labels = outline.refine(
-        labels, contrast, spacing=spacing, radius=radius, fraction=settings.outline_fraction,
+        rough, smooth, spacing=spacing, radius=radius, fraction=settings.outline_fraction,
         smooth_radii=settings.smooth_radii, min_contrast=settings.min_contrast * spread,
     )  # fmt: skip
     labels[marks] = 0
@@ -160,60 +123,45 @@ def _relative_spacing(
     return tuple(float(s) / unit for s in sizes), unit
 
 
-def nuclear_radius(values: Image, spacing: tuple[float, ...]) -> float | None:
-    """Estimate the typical nuclear radius, in units of the finest pixel spacing; None for an empty image.
-
-    A rough Otsu mask's depth (distance to its border) peaks at the radius of each nucleus, also in clumps;
-    large peaks count by their area so that debris doesn't.
-    """
-    rough = ndimage.gaussian_filter(values, [1.0 / s for s in spacing])
-    level, spread = bg.level_and_spread(rough)
-    light = np.arcsinh(np.maximum(rough - level, 0) / max(4 * spread, 1e-3 * float(np.ptp(rough))))
-    if np.ptp(light) == 0:
-        return None
-    mask = ndimage.binary_fill_holes(light > threshold_otsu(light))
-    depth = ndimage.distance_transform_edt(mask, sampling=spacing)
-    depth = ndimage.gaussian_filter(depth, [1.0 / s for s in spacing])
-    window = tuple(2 * max(1, round(2 / s)) + 1 for s in spacing)
-    peaks = depth[(depth == ndimage.maximum_filter(depth, size=window)) & mask]
-    if peaks.size == 0:
-        return None
-    peaks = np.sort(peaks)
-    share = np.cumsum(peaks**2)
-    return max(2.0, float(peaks[np.searchsorted(share, share[-1] / 2)]))
+def _radius_limits(unit_um: float | None, settings: SegmentationSettings) -> tuple[float, float]:
+    """Smallest and largest nuclear radius in units of the finest pixel spacing."""
+    low, high = settings.radius_limits_um
+    return (0.0, np.inf) if unit_um is None else (low / unit_um, high / unit_um)
 
 
-def _contrast(
-    values: Image, marks: Mask, spacing: tuple[float, ...], radius: float, settings: SegmentationSettings
-) -> tuple[Image, float]:
-    """Return the denoised light above the local background, and the spread of that background."""
-    smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / s for s in spacing])
-    level, spread = bg.level_and_spread(smooth[~marks])
-    light = np.arcsinh(np.maximum(smooth - level, 0) / max(4 * spread, 1e-3 * float(np.ptp(smooth))))
-    dark = light < threshold_otsu(light)
-    margin = max(1, round(0.3 * radius))
-    dark = ~ndimage.binary_dilation(~dark, iterations=margin) & ~marks
-    if np.count_nonzero(dark) > 0.02 * dark.size:
-        reach = tuple(settings.background_radii * radius / s for s in spacing)
-        local = bg.smooth_where(smooth, dark, reach)
-    else:
-        local = np.full_like(smooth, level)
-    contrast = smooth - local
-    _, spread = bg.level_and_spread(contrast[~marks])
-    return contrast.astype(np.float32), max(spread, 1e-4 * float(np.ptp(contrast)))
+def _find_on_blocks(
+    values: Image, spacing: tuple[float, ...], radius: float, settings: SegmentationSettings
+) -> Labels:
+    """Find nuclei on block means, where they are some ten pixels wide; label the pixels of the full image."""
+    factors = tuple(max(1, int(radius / (settings.working_radius * h))) for h in spacing)
+    coarse = tuple(h * f for h, f in zip(spacing, factors, strict=True))
+    return _repeat(_find(bg.block_mean(values, factors), coarse, radius, settings), factors, values.shape)
 
 
-def _foreground(
-    contrast: Image, spread: float, spacing: tuple[float, ...], radius: float, settings: SegmentationSettings
-) -> Mask:
-    light = np.arcsinh(np.maximum(contrast, 0) / (4 * spread)).astype(np.float32)
-    otsu = 4 * spread * np.sinh(threshold_otsu(light))
-    least = max(settings.global_fraction * otsu, 3 * spread)
-    loose = contrast > least
-    reach = tuple(settings.local_radii * radius / s for s in spacing)
-    inside = bg.smooth_where(contrast, loose, reach)
-    outside = bg.smooth_where(contrast, ~loose, reach)
-    local = outside + settings.local_fraction * (inside - outside)
-    # Far from any nucleus `inside` is meaningless; near a bright one the local level may not hide a dim one.
-    mask = loose & (contrast > np.minimum(local, otsu))
-    return ndimage.binary_fill_holes(mask)
+def _repeat(labels: Labels, factors: tuple[int, ...], shape: tuple[int, ...]) -> Labels:
+    for axis, factor in enumerate(factors):
+        labels = np.repeat(labels, factor, axis=axis)
+    return labels[tuple(slice(n) for n in shape)]
+
+
+def _find(values: Image, spacing: tuple[float, ...], radius: float, settings: SegmentationSettings) -> Labels:
+    """Label the nuclei roughly: adaptive mask, cut into pieces, pieces joined."""
+    light = soft_root(ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing]))
+    mask = nuclear_pixels(light, spacing=spacing, radius=radius, settings=settings)
+    if not mask.any():
+        return np.zeros(mask.shape, dtype=np.int32)
+    bright = ndimage.gaussian_filter(light, [settings.texture_radii * radius / h for h in spacing])
+    relief = nuclear_relief(
+        mask, bright, spacing=spacing, radius=radius, intensity_weight=settings.intensity_weight
+    )
+    pieces = split_touching(mask, relief, min_fall=settings.min_fall)
+    fine = ndimage.gaussian_filter(light, [settings.seam_radii * radius / h for h in spacing])
+    return join_pieces(pieces, fine, spacing=spacing, radius=radius, weights=settings.seam)
+
+
+def _radius_of(labels: Labels, spacing: tuple[float, ...]) -> float:
+    """Radius of the nucleus that the median labelled pixel belongs to."""
+    sizes = np.sort(np.bincount(labels.ravel())[1:]) * math.prod(spacing)
+    share = np.cumsum(sizes)
+    size = float(sizes[np.searchsorted(share, share[-1] / 2)])
+    return math.sqrt(size / math.pi) if labels.ndim == 2 else (3 * size / (4 * math.pi)) ** (1 / 3)
