@@ -14,6 +14,7 @@ from chromamol.shapes import FloatField, Mask
 class Outcome(enum.Enum):
     """How a solve ended. The value is the message, so a failure cannot look like an answer."""
 
+    NOT_JUDGED = "The estimate was not checked for what the data determine."
     BOTH_RATES = "Both rates were estimated."
     METHYLATION_GIVEN_ACETYLATION = "Methylation was estimated; acetylation was given."
     ACETYLATION_NOT_IDENTIFIABLE = (

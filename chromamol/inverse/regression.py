@@ -8,6 +8,7 @@ the test functions chosen by the data (`width`).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,46 +22,64 @@ IDENTIFIED_AT = 2.0
 """A rate counts as determined when its mean exceeds this many standard errors."""
 
 
-def regress(problem: RateProblem, *, device: torch.device) -> Rates:
-    """Return both rate maps, or the methylation map when acetylation is known.
+def regress(
+    problem: RateProblem, *, device: torch.device, variants: tuple[RateProblem, ...] = ()
+) -> tuple[Rates, ...]:
+    """Return both rate maps, or the methylation map when acetylation is known; then those of `variants`.
 
-    Every outcome is a result: what the data cannot tell is NaN in the maps, named in `outcome` and `flags`.
+    The results are not judged yet (see `judge`), so that errors of calibration can be added first. The
+    variants are the same nucleus with other fields, fitted at the same width with the same weights.
     """
-    fit = fit_best_width(problem, device=device)
-    if fit is None:
+    problems = (problem, *variants)
+    fits = fit_best_width(problem, device=device, variants=variants)
+    if not fits:
         nothing = RateMap.unknown(problem.grid.shape)
-        return _result(problem, (nothing, nothing), Outcome.NO_VALID_PIXEL, ("kernel_exceeds_nucleus",), None)
-    maps = [fit.rate_map(which) for which in range(fit.maps)]
-    determined = [m.mean > IDENTIFIED_AT * m.mean_se for m in maps]
-    flags = []
-    if any(d and (m.values[m.valid] < 0.0).any() for d, m in zip(determined, maps, strict=True)):
-        flags.append("negative_rate")
+        return tuple(_result(each, (nothing, nothing), None) for each in problems)
+    return tuple(_result(each, _maps(each, fit), fit) for each, fit in zip(problems, fits, strict=True))
+
+
+def _maps(problem: RateProblem, fit: RegressionFit) -> tuple[RateMap, RateMap]:
     if problem.known_acetylation is not None:
-        maps.append(RateMap.given(problem.known_acetylation, fit.lattice.valid))
-        determined.append(True)
-    for name, known in zip(("methylation", "acetylation"), determined, strict=True):
-        if not known:
+        return fit.rate_map(0), RateMap.given(problem.known_acetylation, fit.lattice.valid)
+    return fit.rate_map(0), fit.rate_map(1)
+
+
+def judge(rates: Rates, *, acetylation_known: bool) -> Rates:
+    """Return `rates` with NaN for what the data do not determine, and with the outcome and flags that say so.
+
+    A rate is determined when its mean over the valid pixels exceeds `IDENTIFIED_AT` standard errors, all
+    known sources of error included.
+    """
+    if np.isnan(rates.mollifier_width_um):
+        return replace(rates, outcome=Outcome.NO_VALID_PIXEL, flags=("kernel_exceeds_nucleus",))
+    named = {"methylation": rates.methylation, "acetylation": rates.acetylation}
+    determined, flags = {}, []
+    for name, rate in named.items():
+        given = acetylation_known and name == "acetylation"
+        determined[name] = given or bool(rate.mean > IDENTIFIED_AT * rate.mean_se)
+        if not determined[name]:
             flags.append(f"{name}_not_identifiable")
-    nothing = RateMap.unknown(problem.grid.shape)
-    kept = [m if known else nothing for m, known in zip(maps, determined, strict=True)]
-    return _result(problem, (kept[0], kept[1]), _outcome(problem, *determined), tuple(flags), fit)
+            named[name] = RateMap.unknown(rate.values.shape)
+        elif (rate.values[rate.valid] < 0.0).any():
+            flags.append("negative_rate")
+    if acetylation_known:
+        outcome = Outcome.METHYLATION_GIVEN_ACETYLATION
+        if not determined["methylation"]:
+            outcome = Outcome.METHYLATION_NOT_IDENTIFIABLE
+    else:
+        outcome = {
+            (True, True): Outcome.BOTH_RATES,
+            (True, False): Outcome.ACETYLATION_NOT_IDENTIFIABLE,
+            (False, True): Outcome.METHYLATION_NOT_IDENTIFIABLE,
+            (False, False): Outcome.NOT_IDENTIFIABLE,
+        }[determined["methylation"], determined["acetylation"]]
+    return replace(
+        rates, methylation=named["methylation"], acetylation=named["acetylation"], outcome=outcome,
+        flags=tuple(dict.fromkeys(flags)),
+    )  # fmt: skip
 
 
-def _outcome(problem: RateProblem, methylation: bool, acetylation: bool) -> Outcome:
-    if problem.known_acetylation is not None:
-        return Outcome.METHYLATION_GIVEN_ACETYLATION if methylation else Outcome.METHYLATION_NOT_IDENTIFIABLE
-    return {
-        (True, True): Outcome.BOTH_RATES,
-        (True, False): Outcome.ACETYLATION_NOT_IDENTIFIABLE,
-        (False, True): Outcome.METHYLATION_NOT_IDENTIFIABLE,
-        (False, False): Outcome.NOT_IDENTIFIABLE,
-    }[methylation, acetylation]
-
-
-def _result(
-    problem: RateProblem, maps: tuple[RateMap, RateMap], outcome: Outcome, flags: tuple[str, ...],
-    fit: RegressionFit | None,
-) -> Rates:  # fmt: skip
+def _result(problem: RateProblem, maps: tuple[RateMap, RateMap], fit: RegressionFit | None) -> Rates:
     ratio, ratio_se = integral_ratio(problem)
     diagnostics = {}
     if fit is not None:
@@ -71,11 +90,19 @@ def _result(
             "test_functions": float(fit.lattice.count),
         }
     return Rates(
-        methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se, outcome=outcome,
-        flags=flags, method="regression", phi_h=problem.phi_h, phi_e=problem.phi_e,
+        methylation=maps[0],
+        acetylation=maps[1],
+        ratio=ratio,
+        ratio_se=ratio_se,
+        outcome=Outcome.NOT_JUDGED,
+        flags=(),
+        method="regression",
+        phi_h=problem.phi_h,
+        phi_e=problem.phi_e,
         noise_sd=problem.mean_noise_sd(),
-        mollifier_width_um=math.nan if fit is None else fit.half_width_um[-1], diagnostics=diagnostics,
-    )  # fmt: skip
+        mollifier_width_um=math.nan if fit is None else fit.half_width_um[-1],
+        diagnostics=diagnostics,
+    )
 
 
 def integral_ratio(problem: RateProblem) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import RateMap
 from chromamol.inverse.smooth_fit import NormalEquations, SmoothFit, fit_smooth, fit_uniform
 from chromamol.inverse.weak_form import weak_equations
+from chromamol.inverse.weak_noise import noise_grams
 from chromamol.shapes import Mask
 
 SHORTEST_LENGTH_PX = 12
@@ -76,27 +77,48 @@ class RegressionFit:
         return RateMap(values, error, self.lattice.valid, float(mean[which]), float(mean_se[which]))
 
 
-def fit_on_lattice(problem: RateProblem, lattice: TestLattice, half_width_um: tuple[float, ...], *,
-                   guess: tuple[float, ...], device: torch.device) -> RegressionFit:  # fmt: skip
+def fit_on_lattice(
+    problem: RateProblem,
+    lattice: TestLattice,
+    half_width_um: tuple[float, ...],
+    *,
+    guess: tuple[float, ...],
+    device: torch.device,
+    variants: tuple[RateProblem, ...] = (),
+) -> tuple[RegressionFit, ...]:
     """Fit the unknown rates with the test functions of one lattice.
 
-    `guess` holds one uniform rate per unknown map, um⁻², for the noise weights only.
+    `guess` holds one uniform rate per unknown map, um⁻², for the noise weights only. `variants` are the same
+    nucleus with other fields, for instance after another split; they are fitted with the same weights, whose
+    computation is most of the cost. Returns the fit of `problem` and those of the variants.
     """
     basis = CosineBasis.smooth_to(problem.grid, SHORTEST_LENGTH_PX * min(problem.grid.spacing_um))
+    problems = (problem, *variants)
     maps = 1 if problem.known_acetylation is not None else 2
-    normal = NormalEquations.zeros(maps * basis.size)
+    normals = [NormalEquations.zeros(maps * basis.size) for _ in problems]
     for tile in lattice.tiles():
-        normal.add(weak_equations(problem, basis, tile), guess, device=device)
-    means = np.arange(maps) * basis.size
+        grams = noise_grams(problem, tile)
+        for normal, variant in zip(normals, problems, strict=True):
+            normal.add(weak_equations(variant, basis, tile, grams), guess, device=device)
+    return tuple(
+        RegressionFit(
+            half_width_um, lattice, basis, maps, _solve(normal, variant, basis, 0.5 * max(half_width_um))
+        )
+        for normal, variant in zip(normals, problems, strict=True)
+    )
+
+
+def _solve(normal: NormalEquations, problem: RateProblem, basis: CosineBasis, scale_um: float) -> SmoothFit:
+    """Return smooth maps whose prior is scaled by their own means."""
+    means = np.flatnonzero(np.arange(len(normal.cross)) % basis.size == 0)
     uniform, uniform_se = fit_uniform(normal.select(means))
     scales = np.maximum(np.abs(uniform), uniform_se)
     for _ in range(_SCALE_PASSES):
-        balanced = _with_balance(normal, problem, basis, scales, scale_um=0.5 * max(half_width_um))
+        balanced = _with_balance(normal, problem, basis, scales, scale_um=scale_um)
         solution = fit_smooth(balanced, basis, scales)
-        scales = np.maximum(
-            np.abs(solution.coefficients[means]), np.sqrt(np.diag(solution.covariance)[means])
-        )
-    return RegressionFit(half_width_um, lattice, basis, maps, solution)
+        error = np.sqrt(np.diag(solution.covariance)[means])
+        scales = np.maximum(np.abs(solution.coefficients[means]), np.minimum(error, scales))
+    return solution
 
 
 def _with_balance(

@@ -125,9 +125,9 @@ class SmoothFit:
 
 
 def fit_uniform(normal: NormalEquations) -> tuple[np.ndarray, np.ndarray]:
-    """Return unregularised coefficients and standard errors; for a handful of unknowns."""
-    covariance = np.linalg.inv(normal.gram)
-    coefficients = covariance @ normal.cross
+    """Return coefficients without a prior, and their standard errors; for a handful of unknowns."""
+    unit = np.sqrt(np.maximum(np.diag(normal.gram), np.finfo(float).tiny))
+    coefficients, covariance = _posterior(normal, _VAGUE / unit, 1.0)
     misfit = max(1.0, (normal.power - normal.cross @ coefficients) / normal.count)
     return coefficients, np.sqrt(misfit * np.diag(covariance))
 
@@ -184,6 +184,8 @@ def _prior_sd(basis: CosineBasis, scales: np.ndarray, length_um: float, amplitud
 
 def _posterior(normal: NormalEquations, prior_sd: np.ndarray, misfit: float) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and covariance of the coefficients for one prior."""
-    precision = prior_sd[:, None] * normal.gram * prior_sd[None, :] / misfit + np.eye(len(prior_sd))
-    covariance = prior_sd[:, None] * np.linalg.inv(precision) * prior_sd[None, :]
+    # Subtracting the expected noise can leave directions that hold nothing but noise slightly negative.
+    values, vectors = np.linalg.eigh(prior_sd[:, None] * normal.gram * prior_sd[None, :] / misfit)
+    spread = prior_sd[:, None] * vectors / np.sqrt(1.0 + np.maximum(values, 0.0))
+    covariance = spread @ spread.T
     return covariance @ normal.cross / misfit, covariance

@@ -29,7 +29,7 @@ from chromamol.inverse.lattice import (
     laplacian_terms,
 )
 from chromamol.inverse.problem import RateProblem
-from chromamol.inverse.weak_noise import NoiseGrams, noise_grams
+from chromamol.inverse.weak_noise import NoiseGrams
 from chromamol.physics.free_energy import bulk_curvature, bulk_potential
 from chromamol.shapes import FloatField
 
@@ -52,8 +52,10 @@ class WeakEquations:
     modes: np.ndarray
 
 
-def weak_equations(problem: RateProblem, basis: CosineBasis, tile: LatticeTile) -> WeakEquations:
-    """Write down the weak balance of one tile."""
+def weak_equations(
+    problem: RateProblem, basis: CosineBasis, tile: LatticeTile, grams: NoiseGrams
+) -> WeakEquations:
+    """Write down the weak balance of one tile; `grams` is the noise of its equations."""
     ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
     phi_h = np.where(problem.mask, problem.phi_h.values, 0.0)[tile.window]
     phi_e = np.where(problem.mask, problem.phi_e.values, 0.0)[tile.window]
@@ -71,7 +73,7 @@ def weak_equations(problem: RateProblem, basis: CosineBasis, tile: LatticeTile) 
     return WeakEquations(
         columns=np.concatenate(columns, axis=1),
         right_side=right_side,
-        grams=noise_grams(problem, tile),
+        grams=grams,
         modes=basis.evaluate_at(tile.positions),
     )
 

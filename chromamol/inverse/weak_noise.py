@@ -2,11 +2,11 @@
 
 Noise n is white per pixel and independent between sources. To first order it adds to every equation
 
-    δb_i = -∫ (f'(φ_h) Δψ_i - ℓ² ΔΔψ_i) n_h,    δA_me,i = ∫ ψ_i n_e,    δA_ac,i = ∫ ψ_i n_h
+    δb_i = -∫ (f'(φ_h) Δψ_i - ℓ² ΔΔψ_i) n_h,    δA_me,i = ∫ ψ_i n_e,    δA_ac,i = -∫ ψ_i n_h
 
-per unit of a uniform rate. Each is a row of weights over pixels, so their covariances are products of such
-rows: `NoiseGrams` holds them, and with them both the weights of the equations and the bias that noise in A
-would cause (errors in variables).
+the latter two per mode that is constant over the support. Each is a row of weights over pixels, so their
+covariances are products of such rows: `NoiseGrams` holds them, and with them both the weights of the
+equations and the bias that noise in A would cause (errors in variables).
 """
 
 from __future__ import annotations
@@ -45,40 +45,51 @@ class NoiseGrams:
 
 
 def noise_grams(problem: RateProblem, tile: LatticeTile) -> NoiseGrams:
-    """Return the covariances of the noise in one tile's equations."""
-    ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
-    test = tile.stencil(identity_terms(ndim)).ravel()
-    laplacian = tile.stencil(laplacian_terms(ndim)).ravel()
-    surface = problem.parameters.interface_length_um**2 * tile.stencil(bilaplacian_terms(ndim)).ravel()
-    phi_h = _smoothed(problem.phi_h.values, problem.mask)
+    """Return the covariances of the noise in one tile's equations.
 
+    In the columns the responses of the fields to a source vary little over a support and are taken at its
+    centre; in b, where f' changes sign across every interface, they are taken pixel by pixel.
+    """
+    right, test = _right_side_rows(problem, tile), tile.stencil(identity_terms(problem.grid.ndim)).ravel()
+    total = {name: np.zeros((len(right),) * 2) for name in NoiseGrams.__dataclass_fields__}
+    for source in problem.noise:
+        column = SpreadRows.of(np.broadcast_to(test, right.shape), source, tile)
+        pairs = column.gram(column)
+        me, ac = _at_centres(source.response_e, tile), -_at_centres(source.response_h, tile)
+        total["me_me"] += pairs * np.multiply.outer(me, me)
+        total["ac_ac"] += pairs * np.multiply.outer(ac, ac)
+        total["me_ac"] += pairs * np.multiply.outer(me, ac)
+        if np.any(source.response_h):
+            rows = SpreadRows.of(right * _gather(source.response_h, tile), source, tile)
+            total["b_b"] += rows.gram(rows)
+            pairs = rows.gram(column)
+            total["b_me"] += pairs * me
+            total["b_ac"] += pairs * ac
+    return NoiseGrams(**total)
+
+
+def _right_side_rows(problem: RateProblem, tile: LatticeTile) -> np.ndarray:
+    """Return the weights with which the noise of φ_h enters b, (n, stencil)."""
+    ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
+    phi_h = _smoothed(problem.phi_h.values, problem.mask)
     # f(φ + n) also holds ½ f''(φ) (n² - σ²), of variance ½ f''² σ⁴: as if f' were larger by that.
     stiffness = bulk_stiffness(phi_h, phi_max)
     quadratic = 0.5 * bulk_curvature(phi_h, phi_max) ** 2 * problem.noise_variance_h()
     stiffness = np.copysign(np.sqrt(stiffness**2 + quadratic), stiffness)
-
-    right = surface - laplacian * _gather(stiffness, tile)
+    surface = problem.parameters.interface_length_um**2 * tile.stencil(bilaplacian_terms(ndim)).ravel()
+    right = surface - tile.stencil(laplacian_terms(ndim)).ravel() * _gather(stiffness, tile)
     if problem.known_acetylation is not None:
-        right = right + test * _gather(problem.known_acetylation, tile)
-    total = {name: np.zeros((len(right),) * 2) for name in NoiseGrams.__dataclass_fields__}
-    for source in problem.noise:
-        rows = {}
-        if np.any(source.response_h):
-            rows["b"] = right * _gather(source.response_h, tile)
-            rows["ac"] = -test * _gather(source.response_h, tile)
-        if np.any(source.response_e):
-            rows["me"] = test * _gather(source.response_e, tile)
-        spread = {name: SpreadRows.of(weights, source, tile) for name, weights in rows.items()}
-        for name in total:
-            first, second = name.split("_")
-            if first in spread and second in spread:
-                total[name] += spread[first].gram(spread[second])
-    return NoiseGrams(**total)
+        right += tile.stencil(identity_terms(ndim)).ravel() * _gather(problem.known_acetylation, tile)
+    return right
 
 
 @dataclass(frozen=True, eq=False)
 class SpreadRows:
-    """Weights of each function over its own box of pixels, (n, *box), scaled to unit white noise."""
+    """Weights of each function over its own box of pixels, (n, *box), scaled to unit white noise.
+
+    In single precision: these numbers only weigh equations, to which 1e-7 makes no difference, and their
+    products are most of the cost of a fit.
+    """
 
     block: np.ndarray
     tile: LatticeTile
@@ -87,16 +98,16 @@ class SpreadRows:
     def of(cls, weights: np.ndarray, source: NoiseSource, tile: LatticeTile) -> SpreadRows:
         """Spread `weights`, (n, stencil), over the pixels that the source's smoothing mixes in."""
         stencil = tile.stencil_shape
-        block = weights.reshape(len(weights), *stencil)
+        block = weights.astype(np.float32).reshape(len(weights), *stencil)
         reach = [len(taps) // 2 for taps in source.smoothing] or [0] * len(stencil)
         if source.smoothing:
             block = np.pad(block, [(0, 0), *((r, r) for r in reach)])
             for axis, taps in enumerate(source.smoothing, start=1):
                 block = ndimage.convolve1d(block, taps, axis=axis, mode="constant")
-        # Smoothing reaches past the crop: noise out there is as strong as at the nearest pixel.
-        sd = np.asarray(source.sd, dtype=float)
+        sd = np.asarray(source.sd, dtype=np.float32)
         if sd.ndim == 0:
-            return cls(block * float(sd), tile)
+            return cls(block * sd, tile)
+        # Smoothing reaches past the crop: noise out there is as strong as at the nearest pixel.
         padded = np.pad(sd, [(r, r) for r in reach], mode="edge")
         pixels = _stencil_pixels(tile.positions + reach, block.shape[1:], padded.shape)
         return cls(block * padded.ravel()[pixels].reshape(block.shape), tile)
@@ -105,8 +116,7 @@ class SpreadRows:
         """Return Σ_x row_i(x) row_j(x), (n, n): only neighbours on the lattice share pixels."""
         index: np.ndarray = np.full(self.tile.inside.shape, -1)
         index[self.tile.inside] = np.arange(len(self.block))
-        box = self.block.shape[1:]
-        strides = self.tile.lattice.strides
+        box, strides = self.block.shape[1:], self.tile.lattice.strides
         result = np.zeros((len(self.block), len(self.block)))
         reach = [min((size - 1) // s, n - 1) for size, s, n in zip(box, strides, index.shape, strict=True)]
         for offset in itertools.product(*(range(-r, r + 1) for r in reach)):
@@ -132,6 +142,11 @@ def _shifted(offset: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[sli
     here = tuple(slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, shape, strict=True))
     there = tuple(slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, shape, strict=True))
     return here, there
+
+
+def _at_centres(values: FloatField | float, tile: LatticeTile) -> np.ndarray:
+    """Return `values` at the centre of every function, (n,)."""
+    return np.broadcast_to(values, tile.lattice.grid.shape)[tuple(tile.positions.T)]
 
 
 def _gather(values: FloatField | float, tile: LatticeTile) -> np.ndarray:

@@ -40,30 +40,26 @@ MIN_VALID_FRACTION = 0.2
 TRIAL_SIDE_PX = 256
 """Larger nuclei choose their width on a central crop of this side."""
 
-_TRIAL_FUNCTIONS = 2 * TILE_FUNCTIONS
 
-
-def fit_best_width(problem: RateProblem, *, device: torch.device) -> RegressionFit | None:
-    """Return the fit at the chosen width; None when no width leaves a valid pixel."""
+def fit_best_width(
+    problem: RateProblem, *, device: torch.device, variants: tuple[RateProblem, ...] = ()
+) -> tuple[RegressionFit, ...]:
+    """Return the fits of `problem` and its `variants` at the chosen width; () when no width is possible."""
     trial = problem.crop(_central_window(problem))
     accepted: list[RegressionFit] = []
     guess = (0.0,) * (1 if problem.known_acetylation is not None else 2)
     for width, lattice in _candidates(trial):
-        fit = fit_on_lattice(trial, lattice, width, guess=guess, device=device)
-        if not accepted:  # the first guess knew nothing of the reaction noise
-            guess = _positive_means(fit)
-            fit = fit_on_lattice(trial, lattice, width, guess=guess, device=device)
+        (fit,) = fit_on_lattice(trial, lattice, width, guess=guess, device=device)
         if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
             break
         accepted.append(fit)
         guess = _positive_means(fit)
     if not accepted:
-        return None
-    if trial is problem:
-        return accepted[-1]
+        return ()
+    # Once more, with the reaction noise that is known by now.
     width = accepted[-1].half_width_um
     lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
-    return fit_on_lattice(problem, lattice, width, guess=guess, device=device)
+    return fit_on_lattice(problem, lattice, width, guess=guess, device=device, variants=variants)
 
 
 def _candidates(problem: RateProblem) -> Iterator[tuple[tuple[float, ...], TestLattice]]:
@@ -80,7 +76,7 @@ def _candidates(problem: RateProblem) -> Iterator[tuple[tuple[float, ...], TestL
         if lattice.count >= MIN_FUNCTIONS:
             usable.append((width, lattice))
     roomy = [c for c in usable if np.count_nonzero(c[1].valid) >= MIN_VALID_FRACTION * nucleus] or usable[-1:]
-    yield from [c for c in roomy if c[1].count <= _TRIAL_FUNCTIONS] or roomy[:1]
+    yield from [c for c in roomy if c[1].count <= TILE_FUNCTIONS] or roomy[:1]
 
 
 def _agree(fit: RegressionFit, wider: RegressionFit, *, on: RegressionFit) -> bool:
