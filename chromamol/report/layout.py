@@ -15,7 +15,7 @@ SIDE = 0.85  # colour bar with its numbers
 MAX_HEIGHT = 7.5
 MIN_LEAD_HEIGHT = 2.6
 MIN_MAP_HEIGHT = 0.8
-MIN_CELL = 1.95  # the longest title of a panel
+MIN_CELL = 2.4  # the longest title of a panel
 
 
 @dataclass(frozen=True)

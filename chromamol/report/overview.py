@@ -141,18 +141,25 @@ def draw_nucleus(
     panels.draw_image(axes[0], image[box], around, title="Image", pixel_size_um=pixel_size_um)
     _write_numbers(axes[1 + half], row)
     for panel, key in zip([*axes[1 : 1 + half], *axes[2 + half :]], keys, strict=True):
-        _draw(panel, key, shown, alone, row, pixel_size_um)
+        _draw(panel, key, shown, alone, row, pixel_size_um, "nucleus")
     return picture
 
 
 def _draw(
-    axes: Axes, key: str, shown: Maps, nuclei: Nuclei, table: pd.DataFrame, pixel_size_um: float
+    axes: Axes,
+    key: str,
+    shown: Maps,
+    nuclei: Nuclei,
+    table: pd.DataFrame,
+    pixel_size_um: float,
+    subject: str = "image",
 ) -> None:
     quantity = QUANTITIES[key]
     values = np.asarray(shown[key], dtype=np.float64)
-    if quantity.limited_by_valid and key != "rate_ratio" and "valid" in shown:
+    if quantity.limited_by_valid and "valid" in shown:
         values = np.where(np.nan_to_num(shown["valid"]) > 0, values, np.nan)
-    panels.draw_map(axes, values, nuclei, quantity, pixel_size_um=pixel_size_um, reason=_reasons(table, key))
+    reason = (f"not estimable in this {subject}", _reasons(table, key))
+    panels.draw_map(axes, values, nuclei, quantity, pixel_size_um=pixel_size_um, reason=reason)
 
 
 def _require_one_shape(image: Values2D, labels: Labels2D, maps: Maps) -> None:

@@ -147,14 +147,20 @@ def draw_image(axes: Axes, image: Values2D, nuclei: Nuclei, *, title: str, pixel
 
 
 def draw_map(
-    axes: Axes, values: Values2D, nuclei: Nuclei, quantity: Quantity, *, pixel_size_um: float, reason: str
+    axes: Axes,
+    values: Values2D,
+    nuclei: Nuclei,
+    quantity: Quantity,
+    *,
+    pixel_size_um: float,
+    reason: tuple[str, ...],
 ) -> None:
     """Draw a map inside the nuclei: grey where it is NaN, white outside of them.
 
     Parameters
     ----------
     values : NaN where not estimable.
-    reason : what is said where there is no value at all.
+    reason : lines that are written where there is no value at all.
     """
     inside = nuclei.labels > 0
     shown = np.where(inside & np.isfinite(values), values, np.nan).astype(np.float64)
@@ -164,7 +170,7 @@ def draw_map(
     if np.isfinite(shown).any():
         _draw_colours(axes, shown, quantity)
     elif nuclei.numbers:
-        say(axes, "not estimable in this image", reason)
+        say(axes, *reason)
     add_outlines(axes, nuclei, colour=style.MAP_OUTLINE, width=0.6)
     add_scale_bar(axes, pixel_size_um=pixel_size_um)
 
@@ -186,7 +192,7 @@ def _draw_colours(axes: Axes, shown: Values2D, quantity: Quantity) -> None:
     ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     bar = axes.figure.colorbar(picture, cax=beside, extend=ends[below, above])
     bar.set_label(quantity.unit, fontsize=style.NOTE_SIZE + 1, color=style.TEXT, labelpad=2)
-    bar.locator = MaxNLocator(6)
+    bar.locator = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
     bar.ax.tick_params(labelsize=style.NOTE_SIZE, length=2, pad=2, colors=style.TEXT)
     bar.outline.set_linewidth(0.4)
 

@@ -49,7 +49,9 @@ class Quantity:
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
-        "rate_ratio": Quantity(f"Rate ratio {ME} / {AC} per nucleus", "ratio (no unit)", "plasma"),
+        "rate_ratio": Quantity(
+            f"Rate ratio {ME} / {AC} per nucleus", "ratio (no unit)", "plasma", limited_by_valid=False
+        ),
         "phi_h": Quantity(
             r"Heterochromatin $\varphi_\mathrm{h}$", "volume fraction", "viridis", limited_by_valid=False
         ),

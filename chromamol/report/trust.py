@@ -1,0 +1,112 @@
+"""How far the numbers of a run can be trusted, in plain sentences that depend on what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from chromamol.nucleus.flags import SEPARATOR
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One thing to know, and why."""
+
+    heading: str
+    text: str
+
+
+_RATIO = Statement(
+    "The rate ratio is the robust number",
+    "Over a whole nucleus as much chromatin is methylated as is acetylated. So the mean Γme over the mean "
+    "Γac, each weighted by the chromatin that it acts on, equals the mean heterochromatin fraction over the "
+    "mean euchromatin fraction. That needs no derivative of the image: blur and an unknown section thickness "
+    "hardly move it, and D cancels. It does depend on how intensity became volume fraction.",
+)
+_STEADY = Statement(
+    "The pattern is taken as steady",
+    "A single image has no clock. The rates are those at which the pattern would stay as it is; a nucleus "
+    "that is changing (mitosis, a drug just added, dying) breaks this assumption.",
+)
+_ERRORS = Statement(
+    "Error bars are one standard error",
+    "They carry the noise of the pixels through the fit and, where one channel was split in two, how well "
+    "the constant of that split is known. They do not contain a wrong intensity scale, a wrong pixel "
+    "size (rates go as 1 / length²), or a nucleus that the model does not describe. Differences between "
+    "conditions need replicates, not many nuclei of one dish.",
+)
+_NAN = Statement(
+    "“Not estimable” is not zero",
+    "Where the image does not determine a number it is left out: an empty cell in nuclei.csv, NaN in "
+    "rates.ome.tif, grey in the pictures. The flags say why. Rate maps end before the nuclear border, "
+    "because the kernel that takes derivatives must lie inside the nucleus.",
+)
+_OVER_D = Statement(
+    "Rates are given over the diffusivity D",
+    "A single image determines only Γ / D, in µm⁻². Rates in s⁻¹ need the diffusivity of chromatin, measured "
+    "for instance by FRAP or particle tracking, given as a setting.",
+)
+_PER_SECOND = Statement(
+    "Rates in s⁻¹ rest on the diffusivity that was given",
+    "An image determines only Γ / D, in µm⁻². The columns in s⁻¹ are these times the D of the settings, and "
+    "are as wrong as that D is.",
+)
+_SPLIT = Statement(
+    "One channel was split into hetero- and euchromatin",
+    "Total chromatin was split by the balance of the model, which leaves one constant per nucleus free. It "
+    "was fixed by convention from the dark level between domains. The ratio and both rates move with it; the "
+    "shape of the maps hardly does.",
+)
+_CALIBRATION = Statement(
+    "The intensity scale is assumed",
+    "Intensity became volume fraction by a convention, not by a calibration. The size of the rates depends "
+    "strongly on it, the ratio less, the shape of the maps little. Compare images taken and stained in "
+    "the same way.",
+)
+_SECTION = Statement(
+    "The section thickness was not given",
+    "An image shows a section or a projection of a nucleus, the two-dimensional balance knows only its "
+    "plane. This shifts both rates by a common factor; the ratio is hardly touched.",
+)
+
+
+def statements(nuclei: pd.DataFrame) -> list[Statement]:
+    """Return what a reader must know, the ratio first; what concerns no nucleus of the table is left out.
+
+    Parameters
+    ----------
+    nuclei : the table of nuclei; `flags` and the presence of rates in s⁻¹ are used.
+    """
+    counts = flag_counts(nuclei)
+    said = [_RATIO]
+    if counts.get("unresolved_domains"):
+        said.append(_effective(counts["unresolved_domains"], len(nuclei)))
+    depends = {
+        "split_constant_assumed": _SPLIT,
+        "calibration_assumed": _CALIBRATION,
+        "section_thickness_assumed": _SECTION,
+    }
+    said += [statement for flag, statement in depends.items() if counts.get(flag)]
+    said.append(_PER_SECOND if "gamma_me_per_s" in nuclei else _OVER_D)
+    return [*said, _ERRORS, _NAN, _STEADY]
+
+
+def flag_counts(nuclei: pd.DataFrame) -> dict[str, int]:
+    """Return how many nuclei carry each flag."""
+    counts: dict[str, int] = {}
+    for cell in nuclei.get("flags", pd.Series(dtype="str")):
+        for name in filter(None, str(cell).split(SEPARATOR)):
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _effective(count: int, total: int) -> Statement:
+    who = "all nuclei" if count == total else f"{count} of {total} nuclei"
+    return Statement(
+        f"Rates are effective ones in {who}",
+        "Their heterochromatin domains, or the interfaces of these, are smaller than pixel and microscope "
+        "resolve. What was fitted is the blurred pattern: such rates can be compared between images "
+        "taken in the same way, but they are not the rates of the molecules. The ratio stays meaningful. "
+        "These nuclei carry the flag “unresolved domains”.",
+    )
