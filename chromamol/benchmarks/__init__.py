@@ -1,0 +1,1 @@
+"""Published problems as data, and measurements of this package against its peers."""
