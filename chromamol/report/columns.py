@@ -32,6 +32,11 @@ class Column:
     error: str = ""
     digits: int = 3
 
+    @property
+    def is_rate(self) -> bool:
+        """Whether this is the ratio or a rate: these come first, and the flags right behind them."""
+        return self.key.startswith(("rate_", "gamma_"))
+
     def show(self, row: Mapping[str, Any]) -> str:
         """Return the cell of one nucleus."""
         if self.error:
@@ -64,7 +69,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("mollifier_width_um", "kernel half-width", "µm", "Half-width of the kernel's support.", digits=2),
     Column("noise_sd", "noise", "volume fraction", "Standard deviation of the noise per pixel.", digits=2),
 )  # fmt: skip
-"""In the order of the report: the ratio first. `flags` and `method` follow as words."""
+"""In the order of the report: the ratio first. `flags` stand behind the rates, `method` at the end."""
 
 _KNOWN = frozenset((*NUCLEI_COLUMNS, *PER_SECOND_COLUMNS))
 

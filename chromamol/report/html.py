@@ -111,6 +111,7 @@ def _context(folder: Path) -> dict[str, Any]:
         "statements": statements(nuclei),
         "images": _image_parts(folder, images, nuclei),
         "columns": columns,
+        "flags_after": sum(column.is_rate for column in columns),
         "rows": [_row(record, columns, anchors) for record in _records(nuclei.head(MAX_ROWS))],
         "left_out": max(0, len(nuclei) - MAX_ROWS),
         "other_columns": other_columns(nuclei),

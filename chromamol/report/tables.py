@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,6 +122,14 @@ def read_images(folder: str | Path) -> pd.DataFrame:
     return images_frame(_read_csv(Path(folder) / "images.csv", _IMAGES))
 
 
+def readable(name: str) -> str:
+    r"""Return a file name as text that every table and file takes: bytes that are no UTF-8 become `\udcXX`.
+
+    Python holds such bytes as lone surrogates, which neither pandas nor Arrow accepts.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _conform(rows: pd.DataFrame, columns: Mapping[str, str], *, required: tuple[str, ...]) -> pd.DataFrame:
     missing = [name for name in required if name not in rows]
     if missing and len(rows):
@@ -150,9 +159,8 @@ def _column(rows: pd.DataFrame, name: str, kind: str) -> pd.Series:
 
 
 def _as_text(cell: object) -> str:
-    # The bytes of a file name need not be UTF-8; Python holds those as surrogates, which no file takes.
-    text = "" if cell is None or cell is pd.NA or cell != cell else str(cell)  # noqa: PLR0124
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    missing = cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
+    return "" if missing else readable(str(cell))
 
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> None:
