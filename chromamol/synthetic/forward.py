@@ -128,7 +128,7 @@ def simulate_chromatin(
     if initial is None:
         total = 1.0 - water_fraction
         start = droplets(
-            inside, scaled_spacing, total=total, rng=np.random.default_rng(seed), periodic=mask is None,
+            inside, scaled_spacing, total=total, rng=np.random.default_rng(seed),
             heterochromatin=local_heterochromatin(methylation, acetylation, total),
         )  # fmt: skip
     else:

@@ -16,6 +16,8 @@ import torch
 
 Operator = Callable[[torch.Tensor], torch.Tensor]
 
+SMALL = 1e-300  # keeps 0 / 0 out of the entries of a batch that are solved already
+
 
 def gmres(
     operator: Operator, right: torch.Tensor, *, precondition: Operator, tolerance: float,
@@ -38,27 +40,28 @@ def gmres(
     shape, batch = right.shape, right.shape[0]
     scale = _norm(right).clamp_min(torch.finfo(right.dtype).tiny)
     solution, residual = torch.zeros_like(right), right
+    size = right[0].numel()
+    basis = torch.empty(batch, restart + 1, size, dtype=right.dtype, device=right.device)
+    directions = torch.empty(batch, restart, size, dtype=right.dtype, device=right.device)
     for _ in range(cycles):
         start = _norm(residual)
         if bool((start <= tolerance * scale).all()):
             break
-        basis = [(residual.reshape(batch, -1) / start.clamp_min(1e-300)[:, None])]
-        directions: list[torch.Tensor] = []
+        basis[:, 0] = residual.reshape(batch, -1) / start.clamp_min(SMALL)[:, None]
         hessenberg = torch.zeros(batch, restart + 1, restart, dtype=right.dtype)
-        weights = torch.zeros(batch, 0, dtype=right.dtype)
         for step in range(restart):
-            directions.append(precondition(basis[step].reshape(shape)))
-            image = operator(directions[step]).reshape(batch, -1)
-            image, column = _orthogonalise(image, torch.stack(basis, 1))
+            direction = precondition(basis[:, step].reshape(shape))
+            directions[:, step] = direction.reshape(batch, -1)
+            image, column = _orthogonalise(operator(direction).reshape(batch, -1), basis[:, : step + 1])
             length = _norm(image)
             hessenberg[:, : step + 1, step] = column.cpu()
             hessenberg[:, step + 1, step] = length.cpu()
-            basis.append(image / length.clamp_min(1e-300)[:, None])
+            basis[:, step + 1] = image / length.clamp_min(SMALL)[:, None]
             weights, left = _least_squares(hessenberg[:, : step + 2, : step + 1], start.cpu())
             if bool((left <= tolerance * scale.cpu()).all()):
                 break
-        combined = torch.stack(directions, 1).reshape(batch, len(directions), -1)
-        solution = solution + torch.einsum("bk,bkn->bn", weights.to(right.device), combined).reshape(shape)
+        used = directions[:, : weights.shape[1]]
+        solution = solution + torch.einsum("bk,bkn->bn", weights.to(right.device), used).reshape(shape)
         residual = right - operator(solution)
     return solution, _norm(residual) / scale
 

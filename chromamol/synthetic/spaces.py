@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from scipy.ndimage import gaussian_filter
 
 from chromamol.errors import FieldError
@@ -26,10 +27,11 @@ def _wave_numbers(shape: Sequence[int], spacing: Sequence[float]) -> list[np.nda
 
 @dataclass(frozen=True, eq=False)
 class _FourierSpace:
-    """What the two spaces share: a grid, cells that count, and a Laplacian symbol on the whole box."""
+    """What the two spaces share: a grid, cells that count, and a Laplacian symbol on a box around it."""
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
+    padded: tuple[int, ...]
     symbol: torch.Tensor
     inside: torch.Tensor
     wall_per_length: torch.Tensor
@@ -47,10 +49,11 @@ class _FourierSpace:
         return float(self.inside.sum())
 
     def transform(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.fft.rfftn(values, dim=self.axes)
+        return torch.fft.rfftn(values, s=self.padded, dim=self.axes)
 
     def inverse_transform(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.fft.irfftn(values, s=self.shape, dim=self.axes)
+        whole = torch.fft.irfftn(values, s=self.padded, dim=self.axes)
+        return whole[(..., *(slice(n) for n in self.shape))]
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Average over the cells that count, kept broadcastable."""
@@ -65,9 +68,9 @@ class PeriodicBox(_FourierSpace):
     def build(
         cls, shape: Sequence[int], spacing: Sequence[float], *, device: torch.device | str = "cpu"
     ) -> PeriodicBox:
-        symbol = -sum(k**2 for k in _wave_numbers(shape, spacing))
+        symbol = torch.as_tensor(-sum(k**2 for k in _wave_numbers(shape, spacing)), device=device)
         ones = torch.ones(tuple(shape), dtype=torch.float64, device=device)
-        return cls(tuple(shape), tuple(spacing), torch.as_tensor(symbol, device=device), ones, 0.0 * ones)
+        return cls(tuple(shape), tuple(spacing), tuple(shape), symbol, ones, 0.0 * ones)
 
     def laplacian(self, values: torch.Tensor) -> torch.Tensor:
         return self.inverse_transform(self.symbol * self.transform(values))
@@ -75,11 +78,13 @@ class PeriodicBox(_FourierSpace):
 
 @dataclass(frozen=True, eq=False)
 class WalledNucleus(_FourierSpace):
-    """The cells of a mask, with no flux through the wall: finite volumes of second order.
+    """The cells of a mask, with no flux through the wall: finite volumes.
 
-    Every flux leaves one cell and enters its neighbour, so the sum of a Laplacian over the nucleus is
-    zero to rounding. Values outside the mask are held at zero. `symbol` is that of the same stencil on
-    the whole box; it serves to precondition, never as the operator.
+    With L_a the second difference along axis a whose flux through the wall is zero, Δ is approximated by
+    the sum of L_a - (h² / 12) L_a L_a: fourth order inside. It is symmetric and never positive, and every
+    flux leaves one cell and enters its neighbour, so a Laplacian sums to zero over the nucleus, to
+    rounding. Values outside the mask are held at zero. `symbol` is that of the same stencil on a whole
+    box; it serves to precondition, never as the operator.
     """
 
     open_faces: tuple[torch.Tensor, ...]
@@ -90,14 +95,18 @@ class WalledNucleus(_FourierSpace):
     ) -> WalledNucleus:
         """Raise `FieldError` if the mask is empty or touches the box."""
         _require_free_border(mask)
-        waves = _wave_numbers(mask.shape, spacing)
-        symbol = -sum((2.0 - 2.0 * np.cos(k * h)) / h**2 for k, h in zip(waves, spacing, strict=True))
+        # Lengths like 286 = 2 · 11 · 13 transform slowly; the box may be longer, it is cut off anyway.
+        padded = tuple(next_fast_len(n, real=True) for n in mask.shape)
+        waves = _wave_numbers(padded, spacing)
+        seconds = [((2.0 - 2.0 * np.cos(k * h)) / h**2, h) for k, h in zip(waves, spacing, strict=True)]
+        symbol = -sum(s + h**2 / 12.0 * s**2 for s, h in seconds)
         faces = [np.diff(mask.astype(np.int8), axis=a) == 0 for a in range(mask.ndim)]
         inner = [np.take(mask, range(1, mask.shape[a]), axis=a) for a in range(mask.ndim)]
         weights = [(f & m) / h**2 for f, m, h in zip(faces, inner, spacing, strict=True)]
         return cls(
             mask.shape,
             tuple(spacing),
+            padded,
             torch.as_tensor(symbol, device=device),
             torch.as_tensor(mask.astype(np.float64), device=device),
             torch.as_tensor(wall_per_length(mask, spacing), device=device),
@@ -106,12 +115,19 @@ class WalledNucleus(_FourierSpace):
 
     def laplacian(self, values: torch.Tensor) -> torch.Tensor:
         out = torch.zeros_like(values)
-        for axis, faces in zip(self.axes, self.open_faces, strict=True):
-            cells = values.shape[axis] - 1
-            flux = (values.narrow(axis, 1, cells) - values.narrow(axis, 0, cells)) * faces
-            out.narrow(axis, 0, cells).add_(flux)
-            out.narrow(axis, 1, cells).sub_(flux)
+        for axis, faces, h in zip(self.axes, self.open_faces, self.spacing, strict=True):
+            second = _walled_second_derivative(values, axis, faces)
+            out += second - h**2 / 12.0 * _walled_second_derivative(second, axis, faces)
         return out
+
+
+def _walled_second_derivative(values: torch.Tensor, axis: int, faces: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(values)
+    cells = values.shape[axis] - 1
+    flux = (values.narrow(axis, 1, cells) - values.narrow(axis, 0, cells)) * faces
+    out.narrow(axis, 0, cells).add_(flux)
+    out.narrow(axis, 1, cells).sub_(flux)
+    return out
 
 
 def wall_per_length(mask: Mask, spacing: Sequence[float]) -> np.ndarray:

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from chromamol.shapes import FloatField, Mask
 
 # Plateaus of the reference model and the softness of the first interfaces, in standard deviations of the
 # smooth noise. They only set where the flow starts from.
 DENSE, DILUTE, SOFTNESS = 0.68, 0.04, 0.25
-GRAIN = 0.17  # Gaussian width of the noise over L0: gives domains of about 0.3 L0
+WAVELENGTH = 1.3  # over L0: droplets of about 0.3 L0, which the model keeps; others ripen away slowly
+BANDWIDTH = 0.4  # of the noise's wave numbers, relative: how unlike the droplets are
 
 
 def droplets(
     mask: Mask, spacing: Sequence[float], *, heterochromatin: FloatField, total: float,
-    rng: np.random.Generator, periodic: bool,
+    rng: np.random.Generator,
 ) -> FloatField:  # fmt: skip
     """Return (2, *grid): φ_h in droplets and an even φ_e, zero outside the mask.
 
@@ -31,11 +31,8 @@ def droplets(
     spacing : cell size over L0.
     heterochromatin : local mean of φ_h that the rates ask for, (*grid).
     total : mean of φ_h + φ_e, kept exactly.
-    periodic : whether the noise wraps around the box.
     """
-    noise = gaussian_filter(
-        rng.standard_normal(mask.shape), [GRAIN / h for h in spacing], mode="wrap" if periodic else "nearest"
-    )
+    noise = _grains(mask.shape, spacing, rng)
     noise = (noise - noise[mask].mean()) / noise[mask].std()
     ranks = np.empty(mask.shape)
     ranks[mask] = np.argsort(np.argsort(noise[mask])) / mask.sum()
@@ -53,3 +50,13 @@ def local_heterochromatin(methylation: FloatField, acetylation: FloatField, tota
     both = methylation + acetylation
     share = np.divide(methylation, both, out=np.full_like(both, 0.5), where=both > 0.0)
     return total * share
+
+
+def _grains(shape: Sequence[int], spacing: Sequence[float], rng: np.random.Generator) -> FloatField:
+    """Noise of one dominant wavelength, periodic in the box."""
+    axes = [2.0 * np.pi * np.fft.fftfreq(n, h) for n, h in zip(shape, spacing, strict=True)]
+    wave = np.sqrt(sum(k**2 for k in np.meshgrid(*axes, indexing="ij", sparse=True)))
+    relative = wave * WAVELENGTH / (2.0 * np.pi) - 1.0
+    return np.fft.ifftn(
+        np.fft.fftn(rng.standard_normal(tuple(shape))) * np.exp(-0.5 * (relative / BANDWIDTH) ** 2)
+    ).real
