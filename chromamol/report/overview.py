@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int, Shaped
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -47,12 +48,16 @@ NO_MAP: Mapping[str, frozenset[str]] = MappingProxyType(
 """Flags that can be why there is no map -> of which quantities."""
 
 Maps = Mapping[str, Values2D]
+AnyValues = Shaped[np.ndarray, "..."]
+AnyLabels = Int[np.ndarray, "..."]
+AnyMaps = Mapping[str, AnyValues]
+"""As they come in, before their shapes are checked."""
 
 
 def draw_overview(
-    image: Values2D,
-    labels: Labels2D,
-    maps: Maps,
+    image: AnyValues,
+    labels: AnyLabels,
+    maps: AnyMaps,
     *,
     pixel_size_um: float,
     title: str,
@@ -104,9 +109,9 @@ def draw_overview(
 
 
 def draw_nucleus(
-    image: Values2D,
-    labels: Labels2D,
-    maps: Maps,
+    image: AnyValues,
+    labels: AnyLabels,
+    maps: AnyMaps,
     *,
     nucleus: int,
     pixel_size_um: float,
@@ -162,7 +167,7 @@ def _draw(
     panels.draw_map(axes, values, nuclei, quantity, pixel_size_um=pixel_size_um, reason=reason)
 
 
-def _require_one_shape(image: Values2D, labels: Labels2D, maps: Maps) -> None:
+def _require_one_shape(image: AnyValues, labels: AnyLabels, maps: AnyMaps) -> None:
     shapes = {"labels": labels.shape, **{key: array.shape for key, array in maps.items()}}
     odd = {name: shape for name, shape in shapes.items() if shape != image.shape}
     if odd or image.ndim != 2:
@@ -174,8 +179,8 @@ def _require_one_shape(image: Values2D, labels: Labels2D, maps: Maps) -> None:
 
 
 def _thinned(
-    image: Values2D, labels: Labels2D, maps: Maps, pixel_size_um: float
-) -> tuple[Values2D, Labels2D, Maps, float]:
+    image: AnyValues, labels: AnyLabels, maps: AnyMaps, pixel_size_um: float
+) -> tuple[AnyValues, AnyLabels, AnyMaps, float]:
     """Take every n-th pixel of an image with more pixels than a panel can show."""
     step = -(-max(image.shape) // MAX_SIDE)
     thin = (slice(None, None, step), slice(None, None, step))
