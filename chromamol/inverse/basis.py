@@ -43,10 +43,10 @@ class CosineBasis:
     modes: np.ndarray
 
     @classmethod
-    def smooth_to(cls, grid: Grid, shortest_length_um: float) -> CosineBasis:
+    def smooth_to(cls, grid: Grid, shortest_length_um: float, *, at_most: int = MAX_MODES) -> CosineBasis:
         """Return the basis that carries correlation lengths down to `shortest_length_um`.
 
-        When that would take more than `MAX_MODES` cosines the longest waves are kept.
+        When that would take more than `at_most` cosines, or `MAX_MODES`, the longest waves are kept.
         """
         sides = [n * h for n, h in zip(grid.shape, grid.spacing_um, strict=True)]
         counts = [
@@ -58,7 +58,7 @@ class CosineBasis:
         modes = np.array(list(itertools.product(*axes)))
         wavenumber = np.pi * np.sqrt(((modes / np.array(sides)) ** 2).sum(axis=1))
         keep = wavenumber * shortest_length_um <= _SPECTRUM_CUTOFF
-        order = np.argsort(wavenumber[keep], kind="stable")[:MAX_MODES]
+        order = np.argsort(wavenumber[keep], kind="stable")[: min(at_most, MAX_MODES)]
         return cls(grid, modes[keep][order])
 
     @property

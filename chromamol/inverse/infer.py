@@ -52,14 +52,14 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     Parameters
     ----------
     phi_h, phi_e : volume fractions of hetero- and euchromatin, (y, x) or (z, y, x), numpy or torch.
-    total : φ_h + φ_e instead of the two, when only total chromatin was imaged; the steady water balance
-        splits it (`chromamol.split_chromatin`).
+    total : φ_h + φ_e. Alone, when only total chromatin was imaged, the steady water balance splits it
+        (`chromamol.split_chromatin`); with `phi_h` it stands in for `phi_e`.
     pixel_size_um : um; one number, or one per axis.
     parameters : constants of the model; `ChromatinParameters()` when None.
     mask : True inside the nucleus; the whole array when None.
     known_acetylation_per_um2 : Γ_ac / D in um⁻², a number or a map, when it is known.
     noise_sd : standard deviation of the noise per pixel, as a volume fraction; one number, or one for each
-        field. Estimated from the fields when None.
+        array given. Estimated from the fields when None.
     psf_sigma_um : standard deviation of the point spread function, um. The regression does not deconvolve:
         a PSF wider than the interface raises the flag `unresolved_domains`, and the rates are effective.
     split_constant, split_constant_sd : C of the split and how well it is known; only used with `total`.
@@ -94,8 +94,8 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     extra: tuple[str, ...] = (
         () if is_resolved(fields[0].grid, parameters, psf_sigma_um) else ("unresolved_domains",)
     )
-    if len(fields) == 2:
-        problem = two_channel_problem(fields[0], fields[1], parameters, known, noise_sd)
+    if phi_h is not None:
+        problem = two_channel_problem(fields, parameters, known, noise_sd, with_total=total is not None)
         (rates,) = regress(problem, device=where)
         rates = judge(rates, acetylation_known=known is not None)
         return replace(rates, flags=extra + rates.flags)
@@ -128,20 +128,28 @@ def is_resolved(grid: Grid, parameters: ChromatinParameters, psf_sigma_um: float
 
 
 def two_channel_problem(
-    phi_h: Field, phi_e: Field, parameters: ChromatinParameters, known: FloatField | None,
+    fields: list[Field],
+    parameters: ChromatinParameters,
+    known: FloatField | None,
     noise_sd: float | tuple[float, float] | None,
-) -> RateProblem:  # fmt: skip
-    """Return the problem for two measured fields whose noises are independent."""
+    *,
+    with_total: bool,
+) -> RateProblem:
+    """Return the problem for two measured fields, φ_h and φ_e, or φ_h and φ_h + φ_e when `with_total`."""
+    first, second = fields
     if noise_sd is None:
-        sds = tuple(estimate_noise_sd(f.values, mask=f.mask) for f in (phi_h, phi_e))
+        sds = tuple(estimate_noise_sd(f.values, mask=f.mask) for f in fields)
     else:
         sds = tuple(float(s) for s in np.broadcast_to(np.asarray(noise_sd, dtype=float), 2))
     if not all(np.isfinite(s) and s >= 0.0 for s in sds):
         raise ParameterError(f"noise_sd = {noise_sd}.", expected="a number >= 0, or two.",
                              do="leave it out to have the noise estimated.")  # fmt: skip
     floor = NOISE_FLOOR * parameters.phi_max
-    noise = (NoiseSource(max(sds[0], floor), 1.0, 0.0), NoiseSource(max(sds[1], floor), 0.0, 1.0))
-    return RateProblem(phi_h, phi_e, noise, parameters, known)
+    # The noise of φ_h enters φ_e = total - φ_h with the other sign.
+    noise = (NoiseSource(max(sds[0], floor), 1.0, -1.0 if with_total else 0.0),
+             NoiseSource(max(sds[1], floor), 0.0, 1.0))  # fmt: skip
+    phi_e = second.like(second.values - first.values) if with_total else second
+    return RateProblem(first, phi_e, noise, parameters, known)
 
 
 def one_channel_problem(
@@ -176,15 +184,16 @@ def with_shift_error(rates: Rates, low: Rates, high: Rates) -> Rates:
 def _fields(
     phi_h: Any, phi_e: Any, total: Any, pixel_size_um: float | Sequence[float], mask: Any
 ) -> list[Field]:
-    """Return (φ_h, φ_e) or (total,) as fields on one grid, restricted to the mask."""
-    given = [phi_h, phi_e] if total is None else [total]
-    if any(g is None for g in given) or (total is not None and (phi_h is not None or phi_e is not None)):
+    """Return what was given of (φ_h, φ_e, total) as fields on one grid, restricted to the mask."""
+    given = {"phi_h": phi_h, "phi_e": phi_e, "total": total}
+    named = {name: as_array(values, name) for name, values in given.items() if values is not None}
+    if set(named) not in ({"phi_h", "phi_e"}, {"phi_h", "total"}, {"total"}):
         raise FieldError(
-            "phi_h, phi_e and total are not given as they should be.",
-            expected="either both phi_h and phi_e, or total alone.",
+            f"infer_rates with {' and '.join(named) or 'no field'}.",
+            expected="phi_h and phi_e, or phi_h and total, or total alone.",
             do="pass infer_rates(phi_h, phi_e, ...) or infer_rates(total=...).",
         )
-    arrays = [as_array(g, name) for g, name in zip(given, ("phi_h", "phi_e"), strict=False)]
+    arrays = list(named.values())
     shape = arrays[0].shape
     inside = np.ones(shape, dtype=bool) if mask is None else as_array(mask, "mask").astype(bool)
     if len(shape) not in (2, 3) or any(a.shape != shape for a in (*arrays, inside)):

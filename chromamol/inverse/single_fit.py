@@ -29,9 +29,14 @@ from chromamol.shapes import Mask
 SHORTEST_LENGTH_PX = 12
 """Rate maps never vary faster than this correlation length; larger nuclei are bounded by the basis's size."""
 
-_SCALE_PASSES = 3
-"""Uniform rates explain a pattern of varied rates badly and come out several times too small: the scale of
-the prior is renewed from the maps. Measured, two rates: .2, then within 2 % of 1, then unchanged."""
+MIN_MODES = 10
+FUNCTIONS_PER_MODE = 3
+"""No more modes per map than a third of the test functions: the rest would be the prior's alone."""
+
+_PASSES = 3
+"""Uniform rates explain a pattern of varied rates badly and come out several times too small: the scale of the
+prior is renewed from the maps, and with it the misfit. Measured, two rates: .2, then within 2 % of 1, then
+unchanged."""
 
 _ROWS_PER_CHUNK = 64
 
@@ -92,7 +97,11 @@ def fit_on_lattice(
     nucleus with other fields, for instance after another split; they are fitted with the same weights, whose
     computation is most of the cost. Returns the fit of `problem` and those of the variants.
     """
-    basis = CosineBasis.smooth_to(problem.grid, SHORTEST_LENGTH_PX * min(problem.grid.spacing_um))
+    basis = CosineBasis.smooth_to(
+        problem.grid,
+        SHORTEST_LENGTH_PX * min(problem.grid.spacing_um),
+        at_most=max(MIN_MODES, lattice.count // FUNCTIONS_PER_MODE),
+    )
     problems = (problem, *variants)
     maps = 1 if problem.known_acetylation is not None else 2
     normals = [NormalEquations.zeros(maps * basis.size) for _ in problems]
@@ -100,44 +109,68 @@ def fit_on_lattice(
         grams = noise_grams(problem, tile)
         for normal, variant in zip(normals, problems, strict=True):
             normal.add(weak_equations(variant, basis, tile, grams), guess, device=device)
-    return tuple(
-        RegressionFit(
-            half_width_um, lattice, basis, maps, _solve(normal, variant, basis, 0.5 * max(half_width_um))
-        )
-        for normal, variant in zip(normals, problems, strict=True)
-    )
+    scale_um = 0.5 * max(half_width_um)
+    first = _solve(normals[0], Balance.of(problem, basis, scale_um), basis)
+    prior = first.length_um, first.amplitude
+    others = [
+        _solve(normal, Balance.of(variant, basis, scale_um), basis, prior=prior)
+        for normal, variant in zip(normals[1:], variants, strict=True)
+    ]
+    return tuple(RegressionFit(half_width_um, lattice, basis, maps, each) for each in (first, *others))
 
 
-def _solve(normal: NormalEquations, problem: RateProblem, basis: CosineBasis, scale_um: float) -> SmoothFit:
-    """Return smooth maps whose prior is scaled by their own means."""
+def _solve(
+    normal: NormalEquations, balance: Balance, basis: CosineBasis, *, prior: tuple[float, float] | None = None
+) -> SmoothFit:
+    """Return smooth maps whose prior is scaled by their own means; `prior` is (ℓ, a) when known."""
     means = np.flatnonzero(np.arange(len(normal.cross)) % basis.size == 0)
     uniform, uniform_se = fit_uniform(normal.select(means))
     scales = np.maximum(np.abs(uniform), uniform_se)
-    for _ in range(_SCALE_PASSES):
-        balanced = _with_balance(normal, problem, basis, scales, scale_um=scale_um)
-        solution = fit_smooth(balanced, basis, scales)
+    misfit = 1.0
+    for _ in range(_PASSES):
+        solution = fit_smooth(balance.added_to(normal, scales), basis, scales, misfit=misfit, prior=prior)
         error = np.sqrt(np.diag(solution.covariance)[means])
         scales = np.maximum(np.abs(solution.coefficients[means]), np.minimum(error, scales))
+        misfit = solution.next_misfit
     return solution
 
 
-def _with_balance(
-    normal: NormalEquations, problem: RateProblem, basis: CosineBasis, scales: np.ndarray, *, scale_um: float
-) -> NormalEquations:
-    """Return `normal` with   <Γ_me φ_e> - <Γ_ac φ_h> = 0   at the error of a region cut out of a pattern."""
-    row_e, row_h = np.zeros(basis.size), np.zeros(basis.size)
-    for rows, modes in _chunks(basis):
-        flat = modes.reshape(len(modes), -1)
-        row_e += flat @ np.where(problem.mask, problem.phi_e.values, 0.0)[rows].ravel()
-        row_h += flat @ np.where(problem.mask, problem.phi_h.values, 0.0)[rows].ravel()
-    pixels = np.count_nonzero(problem.mask)
-    row_e, row_h = row_e / pixels, row_h / pixels
-    error = relative_flux_error(problem, scale_um)
-    if problem.known_acetylation is None:
-        flow = max(scales[0] * row_e[0], scales[1] * row_h[0])
-        return normal.with_row(np.concatenate([row_e, -row_h]), 0.0, error * flow)
-    flow = float((problem.known_acetylation * problem.phi_h.values)[problem.mask].mean())
-    return normal.with_row(row_e, flow, error * flow)
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """The equation   <Γ_me φ_e> - <Γ_ac φ_h> = 0   of the whole nucleus.
+
+    Parameters
+    ----------
+    row_e, row_h : <B_k φ_e> and <B_k φ_h> over the nucleus, (M,).
+    known_flow : <Γ_ac φ_h> in um⁻² when acetylation is known, else None.
+    relative_error : that of a region cut out of a larger pattern.
+    """
+
+    row_e: np.ndarray
+    row_h: np.ndarray
+    known_flow: float | None
+    relative_error: float
+
+    @classmethod
+    def of(cls, problem: RateProblem, basis: CosineBasis, scale_um: float) -> Balance:
+        """Average over the nucleus; `scale_um` is the size of a patch that exchanges chromatin on its own."""
+        row_e, row_h = np.zeros(basis.size), np.zeros(basis.size)
+        for rows, modes in _chunks(basis):
+            flat = modes.reshape(len(modes), -1)
+            row_e += flat @ np.where(problem.mask, problem.phi_e.values, 0.0)[rows].ravel()
+            row_h += flat @ np.where(problem.mask, problem.phi_h.values, 0.0)[rows].ravel()
+        pixels = np.count_nonzero(problem.mask)
+        flow = None
+        if problem.known_acetylation is not None:
+            flow = float((problem.known_acetylation * problem.phi_h.values)[problem.mask].mean())
+        return cls(row_e / pixels, row_h / pixels, flow, relative_flux_error(problem, scale_um))
+
+    def added_to(self, normal: NormalEquations, scales: np.ndarray) -> NormalEquations:
+        """Return `normal` with this equation, whose error is relative to the flow at rates of size `scales`."""
+        if self.known_flow is not None:
+            return normal.with_row(self.row_e, self.known_flow, self.relative_error * self.known_flow)
+        flow = max(scales[0] * self.row_e[0], scales[1] * self.row_h[0])
+        return normal.with_row(np.concatenate([self.row_e, -self.row_h]), 0.0, self.relative_error * flow)
 
 
 def relative_flux_error(problem: RateProblem, scale_um: float) -> float:

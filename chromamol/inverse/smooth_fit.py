@@ -28,7 +28,7 @@ from chromamol.inverse.weak_form import WeakEquations
 AMPLITUDES = tuple(float(a) for a in np.geomspace(0.01, 1.0, 15))
 """Relative standard deviations of a rate map that the evidence chooses from; 0.01 is a uniform rate."""
 
-LENGTHS_PER_SHORTEST = tuple(float(r) for r in np.geomspace(1.0, 8.0, 10))
+LENGTHS_PER_SHORTEST = tuple(float(r) for r in np.geomspace(1.0, 8.0, 7))
 """Correlation lengths that the evidence chooses from, in units of the shortest that the basis carries."""
 
 _VAGUE = 1e3
@@ -113,13 +113,15 @@ class SmoothFit:
     Parameters
     ----------
     coefficients, covariance : posterior mean and covariance of c, um⁻² and um⁻⁴.
-    misfit : τ², 1 when the equations are met within their noise.
+    misfit : τ² that the solution was weighted with; 1 when the equations are met within their noise.
+    next_misfit : τ² of this solution's residual.
     length_um, amplitude : chosen smoothness ℓ and relative strength a of the maps.
     """
 
     coefficients: np.ndarray
     covariance: np.ndarray
     misfit: float
+    next_misfit: float
     length_um: float
     amplitude: float
 
@@ -132,21 +134,28 @@ def fit_uniform(normal: NormalEquations) -> tuple[np.ndarray, np.ndarray]:
     return coefficients, np.sqrt(misfit * np.diag(covariance))
 
 
-def fit_smooth(normal: NormalEquations, basis: CosineBasis, scales: np.ndarray) -> SmoothFit:
+def fit_smooth(
+    normal: NormalEquations,
+    basis: CosineBasis,
+    scales: np.ndarray,
+    *,
+    misfit: float,
+    prior: tuple[float, float] | None = None,
+) -> SmoothFit:
     """Return the solution at the smoothness and amplitude of highest evidence.
 
     Parameters
     ----------
     normal : equations for `len(scales)` maps of `basis.size` modes each.
     scales : size of each rate, um⁻²: the unit in which amplitudes are relative.
+    misfit : τ², from an earlier solution.
+    prior : correlation length and amplitude, in place of those of highest evidence.
     """
-    misfit = 1.0
-    for _ in range(2):  # the second pass knows the misfit
-        length_um, amplitude = _most_evident(normal, basis, scales, misfit)
-        fit = _posterior(normal, _prior_sd(basis, scales, length_um, amplitude), misfit)
-        residual = normal.power - 2 * normal.cross @ fit[0] + fit[0] @ normal.gram @ fit[0]
-        misfit = max(1.0, float(residual) / normal.count)
-    return SmoothFit(*fit, misfit, length_um, amplitude)
+    length_um, amplitude = prior or _most_evident(normal, basis, scales, misfit)
+    coefficients, covariance = _posterior(normal, _prior_sd(basis, scales, length_um, amplitude), misfit)
+    residual = normal.power - 2 * normal.cross @ coefficients + coefficients @ normal.gram @ coefficients
+    next_misfit = max(1.0, float(residual) / normal.count)
+    return SmoothFit(coefficients, covariance, misfit, next_misfit, length_um, amplitude)
 
 
 def _most_evident(

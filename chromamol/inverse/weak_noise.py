@@ -125,6 +125,8 @@ class SpreadRows:
             here, there = _shifted(offset, index.shape)
             i, j = index[here].ravel(), index[there].ravel()
             both = (i >= 0) & (j >= 0)
+            if not both.any():
+                continue
             i, j = i[both], j[both]
             shift = tuple(o * s for o, s in zip(offset, strides, strict=True))
             own, others = _shifted(shift, box)

@@ -1,0 +1,316 @@
+"""Settings and one image in, maps and table rows out: where imaging and mathematics meet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chromamol.density import calibrate_dense, calibrate_marks, calibrate_total, dark_level
+from chromamol.domains import measure_domains
+from chromamol.errors import AxesError, ImageContentError, ParameterError
+from chromamol.inverse.infer import infer_rates
+from chromamol.inverse.rates import Rates
+from chromamol.io import Micrograph, check_content, check_nuclear_diameter, find_labels, read_labels
+from chromamol.nucleus import Nucleus, find_nuclei, segment_nuclei
+from chromamol.nucleus.flags import join as join_flags
+from chromamol.nucleus.flags import ordered
+from chromamol.physics.parameters import ChromatinParameters
+from chromamol.settings import Settings
+from chromamol.shapes import FloatField, Labels
+from chromamol.units import per_um2_to_per_s
+
+DENSITY_CHANNELS = ("phi_h", "phi_e")
+"""A file with channels of exactly these names holds volume fractions, as `rates.ome.tif` does: no calibration."""
+
+MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se", "valid")
+
+DARK_LEVEL_MARGIN_UM = 2.5
+"""Margin of the crop around a nucleus, in which its dark level is measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """The planes that are analysed, and why these.
+
+    Parameters
+    ----------
+    planes : by role: "total", "heterochromatin", "euchromatin"; (y, x) or (z, y, x).
+    calibrated : True when they are volume fractions already.
+    note : which channel of the file was taken and why.
+    """
+
+    planes: dict[str, np.ndarray]
+    calibrated: bool
+    note: str
+
+    @property
+    def all_chromatin(self) -> np.ndarray:
+        """What nuclei are found in: total chromatin, or both marks together, each at its own brightness."""
+        if "total" in self.planes:
+            return self.planes["total"]
+        parts = [plane.astype(np.float64) for plane in self.planes.values()]
+        if self.calibrated:
+            return np.sum(parts, axis=0)
+        return np.sum([part / max(float(np.std(part)), np.finfo(float).tiny) for part in parts], axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageAnalysis:
+    """Everything that one image gave.
+
+    Parameters
+    ----------
+    image : the channel that nuclei were found in, as read.
+    labels : int32, 0 = background; numbers of the rows.
+    maps : `MAP_NAMES` -> float32 arrays of the image's shape; NaN outside nuclei and where not estimable.
+    rows : one per nucleus, names as in `nuclei.csv`.
+    spacing_um : of (y, x) or (z, y, x).
+    pixel_size_note, channel_note : for the record.
+    notes : further sentences for the record.
+    """
+
+    image: np.ndarray
+    labels: Labels
+    maps: dict[str, np.ndarray]
+    rows: list[dict[str, Any]]
+    spacing_um: tuple[float, ...]
+    pixel_size_note: str
+    channel_note: str
+    notes: list[str] = field(default_factory=list)
+
+
+def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
+    """Find the nuclei of one image and infer the rates of each.
+
+    Raises
+    ------
+    ChromamolError : what is wrong with the image, its calibration or the settings.
+    """
+    channels = choose_channels(micrograph, settings)
+    for plane in channels.planes.values():
+        check_content(plane, name=micrograph.name)
+    spacing = micrograph.spacing_um
+    labels = _labels(micrograph, channels, settings)
+    nuclei = find_nuclei(
+        labels, channels.all_chromatin, spacing_um=spacing, saturation_level=_saturation(micrograph, channels),
+        margin_um=DARK_LEVEL_MARGIN_UM,
+    )  # fmt: skip
+    _require_plausible_size(nuclei, micrograph, channels, settings)
+    maps = {name: np.full(labels.shape, np.nan, dtype=np.float32) for name in MAP_NAMES}
+    maps["valid"][:] = 0.0
+    rows, notes = [], []
+    for nucleus in nuclei:
+        try:
+            fractions, assumed = _volume_fractions(channels, labels, nucleus, settings)
+            rates = infer_nucleus(fractions, nucleus, spacing, settings)
+        except ImageContentError as error:
+            notes.append(f"nucleus {nucleus.label}: {error}")
+            labels[labels == nucleus.label] = 0
+            continue
+        _paint(maps, nucleus, rates)
+        rows.append(nucleus_row(nucleus, rates, assumed=assumed, settings=settings))
+        notes.extend(_split_notes(nucleus, rates))
+    if not rows:
+        raise ImageContentError(
+            f"{micrograph.name}: none of {len(nuclei)} nuclei can be analysed. {' '.join(notes)}",
+            expected="nuclei brighter than their surroundings.",
+            do="check the channel, the dark level and the gains.",
+        )
+    return ImageAnalysis(channels.all_chromatin, labels, maps, rows, spacing, micrograph.calibration_note,
+                         channels.note, notes)  # fmt: skip
+
+
+def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
+    """Return the planes by role. A stain is never guessed from a channel's name.
+
+    Raises
+    ------
+    AxesError : several channels and none named, or a combination that does not give two fields.
+    """
+    wanted = {
+        "total": settings.chromatin_channel,
+        "heterochromatin": settings.heterochromatin_channel,
+        "euchromatin": settings.euchromatin_channel,
+    }
+    named = {role: channel for role, channel in wanted.items() if channel is not None}
+    if not named and set(DENSITY_CHANNELS) <= set(micrograph.channel_names):
+        planes = {"heterochromatin": micrograph.channel("phi_h"), "euchromatin": micrograph.channel("phi_e")}
+        return Channels(planes, True, "phi_h and phi_e, by their names: volume fractions, used as they are")
+    if not named:
+        choice = micrograph.choose_channel()
+        return Channels({"total": micrograph.channel(choice.index)}, False,
+                        f"total chromatin: {choice.name}, {choice.reason}")  # fmt: skip
+    if set(named) not in ({"total"}, {"total", "heterochromatin"}, {"heterochromatin", "euchromatin"}):
+        raise AxesError(
+            f"Channels given for {' and '.join(named)}.",
+            expected="chromatin alone, heterochromatin with chromatin, or heterochromatin with euchromatin.",
+            do="name the missing channel, or leave one out.",
+        )
+    choices = {role: micrograph.choose_channel(channel) for role, channel in named.items()}
+    note = "; ".join(f"{'total chromatin' if role == 'total' else role}: {choice.name}, {choice.reason}"
+                     for role, choice in choices.items())  # fmt: skip
+    return Channels({role: micrograph.channel(c.index) for role, c in choices.items()}, False, note)
+
+
+def infer_nucleus(
+    fractions: dict[str, FloatField], nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings
+) -> Rates:
+    """Infer the rates of one nucleus from its volume fractions ("phi_h", "phi_e", "total")."""
+    return infer_rates(
+        fractions.get("phi_h"),
+        fractions.get("phi_e"),
+        total=fractions.get("total"),
+        pixel_size_um=spacing_um,
+        parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
+        mask=nucleus.mask,
+        known_acetylation_per_um2=settings.known_acetylation_per_um2,
+        psf_sigma_um=settings.psf_sigma_um or 0.0,
+        split_constant=settings.split_constant,
+        split_constant_sd=settings.split_constant_sd,
+        method=settings.method,
+        device=settings.device,
+        seed=settings.seed,
+    )
+
+
+def nucleus_row(nucleus: Nucleus, rates: Rates, *, assumed: bool, settings: Settings) -> dict[str, Any]:
+    """Return one row of `nuclei.csv`, without the image's name."""
+    mask = nucleus.mask
+    domains = measure_domains(rates.phi_h, mask, phi_max=settings.phi_max)
+    h, e = (float(f.values[mask].sum()) for f in (rates.phi_h, rates.phi_e))
+    flags = [*nucleus.flags, *rates.flags]
+    if assumed:
+        flags.append("calibration_assumed")
+    if domains.count == 0:
+        flags.append("no_domains")
+    if mask.ndim == 2:
+        flags.append("section_thickness_assumed")
+    valid = rates.methylation.valid if rates.methylation.valid.any() else rates.acetylation.valid
+    row: dict[str, Any] = {
+        "nucleus": nucleus.label,
+        "centroid_y_um": nucleus.centroid_um[-2],
+        "centroid_x_um": nucleus.centroid_um[-1],
+        "area_um2": nucleus.area_um2,
+        "heterochromatin_fraction": h / (h + e),
+        "domain_count": domains.count,
+        "domain_radius_um": domains.radius_um,
+        "domain_spacing_um": domains.spacing_um,
+        "lad_thickness_um": domains.lad_thickness_um,
+        "gamma_me_per_um2": rates.methylation.mean,
+        "gamma_me_se": rates.methylation.mean_se,
+        "gamma_ac_per_um2": rates.acetylation.mean,
+        "gamma_ac_se": rates.acetylation.mean_se,
+        "rate_ratio": rates.ratio,
+        "rate_ratio_se": rates.ratio_se,
+        "valid_fraction": np.count_nonzero(valid) / np.count_nonzero(mask),
+        "mollifier_width_um": rates.mollifier_width_um,
+        "noise_sd": rates.noise_sd[0],
+        "method": rates.method,
+        "flags": join_flags(ordered(flags)),
+    }
+    if settings.diffusivity_um2_per_s is not None:
+        for rate in ("me", "ac"):
+            per_um2 = float(row[f"gamma_{rate}_per_um2"])
+            row[f"gamma_{rate}_per_s"] = per_um2_to_per_s(per_um2, settings.diffusivity_um2_per_s)
+    return row
+
+
+def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> Labels:
+    """Return the nuclei as int32 labels, given or found, without those that are too small to be nuclei."""
+    if settings.labels is not None:
+        source = Path(settings.labels)
+        if micrograph.path is not None and source.is_dir():
+            source = find_labels(source, image=micrograph.path)
+        return np.array(read_labels(source, shape=micrograph.shape))
+    spacing = micrograph.spacing_um
+    labels = np.array(segment_nuclei(channels.all_chromatin, pixel_size_um=spacing))
+    footprint = labels if labels.ndim == 2 else labels.max(axis=0)
+    areas = np.bincount(footprint.ravel()) * spacing[-1] * spacing[-2]
+    small = np.flatnonzero(areas < settings.min_area_um2)
+    labels[np.isin(labels, small)] = 0
+    if not labels.any():
+        raise ImageContentError(
+            f"{micrograph.name}: no nucleus found in {channels.note}.",
+            expected="at least one nucleus brighter than the background.",
+            do="check the channel with --chromatin-channel, or give outlines with --labels.",
+        )
+    return labels
+
+
+def _require_plausible_size(
+    nuclei: list[Nucleus], micrograph: Micrograph, channels: Channels, settings: Settings
+) -> None:
+    """Refuse a pixel size that implies impossible nuclei, unless the user vouched for it."""
+    if settings.pixel_size_um is not None or channels.calibrated:
+        return
+    whole = [n for n in nuclei if "touches_border" not in n.flags] or nuclei
+    median = float(np.median([n.equivalent_diameter_um for n in whole]))
+    check_nuclear_diameter(median, pixel_size_um=micrograph.spacing_um[-1], name=micrograph.name)
+
+
+def _saturation(micrograph: Micrograph, channels: Channels) -> float | None:
+    return micrograph.saturation_level if "total" in channels.planes else math.inf
+
+
+def _volume_fractions(
+    channels: Channels, labels: Labels, nucleus: Nucleus, settings: Settings
+) -> tuple[dict[str, FloatField], bool]:
+    """Return the volume fractions of one nucleus on its crop, and whether their scale was assumed."""
+    crops = {role: np.asarray(plane[nucleus.slices]) for role, plane in channels.planes.items()}
+    if channels.calibrated:
+        phi = {role: crop.astype(np.float64) for role, crop in crops.items()}
+        return {"phi_h": phi["heterochromatin"], "phi_e": phi["euchromatin"]}, False
+    around, mask = labels[nucleus.slices], nucleus.mask
+    given = settings.dark_level
+    dark = {role: dark_level(crop, around, mask) if given is None else given for role, crop in crops.items()}
+    water = settings.water_fraction
+    if "euchromatin" in crops:
+        dense, light = calibrate_marks(
+            crops["heterochromatin"], crops["euchromatin"], mask,
+            dark=(dark["heterochromatin"], dark["euchromatin"]),
+            gain=(settings.heterochromatin_gain, settings.euchromatin_gain), water_fraction=water,
+        )  # fmt: skip
+        return {"phi_h": dense.phi, "phi_e": light.phi}, dense.assumed or light.assumed
+    total = calibrate_total(crops["total"], mask, dark=dark["total"], gain=settings.chromatin_gain,
+                            water_fraction=water)  # fmt: skip
+    if "heterochromatin" not in crops:
+        return {"total": total.phi}, total.assumed
+    dense = calibrate_dense(crops["heterochromatin"], mask, dark=dark["heterochromatin"],
+                                        gain=settings.heterochromatin_gain)  # fmt: skip
+    return {"phi_h": dense.phi, "total": total.phi}, dense.assumed or total.assumed
+
+
+def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:
+    """Write the maps of one nucleus into those of the image."""
+    estimates = {
+        "phi_h": (rates.phi_h.values, nucleus.mask),
+        "phi_e": (rates.phi_e.values, nucleus.mask),
+        "gamma_me_per_um2": (rates.methylation.values, rates.methylation.valid),
+        "gamma_me_se": (rates.methylation.standard_error, rates.methylation.valid),
+        "gamma_ac_per_um2": (rates.acetylation.values, rates.acetylation.valid),
+        "gamma_ac_se": (rates.acetylation.standard_error, rates.acetylation.valid),
+        "valid": (np.ones(nucleus.mask.shape), rates.methylation.valid | rates.acetylation.valid),
+    }
+    for name, (values, where) in estimates.items():
+        maps[name][nucleus.slices][where] = values[where]
+
+
+def _split_notes(nucleus: Nucleus, rates: Rates) -> list[str]:
+    """Say where the one-channel split had no solution."""
+    share = rates.diagnostics.get("unsplit_fraction", 0.0)
+    if share < 0.01:
+        return []
+    return [
+        f"nucleus {nucleus.label}: {share:.0%} of its pixels are brighter or darker than any mixture of the two phases"
+    ]
+
+
+def require_analysable(settings: Settings) -> None:
+    """Raise `ParameterError` for settings that no image could be analysed with."""
+    if settings.labels is not None and not Path(settings.labels).exists():
+        raise ParameterError(f"labels = {settings.labels}.", expected="a label image or a folder of them.",
+                             do="check the path.")  # fmt: skip

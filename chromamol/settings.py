@@ -1,0 +1,143 @@
+"""Every setting of a run in one place, with the reason for its default, to and from TOML."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import tomli_w
+
+from chromamol.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are read, calibrated and inverted. `None` means: measured or decided from the image.
+
+    Parameters
+    ----------
+    pixel_size_um, z_step_um : in place of what the file says; rates go as 1 / length².
+    chromatin_channel : DNA stain or H2B, by index or name. Several channels and none named is an error.
+    heterochromatin_channel, euchromatin_channel : marks. Heterochromatin together with euchromatin or with
+        chromatin gives two fields; otherwise total chromatin is split.
+    axes, scene, time_index : which axes a file has where it does not say, which scene and which time.
+    labels : label image, or folder of label images of the same stem, in place of segmentation.
+    min_area_um2 : nuclei smaller than this are not analysed. 3 µm² is a disc of 2 µm: below any nucleus.
+    dark_level : intensity without chromatin; measured beside each nucleus when None.
+    chromatin_gain, heterochromatin_gain, euchromatin_gain : intensity per unit of volume fraction; by
+        convention when None (`chromamol.density`).
+    water_fraction : of the nucleus. 0.5 is the reference model's.
+    phi_max, interface_length_um : constants of the model (`ChromatinParameters`).
+    split_constant : C of the one-channel split; by convention when None.
+    split_constant_sd : how well C is known. 0.01 covers the convention's error on simulated patterns.
+    psf_sigma_um : standard deviation of the point spread function; unknown when None.
+    known_acetylation_per_um2 : Γ_ac / D where it is known from elsewhere.
+    diffusivity_um2_per_s : D, from FRAP or tracking; adds rates in 1/s to the table.
+    method : "auto" or "regression".
+    device : "auto", "cpu", "cuda", "cuda:N".
+    jobs : images that are analysed at the same time.
+    seed : of whatever is random.
+    """
+
+    pixel_size_um: float | None = None
+    z_step_um: float | None = None
+    chromatin_channel: int | str | None = None
+    heterochromatin_channel: int | str | None = None
+    euchromatin_channel: int | str | None = None
+    axes: str | None = None
+    scene: int | str | None = None
+    time_index: int | None = None
+    labels: str | None = None
+    min_area_um2: float = 3.0
+    dark_level: float | None = None
+    chromatin_gain: float | None = None
+    heterochromatin_gain: float | None = None
+    euchromatin_gain: float | None = None
+    water_fraction: float = 0.5
+    phi_max: float = 0.7
+    interface_length_um: float = 0.007
+    split_constant: float | None = None
+    split_constant_sd: float = 0.01
+    psf_sigma_um: float | None = None
+    known_acetylation_per_um2: float | None = None
+    diffusivity_um2_per_s: float | None = None
+    method: str = "auto"
+    device: str = "auto"
+    jobs: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Settings)
+        for each in fields(self):
+            object.__setattr__(
+                self, each.name, _checked(each.name, getattr(self, each.name), hints[each.name])
+            )
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise _out_of_range(name, value, "a positive, finite number")
+        for name in _NOT_NEGATIVE:
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise _out_of_range(name, value, "a finite number >= 0")
+        if not 0.0 < self.water_fraction < 1.0:
+            raise _out_of_range("water_fraction", self.water_fraction, "a fraction between 0 and 1")
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any]) -> Settings:
+        """Return settings from names and values; an unknown name is an error, with the nearest known ones."""
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ParameterError(
+                f"Unknown settings: {', '.join(unknown)}.",
+                expected=f"names among: {', '.join(known)}.",
+                do="correct the spelling.",
+            )
+        return cls(**values)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Settings:
+        """Read a settings file, for instance the `settings.toml` of an earlier run."""
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ParameterError(f"Settings file {path}: {error}.", expected="a readable TOML file.",
+                                 do="start from the settings.toml of a finished run.") from None  # fmt: skip
+        return cls.from_mapping(values)
+
+    def with_values(self, **values: Any) -> Settings:
+        """Return a copy with some values replaced; None leaves a value as it is."""
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML; those left to the image are listed as comments."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
+        open_ones = [name for name, value in values.items() if value is None]
+        return given + "\n# Measured or decided from each image: " + ", ".join(open_ones) + "\n"
+
+
+_POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain", "phi_max",
+             "interface_length_um", "diffusivity_um2_per_s", "jobs")  # fmt: skip
+_NOT_NEGATIVE = ("min_area_um2", "split_constant_sd", "psf_sigma_um", "known_acetylation_per_um2", "seed")
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Return `value` if it has the annotated type; whole numbers pass for floats, nothing else is converted."""
+    kinds = get_args(hint) or (hint,)
+    if isinstance(value, Path) and str in kinds:
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool) and int not in kinds and float in kinds:
+        return float(value)
+    if isinstance(value, kinds) and not isinstance(value, bool):
+        return value
+    wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+    raise _out_of_range(name, value, wanted)
+
+
+def _out_of_range(name: str, value: Any, expected: str) -> ParameterError:
+    return ParameterError(f"{name} = {value!r}.", expected=f"{expected}.", do=f"correct {name}.")
