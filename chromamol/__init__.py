@@ -9,9 +9,30 @@ from chromamol._version import __version__
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    submodules=["calculus", "datasets", "density", "domains", "inverse", "io", "nucleus", "physics"],
+    submodules=[
+        "batch",
+        "calculus",
+        "datasets",
+        "density",
+        "domains",
+        "inverse",
+        "io",
+        "nucleus",
+        "physics",
+        "report",
+        "synthetic",
+    ],
     submod_attrs={
+        "batch": ["infer"],
+        "calculus": ["MollifierLayer", "mollified_derivative"],
+        "inverse.infer": ["infer_rates"],
+        "io": ["read_image"],
+        "nucleus": ["segment_nuclei"],
         "physics.parameters": ["ChromatinParameters"],
+        "physics.split": ["split_chromatin"],
+        "results": ["Results"],
+        "settings": ["Settings"],
+        "synthetic": ["simulate_chromatin"],
     },
 )
 __all__ += ["__version__"]

@@ -124,6 +124,30 @@ def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
                          channels.note, notes)  # fmt: skip
 
 
+def outline_nuclei(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
+    """Find the nuclei of one image and stop there: no maps, and rows of geometry only."""
+    channels = choose_channels(micrograph, settings)
+    for plane in channels.planes.values():
+        check_content(plane, name=micrograph.name)
+    labels = _labels(micrograph, channels, settings)
+    spacing = micrograph.spacing_um
+    nuclei = find_nuclei(labels, channels.all_chromatin, spacing_um=spacing,
+                         saturation_level=_saturation(micrograph, channels))  # fmt: skip
+    _require_plausible_size(nuclei, micrograph, channels, settings)
+    rows = [
+        {
+            "nucleus": nucleus.label,
+            "centroid_y_um": nucleus.centroid_um[-2],
+            "centroid_x_um": nucleus.centroid_um[-1],
+            "area_um2": nucleus.area_um2,
+            "flags": join_flags(nucleus.flags),
+        }
+        for nucleus in nuclei
+    ]
+    return ImageAnalysis(channels.all_chromatin, labels, {}, rows, spacing, micrograph.calibration_note,
+                         channels.note)  # fmt: skip
+
+
 def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
     """Return the planes by role. A stain is never guessed from a channel's name.
 

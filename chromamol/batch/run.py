@@ -1,0 +1,254 @@
+"""Run over many images: each one by itself, so that memory is bounded by the image and a bad file stops nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from chromamol import provenance
+from chromamol.batch.output import require_free, staged
+from chromamol.device import resolve_device
+from chromamol.errors import ChromamolError, ImageContentError
+from chromamol.io import Found, atomic_write, discover, read_image, write_channels, write_labels, write_text
+from chromamol.pipeline import ImageAnalysis, analyse_image, outline_nuclei, require_analysable
+from chromamol.report import draw_overview, write_report, write_tables
+from chromamol.results import Results
+from chromamol.settings import Settings
+
+Progress = Callable[[str], None]
+"""Takes one line for the user to read while the run goes on."""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What became of one input: its row of `images.csv` and the rows of its nuclei."""
+
+    row: dict[str, Any]
+    nuclei: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """One line for the user."""
+        if self.row["status"] == "done":
+            return f"{self.row['image']}: {self.row['nuclei']} nuclei, {self.row['seconds']:.1f} s"
+        return f"{self.row['path']}: {self.row['status']}: {self.row['error'] or self.row['notes']}"
+
+
+def infer(
+    paths: str | Path | Iterable[str | Path],
+    *,
+    output: str | Path,
+    settings: Settings | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    command: list[str] | None = None,
+) -> Results:
+    """Infer the rates of every nucleus in the images, and write the output folder.
+
+    Parameters
+    ----------
+    paths : image files and folders of them.
+    output : folder for the results; a new one, or one without results unless `overwrite`.
+    settings : `Settings()` when None.
+    progress : called with one line of text per step; silent when None.
+    command : the command line for the record; that of this process when None.
+
+    Returns
+    -------
+    Results : tables and maps, read from the folder. Inputs that failed are in `.images`, with the reason.
+
+    Raises
+    ------
+    OutputError : the folder cannot be written, or holds results already.
+    ParameterError, DeviceError : settings that no image could be analysed with.
+    ImageContentError : not one image could be analysed; the message has every reason.
+    """
+    settings = settings or Settings()
+    require_analysable(settings)
+    return _run(paths, Path(output), settings, overwrite, progress, command, _analyse_and_write)
+
+
+def segment(
+    paths: str | Path | Iterable[str | Path],
+    *,
+    output: str | Path,
+    settings: Settings | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    command: list[str] | None = None,
+) -> Results:
+    """Find the nuclei of the images and write their labels; parameters and errors as in `infer`.
+
+    The folder has no rates: per image only `labels.tif` and `overview.png`.
+    """
+    settings = settings or Settings()
+    require_analysable(settings)
+    return _run(paths, Path(output), settings, overwrite, progress, command, _outline_and_write)
+
+
+Job = Callable[[Found, Settings, Path], ImageRecord]
+
+
+def _run(
+    paths: str | Path | Iterable[str | Path],
+    output: Path,
+    settings: Settings,
+    overwrite: bool,
+    progress: Progress | None,
+    command: list[str] | None,
+    job: Job,
+) -> Results:
+    say = progress or (lambda _: None)
+    started = provenance.now()
+    require_free(output, overwrite=overwrite)
+    device = resolve_device(settings.device)
+    found = discover([paths] if isinstance(paths, (str, Path)) else paths)
+    say(f"chromamol {provenance.__version__}, method {settings.method}, device {device}, float64")
+    with staged(output) as folder:
+        records = []
+        for number, record in enumerate(_records(found, settings, folder, job), start=1):
+            say(f"[{number}/{len(found)}] {record.line}")
+            records.append(record)
+        _require_some(records)
+        nuclei = pd.DataFrame([row for record in records for row in record.nuclei])
+        write_tables(folder, nuclei, pd.DataFrame([record.row for record in records]))
+        write_text(folder / "settings.toml", settings.to_toml())
+        run = provenance.record(command=command or sys.argv, device=str(device), started=started)
+        write_text(folder / "provenance.json", json.dumps(run, indent=2) + "\n")
+        write_report(folder)
+    return Results(output)
+
+
+def _records(found: list[Found], settings: Settings, folder: Path, job: Job) -> Iterator[ImageRecord]:
+    """Yield the records in the order of the inputs, whatever the number of processes."""
+    if settings.jobs == 1 or len(found) == 1:
+        for each in found:
+            yield _record(each, settings, folder, job)
+        return
+    # "spawn": forking a process that already runs BLAS threads can deadlock.
+    with ProcessPoolExecutor(min(settings.jobs, len(found)), mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(_record, each, settings, folder, job) for each in found]
+        for future in waiting:
+            yield future.result()
+
+
+def _record(found: Found, settings: Settings, folder: Path, job: Job) -> ImageRecord:
+    """Analyse one input; whatever is wrong with it becomes its record."""
+    start = time.perf_counter()
+    if found.skipped:
+        return ImageRecord(_image_row(found, "skipped", notes=found.skipped))
+    try:
+        if found.error is not None:
+            raise found.error
+        return job(found, settings, folder)
+    except ChromamolError as error:
+        return ImageRecord(
+            _image_row(
+                found,
+                "failed",
+                error=str(error),
+                seconds=time.perf_counter() - start,
+                sha256=_sha256(found.path),
+            )
+        )
+
+
+def _analyse_and_write(found: Found, settings: Settings, folder: Path) -> ImageRecord:
+    start = time.perf_counter()
+    analysis = analyse_image(_read(found, settings), settings)
+    where = _image_folder(found, folder)
+    write_labels(where / "labels.tif", analysis.labels)
+    spacing = analysis.spacing_um
+    write_channels(
+        where / "rates.ome.tif",
+        analysis.maps,
+        pixel_size_um=spacing[-1],
+        z_step_um=spacing[0] if len(spacing) == 3 else None,
+    )
+    return _finish(found, analysis, where, start)
+
+
+def _outline_and_write(found: Found, settings: Settings, folder: Path) -> ImageRecord:
+    start = time.perf_counter()
+    analysis = outline_nuclei(_read(found, settings), settings)
+    where = _image_folder(found, folder)
+    write_labels(where / "labels.tif", analysis.labels)
+    return _finish(found, analysis, where, start)
+
+
+def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) -> ImageRecord:
+    """Draw the overview and return the record."""
+    rows = [{"image": found.stem, **row} for row in analysis.rows]
+    # A z-stack is shown by its middle plane.
+    plane = (analysis.image.shape[0] // 2,) if analysis.image.ndim == 3 else ()
+    picture = draw_overview(
+        np.asarray(analysis.image[plane]), np.asarray(analysis.labels[plane]),
+        {name: values[plane] for name, values in analysis.maps.items()},
+        pixel_size_um=analysis.spacing_um[-1], title=found.path.name, channel_note=analysis.channel_note,
+        nuclei=pd.DataFrame(rows),
+    )  # fmt: skip
+    with atomic_write(where / "overview.png") as temporary:
+        picture.savefig(temporary)
+    row = _image_row(
+        found, "done", nuclei=len(rows), seconds=time.perf_counter() - start, sha256=_sha256(found.path),
+        pixel_size_um=analysis.spacing_um[-1], pixel_size_note=analysis.pixel_size_note,
+        channel_note=analysis.channel_note, notes=", ".join(analysis.notes),
+    )  # fmt: skip
+    return ImageRecord(row, rows)
+
+
+def _read(found: Found, settings: Settings) -> Any:
+    return read_image(
+        found.path, pixel_size_um=settings.pixel_size_um, z_step_um=settings.z_step_um,
+        time_index=settings.time_index, scene=settings.scene, axes=settings.axes,
+    )  # fmt: skip
+
+
+def _image_folder(found: Found, folder: Path) -> Path:
+    where = folder / "images" / found.stem
+    where.mkdir(parents=True, exist_ok=True)
+    return where
+
+
+def _image_row(found: Found, status: str, **values: Any) -> dict[str, Any]:
+    blank = {"sha256": "", "nuclei": 0, "seconds": 0.0, "error": "", "pixel_size_um": np.nan, "pixel_size_note": "",
+             "channel_note": "", "notes": ""}  # fmt: skip
+    return {
+        "image": found.stem or found.path.name,
+        "path": str(found.path),
+        "status": status,
+        **blank,
+        **values,
+    }
+
+
+def _sha256(path: Path) -> str:
+    """Return the checksum of a file; empty when it can't be read (its record says why)."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _require_some(records: list[ImageRecord]) -> None:
+    if any(record.row["status"] == "done" for record in records):
+        return
+    reasons = [record.line for record in records if record.row["status"] == "failed"]
+    skipped = sum(record.row["status"] == "skipped" for record in records)
+    raise ImageContentError(
+        f"Nothing could be analysed: {len(reasons)} inputs failed and {skipped} were skipped. {' | '.join(reasons)}",
+        expected="at least one image with nuclei.",
+        do="mend what is named above; nothing was written.",
+    )

@@ -1,0 +1,204 @@
+"""The command line: thin. Progress goes to stderr; the only module that prints."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chromamol._version import __version__
+from chromamol.errors import ChromamolError, DeviceError, OutputError, ParameterError
+
+if TYPE_CHECKING:
+    from chromamol.results import Results
+    from chromamol.settings import Settings
+
+DONE, NOTHING, USAGE, PARTLY = 0, 1, 2, 3
+"""Exit codes: every input analysed; nothing could be analysed; wrong usage; some inputs failed."""
+
+app = typer.Typer(
+    name="chromamol",
+    help="Methylation and acetylation rates from microscope images of chromatin.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Paths = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
+PixelSize = Annotated[float | None, typer.Option(help="Side of a pixel in um, in place of the file's.")]
+ZStep = Annotated[float | None, typer.Option(help="Distance between planes in um, in place of the file's.")]
+Chromatin = Annotated[str | None, typer.Option(help="DNA stain or H2B: channel index (from 0) or name.")]
+Heterochromatin = Annotated[str | None, typer.Option(help="Heterochromatin mark: channel index or name.")]
+Euchromatin = Annotated[str | None, typer.Option(help="Euchromatin mark: channel index or name.")]
+LabelsPath = Annotated[
+    Path | None, typer.Option(help="Use these outlines: a label TIFF, or a folder of them.")
+]
+Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
+Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
+Method = Annotated[str | None, typer.Option(help="auto or regression.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]; an absent one is an error.")]
+Jobs = Annotated[int | None, typer.Option(help="Images analysed at the same time.")]
+Seed = Annotated[int | None, typer.Option(help="Of whatever is random.")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.")]
+SetValues = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, KEY=VALUE; may be repeated.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that the folder holds.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit(DONE)
+
+
+@app.command()
+def infer(
+    paths: Paths,
+    output: Output,
+    pixel_size_um: PixelSize = None,
+    z_step_um: ZStep = None,
+    chromatin_channel: Chromatin = None,
+    heterochromatin_channel: Heterochromatin = None,
+    euchromatin_channel: Euchromatin = None,
+    labels: LabelsPath = None,
+    psf_sigma_um: Psf = None,
+    diffusivity_um2_per_s: Diffusivity = None,
+    method: Method = None,
+    device: Device = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+    settings: SettingsFile = None,
+    set_: SetValues = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Infer methylation and acetylation rates of every nucleus in the images."""
+    options = {
+        "pixel_size_um": pixel_size_um,
+        "z_step_um": z_step_um,
+        "chromatin_channel": chromatin_channel,
+        "heterochromatin_channel": heterochromatin_channel,
+        "euchromatin_channel": euchromatin_channel,
+        "labels": labels,
+        "psf_sigma_um": psf_sigma_um,
+        "diffusivity_um2_per_s": diffusivity_um2_per_s,
+        "method": method,
+        "device": device,
+        "jobs": jobs,
+        "seed": seed,
+    }
+
+    def work() -> Results:
+        from chromamol.batch import infer as run  # noqa: PLC0415 - --help stays fast
+
+        resolved = _resolve(settings, set_, options)
+        return run(paths, output=output, settings=resolved, overwrite=overwrite, progress=_say)
+
+    _report_on(work, output)
+
+
+@app.command()
+def segment(
+    paths: Paths,
+    output: Output,
+    pixel_size_um: PixelSize = None,
+    z_step_um: ZStep = None,
+    chromatin_channel: Chromatin = None,
+    jobs: Jobs = None,
+    settings: SettingsFile = None,
+    set_: SetValues = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Find the nuclei of the images: masks only."""
+    options = {
+        "pixel_size_um": pixel_size_um,
+        "z_step_um": z_step_um,
+        "chromatin_channel": chromatin_channel,
+        "jobs": jobs,
+    }
+
+    def work() -> Results:
+        from chromamol.batch import segment as run  # noqa: PLC0415 - --help stays fast
+
+        resolved = _resolve(settings, set_, options)
+        return run(paths, output=output, settings=resolved, overwrite=overwrite, progress=_say)
+
+    _report_on(work, output)
+
+
+@app.command()
+def report(results: Annotated[Path, typer.Argument(help="Output folder of `chromamol infer`.")]) -> None:
+    """Write the HTML report of an output folder again."""
+
+    def work() -> Path:
+        from chromamol.report import write_report  # noqa: PLC0415 - --help stays fast
+
+        return write_report(results)
+
+    _say(f"report: {_guarded(work)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what works here: versions, devices, readers, free disk."""
+    from chromamol.doctor import checks  # noqa: PLC0415 - --help stays fast
+
+    for name, finding in checks():
+        print(f"{name:16} {finding}")
+
+
+def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:
+    """Return settings from file, then --set, then options: the later wins."""
+    from chromamol.settings import Settings  # noqa: PLC0415 - --help stays fast
+
+    resolved = Settings() if settings is None else Settings.from_toml(settings)
+    assigned = dict(_assignment(text) for text in set_ or [])
+    Settings.from_mapping(assigned)
+    return resolved.with_values(**assigned).with_values(**options)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Split KEY=VALUE; the value is TOML, or plain text where that reads as none."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ParameterError(f"--set {text}.", expected="KEY=VALUE.", do="write --set water_fraction=0.6.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
+
+
+def _report_on(work: Any, output: Path) -> None:
+    """Run, then say where the results are; the exit code tells whether every input was analysed."""
+    results = _guarded(work)
+    failed = int((results.images["status"] == "failed").sum())
+    _say(f"report: {output / 'report.html'}")
+    if failed:
+        _say(f"{failed} inputs failed; see images.csv for the reasons")
+        raise typer.Exit(PARTLY)
+
+
+def _guarded(work: Any) -> Any:
+    """Run `work`; turn an error of the family into one message and the right exit code."""
+    try:
+        return work()
+    except ChromamolError as error:
+        _say(f"error: {error}")
+        used_wrongly = isinstance(error, (ParameterError, DeviceError))
+        refused = isinstance(error, OutputError) and "already holds" in error.given
+        raise typer.Exit(USAGE if used_wrongly or refused else NOTHING) from None
+    except KeyboardInterrupt:
+        _say("stopped; nothing was written")
+        raise typer.Exit(130) from None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
