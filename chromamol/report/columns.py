@@ -58,7 +58,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("gamma_ac_per_um2", "acetylation", "µm⁻²", "Γac / D, mean of the valid pixels.", "gamma_ac_se"),
     Column("gamma_me_per_s", "methylation", "s⁻¹", "Γme with the diffusivity that was given."),
     Column("gamma_ac_per_s", "acetylation", "s⁻¹", "Γac with the diffusivity that was given."),
-    Column("heterochromatin_fraction", "hetero- chromatin", "fraction", "Heterochromatin, from 0 to 1."),
+    Column("heterochromatin_fraction", "hetero- chromatin", "fraction", "Share of heterochromatin in all chromatin."),
     Column("area_um2", "area", "µm²", "Area inside the outline."),
     Column("domain_count", "domains", "", "Heterochromatin domains away from the border.", digits=0),
     Column("domain_radius_um", "domain radius", "µm", "Median radius of the domains.", digits=2),

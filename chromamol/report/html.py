@@ -21,7 +21,7 @@ from chromamol.report.columns import Column, other_columns, shown_columns
 from chromamol.report.inline import data_uri
 from chromamol.report.numbers import NOT_ESTIMABLE, format_number, format_range, is_number
 from chromamol.report.tables import STATUSES, read_images, read_nuclei
-from chromamol.report.trust import flag_counts, statements
+from chromamol.report.trust import flag_counts, is_outlines_only, statements
 
 PICTURE_BYTES = (60_000, 400_000)
 """Least and most that one picture takes in the report; the full one stays in its folder."""
@@ -125,12 +125,15 @@ def _context(folder: Path) -> dict[str, Any]:
 def _headline(nuclei: pd.DataFrame, images: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Number, what it is, and a remark."""
     states = images["status"].value_counts()
+    parts = [(str(int(states.get(state, 0))), f"images {state}", "") for state in STATUSES]
+    parts = [(str(len(nuclei)), "nuclei", ""), *parts]
+    if is_outlines_only(nuclei):
+        return parts
     ratios = nuclei["rate_ratio"].dropna()
     spread = format_range(ratios.min(), ratios.max()) if len(ratios) else ""
     remark = f"median of {len(ratios)} nuclei, range {spread}" if len(ratios) else f"in {len(nuclei)} nuclei"
     median = format_number(ratios.median()) if len(ratios) else NOT_ESTIMABLE
-    parts = [(str(int(states.get(state, 0))), f"images {state}", "") for state in STATUSES]
-    return [(median, "rate ratio Γme / Γac", remark), (str(len(nuclei)), "nuclei", ""), *parts]
+    return [(median, "rate ratio Γme / Γac", remark), *parts]
 
 
 def _provenance(folder: Path, nuclei: pd.DataFrame) -> list[tuple[str, str]]:
@@ -144,7 +147,7 @@ def _provenance(folder: Path, nuclei: pd.DataFrame) -> list[tuple[str, str]]:
     methods = ", ".join(sorted({str(m) for m in nuclei["method"]} - {""}))
     known = [(title, given[key]) for key, title in PROVENANCE_TITLES.items() if key in given]
     others = [(_words(key), value) for key, value in given.items() if key not in PROVENANCE_TITLES]
-    rows = [(title, _as_text(value)) for title, value in known + others]
+    rows = [(title, _as_text(value)) for title, value in known + others if value is not None]
     return [*rows, ("method", methods)] if methods else rows
 
 
@@ -152,7 +155,7 @@ def _as_text(value: Any) -> str:
     if isinstance(value, list):
         return shlex.join(map(str, value))
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items() if item is not None)
     return str(value)
 
 
@@ -198,7 +201,7 @@ def _facts(record: Mapping[str, Any], ratios: pd.Series | None) -> list[tuple[st
     elif record["pixel_size_note"]:
         facts.append(("pixel size", record["pixel_size_note"]))
     facts += [("channel", record["channel_note"]), ("notes", record["notes"]), ("SHA-256", record["sha256"])]
-    if is_number(record["seconds"]):
+    if is_number(record["seconds"]) and record["status"] != "skipped":
         facts.append(("time", f"{format_number(record['seconds'], digits=2)} s"))
     return [(title, text) for title, text in facts if text]
 

@@ -71,7 +71,8 @@ def draw_overview(
     image : (y, x) the channel as it lies in the file; of a z-stack, one plane, and the same of the rest.
     labels : (y, x) 0 = background, else the number of the nucleus.
     maps : (y, x) arrays by the channel names of `rates.ome.tif`; NaN where not estimable. Rates are shown
-        where `valid` is true, everywhere if it is left out. Keys without a panel are ignored.
+        where `valid` is true, everywhere if it is left out. Keys without a panel are ignored; without any
+        map, outlines are all that is drawn.
     pixel_size_um : side of a pixel.
     title, channel_note : what is shown, and which channel was taken and why.
     nuclei : rows of `nuclei.csv` for this image; `nucleus`, `rate_ratio` and `flags` are used.
@@ -88,23 +89,27 @@ def draw_overview(
     image, labels, maps, pixel_size_um = _thinned(image, labels, maps, pixel_size_um)
     box = _box_of_nuclei(labels)
     near = panels.locate(labels[box])
-    shown = {"rate_ratio": _ratio_map(near.labels, nuclei), **{key: m[box] for key, m in maps.items()}}
+    shown = {key: m[box] for key, m in maps.items()}
     aspect = near.labels.shape[1] / near.labels.shape[0]
+    lead = [image.shape[1] / image.shape[0]]
+    if has_ratio := bool(maps) or "rate_ratio" in nuclei:
+        shown["rate_ratio"] = _ratio_map(near.labels, nuclei)
+        lead.append(aspect)
     count = len([key for key in MAPS_BY_ROW if key in shown])
-    rows = rows_for((image.shape[1] / image.shape[0], aspect), aspect, count)
+    rows = rows_for(tuple(lead), aspect, count)
     by_row = len(rows[-1].aspects) == len(MAPS_BY_ROW) // 2
     keys = [key for key in (MAPS_BY_ROW if by_row else MAPS_BY_PAIR) if key in shown]
-    is_cut = near.labels.shape != labels.shape
-    picture, (first, second, *others) = _picture(rows, title, [channel_note, _legend(maps, nuclei, is_cut)])
+    is_cut = has_ratio and near.labels.shape != labels.shape
+    picture, (first, *others) = _picture(rows, title, [channel_note, _legend(maps, nuclei, is_cut)])
     panels.draw_image(
         first, image, panels.locate(labels), title="Image and nuclei", pixel_size_um=pixel_size_um
     )
     if is_cut:
         _frame(first, box)
-    for axes, key in zip((second, *others), ("rate_ratio", *keys), strict=True):
+    for axes, key in zip(others, ["rate_ratio"] * has_ratio + keys, strict=True):
         _draw(axes, key, shown, near, nuclei, pixel_size_um)
-    if len(near.numbers) <= VALUES_WRITTEN_UP_TO:
-        panels.add_texts(second, near, _ratio_texts(near, nuclei), colour="white", stroke="black")
+    if has_ratio and len(near.numbers) <= VALUES_WRITTEN_UP_TO:
+        panels.add_texts(others[0], near, _ratio_texts(near, nuclei), colour="white", stroke="black")
     return picture
 
 
@@ -240,6 +245,8 @@ def _ratio_sentence(row: pd.DataFrame) -> str:
 
 
 def _legend(maps: Maps, nuclei: pd.DataFrame, is_cut: bool) -> str:
+    if not maps:
+        return ""
     sentences = ["Dashed: the part that the maps show."] if is_cut else []
     sentences.append("Grey inside an outline: not estimable.")
     if "valid" in maps:

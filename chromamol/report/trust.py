@@ -24,6 +24,11 @@ _RATIO = Statement(
     "mean euchromatin fraction. That needs no derivative of the image: blur and an unknown section thickness "
     "hardly move it, and D cancels. It does depend on how intensity became volume fraction.",
 )
+_OUTLINES = Statement(
+    "Only outlines were made",
+    "`chromamol segment` finds the nuclei; `chromamol infer` gives rates. Look at the pictures: an outline "
+    "that is wrong makes the rates of its nucleus wrong.",
+)
 _STEADY = Statement(
     "The pattern is taken as steady",
     "A single image has no clock. The rates are those at which the pattern would stay as it is; a nucleus "
@@ -78,6 +83,8 @@ def statements(nuclei: pd.DataFrame) -> list[Statement]:
     ----------
     nuclei : the table of nuclei; `flags` and the presence of rates in s⁻¹ are used.
     """
+    if is_outlines_only(nuclei):
+        return [_OUTLINES]
     counts = flag_counts(nuclei)
     said = [_RATIO]
     if counts.get("unresolved_domains"):
@@ -90,6 +97,11 @@ def statements(nuclei: pd.DataFrame) -> list[Statement]:
     said += [statement for flag, statement in depends.items() if counts.get(flag)]
     said.append(_PER_SECOND if "gamma_me_per_s" in nuclei else _OVER_D)
     return [*said, _ERRORS, _NAN, _STEADY]
+
+
+def is_outlines_only(nuclei: pd.DataFrame) -> bool:
+    """Whether nuclei were outlined and no rate was asked for."""
+    return len(nuclei) > 0 and bool((nuclei["method"] == "").all() and nuclei["rate_ratio"].isna().all())
 
 
 def flag_counts(nuclei: pd.DataFrame) -> dict[str, int]:

@@ -186,6 +186,12 @@ def test_no_nucleus_and_only_failed_images(tmp_path: Path) -> None:
         assert words in page.text
 
 
+def test_outlines_alone_are_not_called_failed_rates(tmp_path: Path) -> None:
+    page = report(tmp_path, [{"image": "a", "nucleus": 1}], [done("a")])
+    assert "Only outlines were made" in page.text
+    assert "rate ratio Γme / Γac" not in page.text
+
+
 def test_not_one_input(tmp_path: Path) -> None:
     assert "No image." in report(tmp_path, [], []).text
 

@@ -212,9 +212,9 @@ def test_names_are_written_as_they_are() -> None:
 
 
 def test_large_images_are_thinned_and_keep_their_scale() -> None:
-    labels = np.repeat(np.repeat(nuclei_on((200, 200), 2, 2), 20, axis=0), 20, axis=1)
-    small, large = overview(nuclei_on((200, 200), 2, 2)), overview(labels, pixel_size_um=PIXEL_UM / 20)
-    assert panels_of(large)["Image and nuclei"].images[0].get_array().shape == (1334, 1334)
+    labels = np.repeat(np.repeat(nuclei_on((200, 200), 2, 2), 10, axis=0), 10, axis=1)
+    small, large = overview(nuclei_on((200, 200), 2, 2)), overview(labels, pixel_size_um=PIXEL_UM / 10)
+    assert panels_of(large)["Image and nuclei"].images[0].get_array().shape == (1000, 1000)
     for figure in (small, large):
         assert "2 µm" in [t.get_text() for t in panels_of(figure)["Image and nuclei"].texts]
 
@@ -244,6 +244,13 @@ def test_one_nucleus_alone() -> None:
     assert panels_of(figure)["Image"].images[0].get_array().shape[0] < 100
     with pytest.raises(FieldError, match="1, 2, 3, 4"):
         draw_nucleus(labels, labels, {}, nucleus=9, pixel_size_um=1.0, title="", nuclei=table_for(labels))
+
+
+def test_outlines_alone_without_a_word_on_rates() -> None:
+    labels = nuclei_on((100, 100), 2, 2)
+    figure = overview(labels, {}, nuclei=table_for(labels)[["nucleus", "flags"]])
+    assert list(panels_of(figure)) == ["Image and nuclei"]
+    assert "rate" not in words_of(figure).lower()
 
 
 def test_real_image_with_its_nuclei(sample: Callable[[str], Path]) -> None:
