@@ -102,7 +102,7 @@ def run(
     rng = np.random.default_rng(seed)
     cases = [(f, n, _noisy(f, n, rng)) for f in fields for n in noise]
     repeats = 3 if quick else 15
-    sizes = (128,) if quick else (128, 256, 512, 1024)
+    sizes = (128,) if quick else (128, 256, 512)
     costs = [layer_cost(sizes, (21,) if quick else (21, 41, 81), repeats=repeats, device=device)]
     if device != "cpu":
         costs.append(layer_cost((512,), (21, 41), repeats=repeats, device=device, batch=64))

@@ -24,12 +24,20 @@ from chromamol.calculus.taps import taps_1d
 Job = Callable[[], object]
 
 
-def least_seconds(jobs: Mapping[str, Job], *, repeats: int, device: str = "cpu") -> dict[str, float]:
-    """Return the least time of each job over `repeats` interleaved rounds, after one warm-up."""
+def least_seconds(
+    jobs: Mapping[str, Job], *, repeats: int, device: str = "cpu", budget_s: float = 15.0
+) -> dict[str, float]:
+    """Return the least time of each job over interleaved rounds, after one warm-up.
+
+    At most `repeats` rounds; fewer, but at least two, once `budget_s` seconds are spent.
+    """
+    begin = time.perf_counter()
     for job in jobs.values():
         job()
     best = dict.fromkeys(jobs, float("inf"))
-    for _ in range(repeats):
+    for done in range(repeats):
+        if done >= 2 and time.perf_counter() - begin > budget_s:
+            break
         for name, job in jobs.items():
             _wait(device)
             start = time.perf_counter()

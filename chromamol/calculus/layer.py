@@ -120,6 +120,7 @@ class MollifierLayer(nn.Module):
             isotropic=self.isotropic,
         )
         self.width_parameter = nn.Parameter(torch.zeros(self.ndim)) if learnable_width else None
+        self._lowest = _smallest_widths(self) if learnable_width else self.initial_width
         if learnable_width and self.isotropic:
             raise KernelError(
                 "An isotropic kernel of learnable width.",
@@ -133,14 +134,7 @@ class MollifierLayer(nn.Module):
         start = torch.tensor(self.initial_width, dtype=torch.float64)
         if self.width_parameter is None:
             return start
-        used = [{alpha[axis] for terms in self.orders for alpha in terms} for axis in range(self.ndim)]
-        lowest = torch.tensor(
-            [
-                max(smallest_half_width(self.kernel, (k,), spacing=(h,))[0] for k in ks)
-                for ks, h in zip(used, self.spacing, strict=True)
-            ],
-            dtype=torch.float64,
-        )
+        lowest = torch.tensor(self._lowest, dtype=torch.float64)
         # A sigmoid between the bounds, shifted so that a parameter of 0 is the initial width.
         share = (start - lowest).clamp_min(1e-3 * start) / (2.0 * start - lowest)
         offset = torch.log(share) - torch.log1p(-share)
@@ -227,8 +221,8 @@ def mollified_derivative(
 
 
 def check_tensor(field: Tensor, ndim: int) -> None:
-    """Raise `FieldError` unless `field` is a real floating-point tensor with at least `ndim` axes."""
-    if not isinstance(field, Tensor) or not field.is_floating_point():
+    """Raise `FieldError` unless `field` is a float32 or float64 tensor with at least `ndim` axes."""
+    if not isinstance(field, Tensor) or field.dtype not in (torch.float32, torch.float64):
         raise _not_floating(getattr(field, "dtype", type(field)))
     if field.ndim < ndim:
         raise FieldError(
@@ -241,6 +235,7 @@ def check_tensor(field: Tensor, ndim: int) -> None:
 def check_values(field: Tensor) -> None:
     """Raise `FieldError` if any value is NaN or infinite."""
     plain = field.detach()
+    # Inside vmap and jvp a value can only be looked at in the tensor that they wrap.
     while torch._C._functorch.is_functorch_wrapped_tensor(plain):
         plain = torch._C._functorch.get_unwrapped(plain)
     if not bool(torch.isfinite(plain.sum())) and not bool(torch.isfinite(plain).all()):
@@ -279,6 +274,15 @@ def as_sums(orders: Sequence[Derivative]) -> list[dict[MultiIndex, float]]:
         for alpha in terms:
             check_derivative(alpha)
     return sums
+
+
+def _smallest_widths(layer: MollifierLayer) -> tuple[float, ...]:
+    """The smallest half-width along each axis on which every derivative of the layer can be built."""
+    used = [{alpha[axis] for terms in layer.orders for alpha in terms} for axis in range(layer.ndim)]
+    return tuple(
+        max(smallest_half_width(layer.kernel, (k,), spacing=(h,))[0] for k in ks)
+        for ks, h in zip(used, layer.spacing, strict=True)
+    )
 
 
 def build_filter(

@@ -225,7 +225,11 @@ def _radial(
         taps, correction = radial_taps(kernel, derivative, widths, spacing, radii, targets=targets)
     except _TooNarrowError as error:
         if targets is not None:
-            raise
+            raise KernelError(
+                f"Half-width {half_width} at spacing {spacing} for a consistent derivative {derivative}.",
+                expected=error.expected,
+                do="widen the kernel, or lower `degree`.",
+            ) from None
         smallest = smallest_half_width(kernel, derivative, spacing=spacing, isotropic=len(derivative) > 1)
         raise KernelError(
             f"Half-width {half_width} at spacing {spacing}, derivative {derivative}, {kernel.name} kernel.",

@@ -139,6 +139,11 @@ def test_weak_taps_obey_integration_by_parts_on_the_grid(name):
             assert abs(difference) < 1e-9 * max(np.abs(taps[k]) @ np.abs(u(x)), 1e-300)
 
 
+def test_weak_taps_on_too_narrow_a_support_say_so():
+    with pytest.raises(KernelError, match="lower `degree`"):
+        weak_taps("polynomial", (0, 4), half_width=3.5, spacing=1.0, degree=9)
+
+
 def test_taps_are_read_only():
     with pytest.raises(ValueError, match="read-only"):
         taps_1d("polynomial", 2, 5.0, 1.0)[0] = 1.0

@@ -170,6 +170,7 @@ def derivative_of(array, *, spacing=1.0, width=3.0):
         (lambda: layer(2)(torch.ones(30)), FieldError, "at least 2 axes"),
         (lambda: layer(2)(torch.ones(30, 30, dtype=torch.int64)), FieldError, "float32 or float64"),
         (lambda: layer(2)(torch.ones(30, 30, dtype=torch.complex64)), FieldError, "real"),
+        (lambda: layer(2)(torch.ones(30, 30, dtype=torch.float16)), FieldError, "float32"),
         (lambda: layer(2)(torch.full((30, 30), float("nan"))), FieldError, "900 NaN"),
         (lambda: layer(2)(torch.ones(3, 30)), FieldError, "same unit"),
         (lambda: layer(2, "sticky"), FieldError, "reflect, periodic, zero, valid"),
