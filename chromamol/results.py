@@ -63,13 +63,13 @@ class Results:
         ------
         ReadError : no image of that name was analysed.
         """
-        done = [str(name) for name in self.images.loc[self.images["status"] == "done", "image"]]
-        if image not in done:
-            raise ReadError(f"No result for image '{image}'.", expected=f"one of: {', '.join(done)}.",
+        done = self.images[self.images["status"] == "done"].set_index("image")
+        if image not in done.index:
+            raise ReadError(f"No result for image '{image}'.", expected=f"one of: {', '.join(done.index)}.",
                             do="take a name from results.images.")  # fmt: skip
+        row = done.loc[image]
         return ImageResult(self.folder / "images" / image, self.nuclei[self.nuclei["image"] == image],
-                           Path(str(self.images.set_index("image").loc[image, "path"])),
-                           str(self.images.set_index("image").loc[image, "channel_note"]))  # fmt: skip
+                           Path(str(row["path"])), str(row["channel_note"]))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
