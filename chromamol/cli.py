@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chromamol._version import __version__
-from chromamol.errors import ChromamolError, DeviceError, OutputError, ParameterError
+from chromamol.errors import ChromamolError, DeviceError, OutputError, ParameterError, PixelSizeError
 
 if TYPE_CHECKING:
     from chromamol.results import Results
@@ -193,7 +193,8 @@ def _guarded(work: Any) -> Any:
         return work()
     except ChromamolError as error:
         _say(f"error: {error}")
-        used_wrongly = isinstance(error, (ParameterError, DeviceError))
+        # A pixel size that a file states badly is that file's failure; only the user's own arrives here.
+        used_wrongly = isinstance(error, (ParameterError, DeviceError, PixelSizeError))
         refused = isinstance(error, OutputError) and "already holds" in error.given
         raise typer.Exit(USAGE if used_wrongly or refused else NOTHING) from None
     except KeyboardInterrupt:

@@ -53,7 +53,7 @@ def staged(output: Path) -> Iterator[Path]:
     try:
         staging.mkdir(parents=True)
     except OSError as error:
-        raise _unwritable(output, error) from error
+        raise unwritable(output, error) from error
     done = False
     try:
         yield staging
@@ -63,7 +63,7 @@ def staged(output: Path) -> Iterator[Path]:
                 (staging / name).replace(output / name)
         done = True
     except OSError as error:
-        raise _unwritable(output, error) from error
+        raise unwritable(output, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if not done:
@@ -79,7 +79,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _unwritable(output: Path, error: OSError) -> OutputError:
+def unwritable(output: Path, error: OSError) -> OutputError:
+    """Return the error for a folder that cannot be written."""
     return OutputError(
         f"{output}: cannot be written ({error.strerror or error}).",
         expected="a folder with write permission and free disk space.",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,10 +20,12 @@ import numpy as np
 import pandas as pd
 
 from chromamol import provenance
-from chromamol.batch.output import require_free, staged
+from chromamol.batch.output import require_free, staged, unwritable
 from chromamol.device import resolve_device
-from chromamol.errors import ChromamolError, ImageContentError
+from chromamol.errors import ChromamolError, ImageContentError, OutputError, ParameterError
+from chromamol.inverse.infer import METHODS
 from chromamol.io import Found, atomic_write, discover, read_image, write_channels, write_labels, write_text
+from chromamol.io.pixel_size import PIXEL_SIZE_RANGE_UM, Z_STEP_RANGE_UM, require_range
 from chromamol.pipeline import ImageAnalysis, analyse_image, outline_nuclei, require_analysable
 from chromamol.report import draw_overview, write_report, write_tables
 from chromamol.results import Results
@@ -71,11 +76,11 @@ def infer(
     Raises
     ------
     OutputError : the folder cannot be written, or holds results already.
-    ParameterError, DeviceError : settings that no image could be analysed with.
+    ParameterError, PixelSizeError, DeviceError : settings that no image could be analysed with.
     ImageContentError : not one image could be analysed; the message has every reason.
     """
     settings = settings or Settings()
-    require_analysable(settings)
+    _require_possible(settings)
     return _run(paths, Path(output), settings, overwrite, progress, command, _analyse_and_write)
 
 
@@ -93,11 +98,23 @@ def segment(
     The folder has no rates: per image only `labels.tif` and `overview.png`.
     """
     settings = settings or Settings()
-    require_analysable(settings)
+    _require_possible(settings)
     return _run(paths, Path(output), settings, overwrite, progress, command, _outline_and_write)
 
 
 Job = Callable[[Found, Settings, Path], ImageRecord]
+
+
+def _require_possible(settings: Settings) -> None:
+    """Raise `ParameterError` or `PixelSizeError` for settings that would fail on every image."""
+    require_analysable(settings)
+    if settings.method not in METHODS:
+        raise ParameterError(f"method = '{settings.method}'.", expected=f"one of {', '.join(METHODS)}.",
+                             do="use --method auto.")  # fmt: skip
+    if settings.pixel_size_um is not None:
+        require_range("pixel size", settings.pixel_size_um, PIXEL_SIZE_RANGE_UM, option="--pixel-size-um")
+    if settings.z_step_um is not None:
+        require_range("z-step", settings.z_step_um, Z_STEP_RANGE_UM, option="--z-step-um")
 
 
 def _run(
@@ -139,12 +156,24 @@ def _records(found: list[Found], settings: Settings, folder: Path, job: Job) -> 
     # "spawn": forking a process that already runs BLAS threads can deadlock.
     with ProcessPoolExecutor(min(settings.jobs, len(found)), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(_record, each, settings, folder, job) for each in found]
-        for future in waiting:
-            yield future.result()
+        try:
+            for future in waiting:
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise ParameterError(
+                f"jobs = {settings.jobs}: a worker process ended without an answer, most often for lack of memory.",
+                expected="memory for that many images at the same time.",
+                do="use fewer --jobs. In a Python script, call infer below `if __name__ == '__main__':`.",
+            ) from error
 
 
 def _record(found: Found, settings: Settings, folder: Path, job: Job) -> ImageRecord:
-    """Analyse one input; whatever is wrong with it becomes its record."""
+    """Analyse one input; whatever is wrong with it becomes its record.
+
+    Raises
+    ------
+    OutputError : results cannot be written, which would be the same for every other input.
+    """
     start = time.perf_counter()
     if found.skipped:
         return ImageRecord(_image_row(found, "skipped", notes=found.skipped))
@@ -152,16 +181,30 @@ def _record(found: Found, settings: Settings, folder: Path, job: Job) -> ImageRe
         if found.error is not None:
             raise found.error
         return job(found, settings, folder)
+    except OutputError:
+        raise
     except ChromamolError as error:
-        return ImageRecord(
-            _image_row(
-                found,
-                "failed",
-                error=str(error),
-                seconds=time.perf_counter() - start,
-                sha256=_sha256(found.path),
-            )
-        )
+        message = str(error)
+    except Exception as error:  # noqa: BLE001 - a fault met in one file must not cost the night's other files
+        message = _fault(found, error)
+    if found.stem:
+        shutil.rmtree(folder / "images" / found.stem, ignore_errors=True)
+    seconds = time.perf_counter() - start
+    return ImageRecord(
+        _image_row(found, "failed", error=message, seconds=seconds, sha256=_sha256(found.path))
+    )
+
+
+def _fault(found: Found, error: Exception) -> str:
+    """Describe an error that nobody foresaw, with the line of code that met it."""
+    line = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(line.filename).name}:{line.lineno}"
+    fault = ImageContentError(
+        f"{found.path}: {type(error).__name__} in {where}: {error}.",
+        expected="an image that can be analysed, or an error that says why it cannot.",
+        do="report this as a fault of chromamol, with the file; a MemoryError asks for a smaller image.",
+    )
+    return str(fault)
 
 
 def _analyse_and_write(found: Found, settings: Settings, folder: Path) -> ImageRecord:
@@ -217,7 +260,10 @@ def _read(found: Found, settings: Settings) -> Any:
 
 def _image_folder(found: Found, folder: Path) -> Path:
     where = folder / "images" / found.stem
-    where.mkdir(parents=True, exist_ok=True)
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     return where
 
 
