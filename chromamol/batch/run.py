@@ -28,6 +28,7 @@ from chromamol.io import Found, atomic_write, discover, read_image, write_channe
 from chromamol.io.pixel_size import PIXEL_SIZE_RANGE_UM, Z_STEP_RANGE_UM, require_range
 from chromamol.pipeline import ImageAnalysis, analyse_image, outline_nuclei, require_analysable
 from chromamol.report import draw_overview, write_report, write_tables
+from chromamol.report.tables import readable
 from chromamol.results import Results
 from chromamol.settings import Settings
 
@@ -272,7 +273,7 @@ def _image_row(found: Found, status: str, **values: Any) -> dict[str, Any]:
              "channel_note": "", "notes": ""}  # fmt: skip
     return {
         "image": found.stem or found.path.name,
-        "path": str(found.path),
+        "path": readable(str(found.path)),
         "status": status,
         **blank,
         **values,

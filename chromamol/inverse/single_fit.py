@@ -72,12 +72,13 @@ class RegressionFit:
     def rate_map(self, which: int) -> RateMap:
         """Return the map of methylation (0) or acetylation (1) with pointwise standard errors."""
         part = slice(which * self.basis.size, (which + 1) * self.basis.size)
-        root = np.linalg.cholesky(_symmetric(self.solution.covariance[part, part]))
+        covariance = self.solution.covariance[part, part]
         values = np.empty(self.basis.grid.shape)
-        error = np.empty(self.basis.grid.shape)
+        variance = np.empty(self.basis.grid.shape)
         for rows, modes in _chunks(self.basis):
             values[rows] = np.tensordot(self.solution.coefficients[part], modes, axes=1)
-            error[rows] = np.sqrt(np.einsum("k...,k...->...", *(2 * [np.tensordot(root.T, modes, axes=1)])))
+            variance[rows] = np.einsum("k...,k...->...", np.tensordot(covariance, modes, axes=1), modes)
+        error = np.sqrt(np.maximum(variance, 0.0))  # rounding can leave -1e-16 where nothing is uncertain
         mean, mean_se = self.mean_over(self.lattice.valid)
         return RateMap(values, error, self.lattice.valid, float(mean[which]), float(mean_se[which]))
 
@@ -196,7 +197,3 @@ def _chunks(basis: CosineBasis) -> Iterator[tuple[slice, np.ndarray]]:
     for start in range(0, basis.grid.shape[0], _ROWS_PER_CHUNK):
         rows = slice(start, min(start + _ROWS_PER_CHUNK, basis.grid.shape[0]))
         yield rows, basis.evaluate_rows(rows)
-
-
-def _symmetric(matrix: np.ndarray) -> np.ndarray:
-    return 0.5 * (matrix + matrix.T)

@@ -12,6 +12,7 @@ equations and the bias that noise in A would cause (errors in variables).
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,13 @@ from scipy import ndimage
 from chromamol.inverse.lattice import LatticeTile, bilaplacian_terms, identity_terms, laplacian_terms
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.physics.free_energy import bulk_curvature, bulk_stiffness
-from chromamol.shapes import FloatField, Mask
+from chromamol.shapes import FloatField
+
+_WEIGHT_NOISE = 0.01
+"""Noise of φ_h that f' in the weights may see: a few per cent of f'."""
+
+_WIDEST_AVERAGE_PX = 1.5
+"""But never average over more than this, or the interfaces, where f' changes sign, are lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +78,7 @@ def noise_grams(problem: RateProblem, tile: LatticeTile) -> NoiseGrams:
 def _right_side_rows(problem: RateProblem, tile: LatticeTile) -> np.ndarray:
     """Return the weights with which the noise of φ_h enters b, (n, stencil)."""
     ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
-    phi_h = _smoothed(problem.phi_h.values, problem.mask)
+    phi_h = _denoised(problem)
     # f(φ + n) also holds ½ f''(φ) (n² - σ²), of variance ½ f''² σ⁴: as if f' were larger by that.
     stiffness = bulk_stiffness(phi_h, phi_max)
     quadratic = 0.5 * bulk_curvature(phi_h, phi_max) ** 2 * problem.noise_variance_h()
@@ -166,8 +173,13 @@ def _stencil_pixels(positions: np.ndarray, stencil: tuple[int, ...], shape: tupl
     return np.add.outer(start, offsets)
 
 
-def _smoothed(values: FloatField, mask: Mask) -> FloatField:
-    """Average over about a pixel inside the mask: the noise weights must not follow the noise."""
-    weight = ndimage.gaussian_filter(mask.astype(float), 1.0)
-    mean = ndimage.gaussian_filter(np.where(mask, values, 0.0), 1.0)
-    return np.where(mask, mean / np.maximum(weight, 1e-12), 0.0)
+def _denoised(problem: RateProblem) -> FloatField:
+    """Average φ_h over as many pixels as bring its noise to `_WEIGHT_NOISE`: the weights must not follow it.
+
+    A Gaussian of s pixels divides the variance of white noise by 4 π s² in 2D.
+    """
+    sd = problem.mean_noise_sd()[0]
+    width_px = min(sd / (_WEIGHT_NOISE * math.sqrt(4.0 * math.pi)), _WIDEST_AVERAGE_PX)
+    weight = ndimage.gaussian_filter(problem.mask.astype(float), width_px)
+    mean = ndimage.gaussian_filter(np.where(problem.mask, problem.phi_h.values, 0.0), width_px)
+    return np.where(problem.mask, mean / np.maximum(weight, 1e-12), 0.0)

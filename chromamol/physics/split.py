@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.optimize import brentq
 
 from chromamol.calculus import estimate_noise_sd, taps_1d
 from chromamol.errors import FieldError
@@ -172,7 +173,7 @@ def _denoise(
     """Return c and (1 - ℓ²Δ) c, both mollified, and the taps per axis of the latter.
 
     The mollifier is the narrowest that leaves (1 - ℓ²Δ) c a noise of at most `TOLERABLE_NOISE`, since the
-    split is not linear. (1 - ℓ²∂_y²)(1 - ℓ²∂_x²) stands for 1 - ℓ²Δ: it is separable and differs by ℓ⁴.
+    split is not linear.
     """
     filled = _filled_from_inside(total.values, total.mask)
     widths = [w for w in SMOOTHING_HALF_WIDTHS_PX if w < min(total.grid.shape)]
@@ -183,15 +184,47 @@ def _denoise(
             do="drop nuclei of a few pixels.",
         )
     for pixels in widths:
-        plain, sharpened = [], []
-        for h in total.grid.spacing_um:
-            value, second = (taps_1d(SMOOTHING_KERNEL, k, half_width=pixels * h, spacing=h) for k in (0, 2))
-            plain.append(value)
-            sharpened.append(value - interface_um**2 * second)
-        gain = float(np.prod([np.linalg.norm(taps) for taps in sharpened]))
+        taps = [
+            tuple(taps_1d(SMOOTHING_KERNEL, k, half_width=pixels * h, spacing=h) for k in (0, 2))
+            for h in total.grid.spacing_um
+        ]
+        noise_taps, gain = _noise_taps(taps, interface_um**2)
         if sd * gain <= TOLERABLE_NOISE:
             break
-    return _correlate(filled, plain), _correlate(filled, sharpened), tuple(sharpened)
+    smooth = _correlate(filled, [value for value, _ in taps])
+    laplacian = np.zeros_like(smooth)
+    for axis in range(filled.ndim):
+        laplacian += _correlate(filled, [pair[int(i == axis)] for i, pair in enumerate(taps)])
+    return smooth, smooth - interface_um**2 * laplacian, noise_taps
+
+
+def _noise_taps(
+    taps: list[tuple[np.ndarray, np.ndarray]], ell2: float
+) -> tuple[tuple[np.ndarray, ...], float]:
+    """Return separable taps that stand for those of 1 - ℓ²Δ in noise, and the norm that both have.
+
+    Π (1 - κ ℓ²∂_j²) with κ = 1 would add terms of order ℓ⁴, which dominate where pixels are much finer than ℓ.
+    """
+    exact = _outer([value for value, _ in taps])
+    for axis in range(len(taps)):
+        exact = exact - ell2 * _outer([pair[int(i == axis)] for i, pair in enumerate(taps)])
+    norm = float(np.linalg.norm(exact))
+
+    def separable(kappa: float) -> list[np.ndarray]:
+        return [value - kappa * ell2 * second for value, second in taps]
+
+    def excess(kappa: float) -> float:
+        return float(np.prod([np.linalg.norm(t) for t in separable(kappa)])) - norm
+
+    kappa = 1.0 if excess(1.0) <= 0.0 else brentq(excess, 0.0, 1.0)
+    return tuple(separable(kappa)), norm
+
+
+def _outer(vectors: list[np.ndarray]) -> np.ndarray:
+    product = np.array(1.0)
+    for vector in vectors:
+        product = np.multiply.outer(product, vector)
+    return product
 
 
 def _correlate(field: FloatField, taps: list[np.ndarray]) -> FloatField:

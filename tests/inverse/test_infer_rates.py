@@ -1,0 +1,221 @@
+"""Rates come back from fields that another discretisation made; what cannot be told is said."""
+
+import numpy as np
+import pytest
+import torch
+
+import chromamol as cm
+from chromamol.errors import ChromamolError, DeviceError, FieldError, ParameterError
+from chromamol.inverse.rates import Outcome
+
+
+def correlation(rate, truth):
+    return np.corrcoef(rate.values[rate.valid], truth[rate.valid])[0, 1]
+
+
+def relative_error(rate, truth):
+    return np.linalg.norm((rate.values - truth)[rate.valid]) / np.linalg.norm(truth[rate.valid])
+
+
+@pytest.mark.parametrize("rate", ["0.5", "1", "1.5"])
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_uniform_methylation_is_recovered_within_two_percent(truth, rate, noise):
+    field = truth(f"uniform_{rate}")
+    found = cm.infer_rates(*field.noisy(noise, seed=1), known_acetylation_per_um2=1.0, **field.settings)
+    values = found.methylation.values[found.methylation.valid] / float(rate)
+    assert found.outcome is Outcome.METHYLATION_GIVEN_ACETYLATION
+    assert abs(np.median(values) - 1.0) < 0.02
+    assert np.std(values) < 0.03
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_methylation_map_is_recovered_from_five_percent_noise(truth, seed):
+    field = truth("known_0")
+    found = cm.infer_rates(*field.noisy(0.05, seed), known_acetylation_per_um2=1.0, **field.settings)
+    assert correlation(found.methylation, field.methylation) > 0.997
+    assert relative_error(found.methylation, field.methylation) < 0.025
+    assert np.all(found.acetylation.standard_error == 0.0)
+
+
+def test_both_maps_are_recovered_from_two_channels(truth):
+    field = truth("both_0")
+    found = cm.infer_rates(*field.noisy(0.05, seed=1), **field.settings)
+    assert found.outcome is Outcome.BOTH_RATES
+    for rate, true in ((found.methylation, field.methylation), (found.acetylation, field.acetylation)):
+        assert correlation(rate, true) > 0.97
+        assert relative_error(rate, true) < 0.07
+
+
+def test_standard_errors_cover_the_truth(truth):
+    """Nominal 95 % intervals hold between 85 and 100 % of the pixels, over three noises."""
+    field, inside = truth("known_0"), []
+    for seed in range(3):
+        rate = cm.infer_rates(
+            *field.noisy(0.05, seed), known_acetylation_per_um2=1.0, **field.settings
+        ).methylation
+        score = (rate.values - field.methylation)[rate.valid] / rate.standard_error[rate.valid]
+        inside.append(np.mean(np.abs(score) < 1.96))
+    assert 0.85 <= np.mean(inside) <= 1.0
+
+
+def test_one_channel_gives_both_maps_and_carries_the_error_of_the_split(truth):
+    field = truth("both_0")
+    total = sum(field.noisy(0.0, seed=0)) + 0.005 * np.random.default_rng(1).standard_normal(
+        field.phi_h.shape
+    )
+    found = cm.infer_rates(total=total, **field.settings)
+    assert found.outcome is Outcome.BOTH_RATES
+    assert "split_constant_assumed" in found.flags
+    for rate, true in ((found.methylation, field.methylation), (found.acetylation, field.acetylation)):
+        assert correlation(rate, true) > 0.95
+        assert abs(rate.mean - true[rate.valid].mean()) < 2.0 * rate.mean_se
+    known = cm.infer_rates(total=total, split_constant_sd=0.0, **field.settings)
+    assert known.methylation.mean_se < 0.5 * found.methylation.mean_se
+    assert known.ratio_se < found.ratio_se
+
+
+def test_heterochromatin_and_total_give_both_maps(truth):
+    """A DNA stain and a heterochromatin mark, each with its own noise."""
+    field = truth("both_0")
+    phi_h, _ = field.noisy(0.01, seed=1)
+    total = sum(field.noisy(0.0, seed=0)) + 0.007 * np.random.default_rng(2).standard_normal(phi_h.shape)
+    found = cm.infer_rates(phi_h, total=total, **field.settings)
+    assert found.outcome is Outcome.BOTH_RATES
+    for rate, true in ((found.methylation, field.methylation), (found.acetylation, field.acetylation)):
+        assert correlation(rate, true) > 0.98
+        assert rate.mean == pytest.approx(true[rate.valid].mean(), rel=0.03)
+
+
+def test_lengths_set_the_unit(truth):
+    """The same pattern, ten times smaller, has rates a hundred times larger."""
+    field = truth("uniform_1")
+    found = cm.infer_rates(
+        field.phi_h, field.phi_e, pixel_size_um=field.pixel_size_um / 10,
+        parameters=cm.ChromatinParameters(interface_length_um=0.003),
+    )  # fmt: skip
+    assert found.methylation.mean == pytest.approx(100.0, rel=0.01)
+    assert found.acetylation.mean == pytest.approx(100.0, rel=0.01)
+
+
+def test_transposed_fields_give_transposed_maps(truth):
+    field = truth("known_0")
+    kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
+    crop = (slice(0, 96), slice(20, 130))
+    a = cm.infer_rates(field.phi_h[crop], field.phi_e[crop], **kwargs).methylation
+    b = cm.infer_rates(field.phi_h[crop].T, field.phi_e[crop].T, **kwargs).methylation
+    np.testing.assert_allclose(a.values, b.values.T, rtol=1e-5)
+
+
+def test_valid_shrinks_by_the_support_at_the_nuclear_border(truth):
+    field = truth("known_0")
+    y, x = np.mgrid[-1:1:192j, -1:1:192j]
+    mask = y**2 + (x / 0.85) ** 2 < 0.9
+    found = cm.infer_rates(*field.noisy(0.05, 1), mask=mask, known_acetylation_per_um2=1.0, **field.settings)
+    valid = found.methylation.valid
+    reach = round(found.mollifier_width_um / field.pixel_size_um) - 1
+    for axis in (0, 1):
+        for shift in (-reach, reach):
+            assert np.all(np.roll(mask, shift, axis)[valid])
+    assert valid.any()
+    assert correlation(found.methylation, field.methylation) > 0.99
+    outside = np.where(mask, field.phi_h, np.nan)
+    again = cm.infer_rates(
+        outside, field.phi_e, mask=mask, known_acetylation_per_um2=1.0, noise_sd=0.035, **field.settings
+    )
+    assert np.isfinite(again.methylation.mean)
+
+
+def test_the_ratio_is_the_integral_balance(truth):
+    field = truth("both_0")
+    found = cm.infer_rates(field.phi_h, field.phi_e, **field.settings)
+    assert found.ratio == pytest.approx(field.phi_h.mean() / field.phi_e.mean(), rel=1e-12)
+
+
+def test_a_nucleus_smaller_than_the_kernel_has_a_ratio_and_no_map(truth):
+    field = truth("uniform_1")
+    mask = np.zeros(field.phi_h.shape, dtype=bool)
+    mask[90:104, 90:104] = True
+    found = cm.infer_rates(*field.noisy(0.05, 0), mask=mask, **field.settings)
+    assert found.outcome is Outcome.NO_VALID_PIXEL
+    assert "kernel_exceeds_nucleus" in found.flags
+    assert np.isnan(found.methylation.values).all()
+    assert np.isfinite(found.ratio)
+
+
+def test_structureless_fields_are_not_identifiable():
+    rng = np.random.default_rng(0)
+    noise = lambda: 0.02 * rng.standard_normal((120, 120))  # noqa: E731 - two draws of one distribution
+    found = cm.infer_rates(0.25 + noise(), 0.25 + noise(), pixel_size_um=0.04,
+                           parameters=cm.ChromatinParameters(interface_length_um=0.03))  # fmt: skip
+    assert "acetylation_not_identifiable" in found.flags
+    assert np.isnan(found.acetylation.mean)
+    assert found.ratio == pytest.approx(1.0, abs=0.05)
+
+
+def test_blur_beyond_the_interface_is_flagged(truth):
+    field = truth("uniform_1")
+    fields = field.phi_h[:96, :96], field.phi_e[:96, :96]
+    kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
+    assert "unresolved_domains" not in cm.infer_rates(*fields, **kwargs).flags
+    assert "unresolved_domains" in cm.infer_rates(*fields, psf_sigma_um=0.08, **kwargs).flags
+
+
+def test_torch_and_numpy_give_the_same(truth):
+    field = truth("uniform_1")
+    phi_h, phi_e = (np.ascontiguousarray(phi[:96, :96]) for phi in (field.phi_h, field.phi_e))
+    kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
+    a = cm.infer_rates(phi_h, phi_e, **kwargs)
+    b = cm.infer_rates(torch.tensor(phi_h), torch.tensor(phi_e), **kwargs)
+    np.testing.assert_array_equal(a.methylation.values, b.methylation.values)
+
+
+def test_inputs_are_not_changed(truth):
+    field = truth("uniform_1")
+    phi_h, phi_e = field.phi_h[:96, :96].copy(), field.phi_e[:96, :96].copy()
+    cm.infer_rates(phi_h, phi_e, known_acetylation_per_um2=1.0, **field.settings)
+    np.testing.assert_array_equal(phi_h, field.phi_h[:96, :96])
+    np.testing.assert_array_equal(phi_e, field.phi_e[:96, :96])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_cuda_device_that_is_not_there_is_an_error(truth):
+    field = truth("uniform_1")
+    with pytest.raises(DeviceError, match=r"Expected: .* Do: "):
+        cm.infer_rates(field.phi_h, field.phi_e, device="cuda", **field.settings)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_and_cpu_agree(truth):
+    field = truth("known_0")
+    kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
+    a = cm.infer_rates(field.phi_h, field.phi_e, device="cpu", **kwargs)
+    b = cm.infer_rates(field.phi_h, field.phi_e, device="cuda", **kwargs)
+    np.testing.assert_allclose(a.methylation.values, b.methylation.values, rtol=1e-6)
+
+
+GOOD = np.full((40, 40), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "error"),
+    [
+        ((GOOD,), {}, FieldError),
+        ((GOOD, GOOD[:20]), {}, FieldError),
+        ((GOOD, np.where(np.eye(40) > 0, np.nan, GOOD)), {}, FieldError),
+        ((0.0 * GOOD, GOOD), {}, FieldError),
+        ((4.0 * GOOD, GOOD), {}, FieldError),
+        ((2.4 * GOOD, 2.4 * GOOD), {}, FieldError),
+        ((GOOD, GOOD), {"mask": np.zeros((40, 40), dtype=bool)}, FieldError),
+        ((GOOD, GOOD), {"pixel_size_um": 0.0}, FieldError),
+        ((GOOD.astype(str), GOOD), {}, FieldError),
+        ((GOOD, GOOD), {"method": "joint"}, ParameterError),
+        ((GOOD, GOOD), {"noise_sd": -1.0}, ParameterError),
+        ((GOOD, GOOD), {"psf_sigma_um": -0.1}, ParameterError),
+        ((GOOD, GOOD), {"known_acetylation_per_um2": -1.0}, FieldError),
+        ((GOOD, GOOD), {"device": "abacus"}, DeviceError),
+    ],
+)
+def test_bad_input_says_what_was_given_expected_and_what_to_do(arguments, settings, error):
+    with pytest.raises(error, match=r"Expected: .* Do: ") as caught:
+        cm.infer_rates(*arguments, **{"pixel_size_um": 0.04, **settings})
+    assert isinstance(caught.value, ChromamolError)

@@ -1,0 +1,141 @@
+"""The parts of the regression: test functions, basis, noise covariance, evidence."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from chromamol.field import Field
+from chromamol.grid import Grid
+from chromamol.inverse.basis import CosineBasis
+from chromamol.inverse.lattice import TestLattice, bilaplacian_terms, identity_terms, laplacian_terms
+from chromamol.inverse.problem import NoiseSource, RateProblem
+from chromamol.inverse.smooth_fit import NormalEquations, fit_smooth
+from chromamol.inverse.weak_form import weak_equations
+from chromamol.inverse.weak_noise import noise_grams
+from chromamol.physics import ChromatinParameters
+
+GRIDS = [Grid((60, 70), (0.04, 0.05)), Grid((30, 34, 36), (0.06, 0.04, 0.04))]
+
+
+def coordinates(grid):
+    return np.meshgrid(
+        *(np.arange(n) * h for n, h in zip(grid.shape, grid.spacing_um, strict=True)), indexing="ij"
+    )
+
+
+def lattice_of(grid, half_width_px=9.0):
+    width = tuple(half_width_px * h for h in grid.spacing_um)
+    return TestLattice.inside_mask(grid, np.ones(grid.shape, dtype=bool), width)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=["2D", "3D"])
+def test_test_functions_integrate_derivatives_of_polynomials_exactly(grid):
+    """∫ u Δψ = ∫ ψ Δu and ∫ u ΔΔψ = ∫ ψ ΔΔu for a polynomial of degree 5, to rounding."""
+    lattice = lattice_of(grid)
+    tile = next(lattice.tiles())
+    axes = coordinates(grid)
+    first, last = axes[0], axes[-1]
+    u = first**4 * last + 3.0 * first**2 * last**2 + last**4
+    laplacian = 12.0 * first**2 * last + 6.0 * (last**2 + first**2) + 12.0 * last**2
+    bilaplacian = 24.0 * last + 24.0 + 24.0
+    for terms, derivative in (
+        (laplacian_terms(grid.ndim), laplacian),
+        (bilaplacian_terms(grid.ndim), bilaplacian),
+    ):
+        weak = tile.integrate(u[tile.window], terms)
+        strong = tile.integrate(
+            np.broadcast_to(derivative, grid.shape)[tile.window], identity_terms(grid.ndim)
+        )
+        np.testing.assert_allclose(weak, strong, rtol=1e-8)
+
+
+def test_every_test_function_lies_inside_the_mask():
+    grid = GRIDS[0]
+    y, x = np.indices(grid.shape)
+    mask = (y - 30) ** 2 + (x - 35) ** 2 < 28**2
+    lattice = TestLattice.inside_mask(grid, mask, (8 * 0.04, 8 * 0.05))
+    assert lattice.count > 0
+    for tile in lattice.tiles():
+        half = [size // 2 for size in tile.stencil_shape]
+        for position in tile.positions:
+            box = tuple(slice(p - r, p + r + 1) for p, r in zip(position, half, strict=True))
+            assert mask[box].all()
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=["2D", "3D"])
+def test_cosines_are_orthonormal_and_sorted(grid):
+    basis = CosineBasis.smooth_to(grid, 0.5)
+    modes = basis.evaluate_rows(slice(0, grid.shape[0])).reshape(basis.size, -1)
+    np.testing.assert_allclose(modes @ modes.T / modes.shape[1], np.eye(basis.size), atol=1e-10)
+    assert np.all(np.diff(basis.wavenumbers) >= 0)
+    assert basis.relative_spectrum(0.8).sum() == pytest.approx(1.0)
+    positions = np.array([[3] * grid.ndim, [7] * grid.ndim])
+    chosen = basis.evaluate_at(positions)
+    np.testing.assert_allclose(
+        chosen[1], basis.evaluate_rows(slice(7, 8))[(slice(None), 0, *[7] * (grid.ndim - 1))]
+    )
+
+
+def pattern(grid):
+    axes = coordinates(grid)
+    wave = np.prod([np.sin(9.0 * a + i) for i, a in enumerate(axes)], axis=0)
+    return 0.35 + 0.3 * np.tanh(4.0 * wave), 0.25 + 0.01 * wave
+
+
+@pytest.mark.parametrize("smoothing", [(), (np.array([0.25, 0.5, 0.25]),) * 2], ids=["white", "smoothed"])
+def test_noise_covariance_agrees_with_simulated_noise(smoothing):
+    """The covariance of b - A c over 300 draws of noise, against the one that weighs the equations."""
+    grid = Grid((36, 36), (0.04, 0.04))
+    phi_h, phi_e = pattern(grid)
+    sd, rates = 0.01, (0.8, 1.1)
+    sources = (NoiseSource(sd, 1.0, 0.0, smoothing), NoiseSource(sd, 0.0, 1.0, smoothing))
+    parameters = ChromatinParameters(interface_length_um=0.03)
+    lattice = lattice_of(grid, 11.0)
+    basis = CosineBasis(grid, np.zeros((1, 2), dtype=int))
+
+    def residual(h, e):
+        problem = RateProblem(Field(h, grid, "1"), Field(e, grid, "1"), sources, parameters)
+        tile = next(lattice.tiles())
+        grams = noise_grams(problem, tile)
+        equations = weak_equations(problem, basis, tile, grams)
+        return equations.right_side - equations.columns @ np.array(rates), grams
+
+    rng = np.random.default_rng(0)
+
+    def noise():
+        draw = sd * rng.standard_normal(grid.shape)
+        for axis, taps in enumerate(smoothing):
+            draw = ndimage.convolve1d(draw, taps, axis=axis, mode="reflect")
+        return draw
+
+    clean, grams = residual(phi_h, phi_e)
+    draws = np.array([residual(phi_h + noise(), phi_e + noise())[0] for _ in range(300)])
+    predicted = grams.residual_covariance(*rates)
+    measured = np.cov(draws.T)
+    # Each entry of a covariance of 300 draws scatters by about 1 / sqrt(300) of the variances.
+    scale = np.sqrt(np.outer(np.diag(predicted), np.diag(predicted)))
+    assert np.abs((measured - predicted) / scale).max() < 0.35
+    assert np.mean(np.diag(measured) / np.diag(predicted)) == pytest.approx(1.0, abs=0.06)
+    bias = (draws.mean(axis=0) - clean) / np.sqrt(np.diag(predicted))
+    assert np.abs(bias.mean()) < 0.1
+
+
+def test_evidence_finds_the_smoothness_of_a_map():
+    """Direct noisy observations of a map of known correlation length and amplitude."""
+    grid = Grid((80, 80), (0.1, 0.1))
+    basis = CosineBasis.smooth_to(grid, 0.9)
+    rng = np.random.default_rng(3)
+    true = np.concatenate(
+        [[1.0], 0.3 * np.sqrt(basis.relative_spectrum(1.6))[1:] * rng.standard_normal(basis.size - 1)]
+    )
+    rows = basis.evaluate_at(rng.integers(0, 80, (600, 2)))
+    values = rows @ true + 0.1 * rng.standard_normal(600)
+    normal = NormalEquations(rows.T @ rows / 0.01, rows.T @ values / 0.01, float(values @ values) / 0.01, 600)
+    fit = fit_smooth(normal, basis, np.array([1.0]), misfit=1.0)
+    assert 1.0 < fit.length_um < 2.5
+    assert 0.15 < fit.amplitude < 0.6
+    assert fit.next_misfit == pytest.approx(1.0, abs=0.2)
+    modes = basis.evaluate_rows(slice(0, 80)).reshape(basis.size, -1)
+    error = np.sqrt(np.einsum("kp,kl,lp->p", modes, fit.covariance, modes))
+    score = (fit.coefficients - true) @ modes / error
+    assert np.sqrt(np.mean(score**2)) == pytest.approx(1.0, abs=0.35)
