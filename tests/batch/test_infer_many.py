@@ -1,0 +1,154 @@
+"""Many inputs: each by itself, in their order, with the same numbers whatever the number of processes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import chromamol as cm
+from chromamol.errors import ImageContentError, OutputError, ParameterError, PixelSizeError
+from chromamol.nucleus.flags import SEPARATOR
+
+
+def test_two_processes_give_the_same_tables_as_one(write, small_field, tmp_path):
+    for name in ("b", "a"):
+        write(f"in/{name}.tif", small_field(ord(name)))
+    (tmp_path / "in" / "c.tif").write_bytes(b"no image")
+    one, two = (
+        cm.infer(tmp_path / "in", output=tmp_path / str(n), settings=cm.Settings(jobs=n)) for n in (1, 2)
+    )
+    assert (one.folder / "nuclei.csv").read_bytes() == (two.folder / "nuclei.csv").read_bytes()
+    pd.testing.assert_frame_equal(one.images.drop(columns="seconds"), two.images.drop(columns="seconds"))
+    assert list(one.images["image"]) == ["a", "b", "c"]
+    for kind in ("rates.ome.tif", "labels.tif"):
+        assert (one.open("a").folder / kind).read_bytes() == (two.open("a").folder / kind).read_bytes()
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_the_order_of_the_inputs_does_not_change_a_nucleus(write, small_field, tmp_path):
+    paths = [write(f"{name}.tif", small_field(seed)) for seed, name in enumerate("ab")]
+    forth = cm.infer(paths, output=tmp_path / "forth").nuclei
+    back = cm.infer(paths[::-1], output=tmp_path / "back").nuclei
+    assert list(back["image"]) == ["b", "a"]
+    pd.testing.assert_frame_equal(forth, back.sort_values("image", ignore_index=True))
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_two_files_of_one_stem_keep_their_own_results(write, small_field, tmp_path):
+    write("control/img01.tif", small_field(0))
+    write("treated/img01.tif", small_field(1))
+    results = cm.infer([tmp_path / "control", tmp_path / "treated"], output=tmp_path / "out")
+    assert list(results.images["image"]) == ["control-img01", "treated-img01"]
+    for name in ("control", "treated"):
+        opened = results.open(f"{name}-img01")
+        assert opened.source == tmp_path / name / "img01.tif"
+        assert np.isfinite(opened.maps["phi_h"]).sum() == (opened.labels > 0).sum()
+    assert results.nuclei.groupby("image").size().to_dict() == {"control-img01": 1, "treated-img01": 1}
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_an_unforeseen_error_fails_its_input_and_nothing_else(write, small_field, tmp_path, monkeypatch):
+    paths = [write(f"{name}.tif", small_field()) for name in "ab"]
+    from chromamol.batch import run  # noqa: PLC0415
+
+    real = run.draw_overview
+
+    def draw(*args, title, **settings):
+        if title == "a.tif":
+            raise KeyError("colour")
+        return real(*args, title=title, **settings)
+
+    monkeypatch.setattr(run, "draw_overview", draw)
+    results = cm.infer(paths, output=tmp_path / "out")
+    assert list(results.images["status"]) == ["failed", "done"]
+    assert "a.tif: KeyError in test_infer_many.py" in results.images["error"][0]
+    assert [p.name for p in (tmp_path / "out" / "images").iterdir()] == ["b"]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_a_full_disk_ends_the_run_and_leaves_nothing(write, small_field, tmp_path, monkeypatch):
+    def full(*_args, **_settings):
+        raise OutputError("disk full.", expected="space.", do="free some.")
+
+    monkeypatch.setattr("chromamol.batch.run.write_channels", full)
+    with pytest.raises(OutputError, match="disk full"):
+        cm.infer([write(f"{name}.tif", small_field()) for name in "ab"], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"method": "joint"}, ParameterError),
+        ({"pixel_size_um": 65.0}, PixelSizeError),
+        ({"z_step_um": 300.0}, PixelSizeError),
+        ({"labels": "nowhere.tif"}, ParameterError),
+    ],
+)
+def test_settings_that_no_image_could_pass_are_refused_before_any_is_read(tmp_path, settings, error):
+    with pytest.raises(error, match=r"Expected: .* Do: "):
+        cm.infer(tmp_path / "not looked at.tif", output=tmp_path / "out", settings=cm.Settings(**settings))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_analysed_raises_with_every_reason(write, tmp_path):
+    dark = write("dark.tif", np.zeros((64, 64), np.uint16))
+    with pytest.raises(
+        ImageContentError, match=r"2 inputs failed.*dark\.tif.*every pixel is 0.*gone\.tif: no such"
+    ):
+        cm.infer([dark, tmp_path / "gone.tif"], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_masks_of_the_user_are_used_as_they_are(write, small_field, tmp_path):
+    image = write("a.tif", small_field(nuclei=2))
+    labels = np.zeros((96, 192), np.uint16)
+    labels[28:68, 28:68], labels[28:68, 124:164] = 7, 40
+    write("masks/a_cp_masks.tif", labels)
+    for given in (tmp_path / "masks", tmp_path / "masks" / "a_cp_masks.tif"):
+        results = cm.infer(
+            image, output=tmp_path / given.name / "out", settings=cm.Settings(labels=str(given))
+        )
+        assert list(results.nuclei["nucleus"]) == [7, 40]
+        np.testing.assert_array_equal(results.open("a").labels, labels)
+        np.testing.assert_allclose(results.nuclei["area_um2"], 16.0)
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_a_diffusivity_adds_rates_per_second(write, small_field, tmp_path):
+    image = write("a.tif", small_field())
+    row = cm.infer(
+        image, output=tmp_path / "out", settings=cm.Settings(diffusivity_um2_per_s=2.0)
+    ).nuclei.iloc[0]
+    assert list(row.index[-2:]) == ["gamma_me_per_s", "gamma_ac_per_s"]
+    for rate in ("gamma_me", "gamma_ac"):
+        assert row[f"{rate}_per_s"] == pytest.approx(2.0 * row[f"{rate}_per_um2"], nan_ok=True)
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_volume_fractions_need_no_channel_and_no_calibration(small_field, tmp_path):
+    from chromamol.io import write_channels  # noqa: PLC0415
+
+    counts = small_field().astype(float)
+    phi_h = np.clip((counts - 100) / 2400, 0.0, 0.7)
+    inside = phi_h > 0.1
+    path = tmp_path / "two.ome.tif"
+    write_channels(path, {"phi_h": phi_h * inside, "phi_e": 0.2 * inside}, pixel_size_um=0.1)
+    results = cm.infer(path, output=tmp_path / "out")
+    assert "phi_h and phi_e, by their names" in results.images["channel_note"][0]
+    flags = results.nuclei["flags"][0].split(SEPARATOR)
+    assert not {"calibration_assumed", "split_constant_assumed"} & set(flags)
+    where = results.open("two").labels > 0
+    np.testing.assert_allclose(
+        results.open("two").maps["phi_h"][where], phi_h[where] * inside[where], atol=1e-6
+    )
+
+
+def test_segment_writes_the_same_outlines_as_infer(write, small_field, tmp_path):
+    image = write("a.tif", small_field(nuclei=2))
+    outlines = cm.batch.segment(image, output=tmp_path / "outlines")
+    rates = cm.infer(image, output=tmp_path / "rates")
+    np.testing.assert_array_equal(outlines.open("a").labels, rates.open("a").labels)
+    assert sorted(p.name for p in outlines.open("a").folder.iterdir()) == ["labels.tif", "overview.png"]
+    np.testing.assert_allclose(outlines.nuclei["area_um2"], rates.nuclei["area_um2"])
+    assert outlines.nuclei["gamma_me_per_um2"].isna().all()
