@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
 from chromamol.physics.free_energy import bulk_potential, bulk_stiffness
 
 
+@runtime_checkable
 class Space(Protocol):
     """What the model asks of a space: its Laplacian, and how much wall each cell has."""
 

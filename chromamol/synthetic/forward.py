@@ -18,7 +18,7 @@ from chromamol.errors import FieldError, ParameterError
 from chromamol.physics.dynamics import ChromatinDynamics
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
-from chromamol.synthetic.spaces import PeriodicBox, WalledNucleus
+from chromamol.synthetic.spaces import PeriodicBox, WalledNucleus, require_free_border
 from chromamol.synthetic.start import droplets, local_heterochromatin
 from chromamol.synthetic.steady import Outcome, SteadySettings, relax
 
@@ -179,7 +179,10 @@ def _domain(
     if len(set(given)) != 1 or len(given[0]) not in (2, 3):
         raise FieldError(f"Grids of shapes {sorted(set(given))}.", expected="one 2D or 3D shape for all.",
                          do="put rates, mask and initial fields on one grid.")  # fmt: skip
-    inside = np.ones(given[0], dtype=bool) if mask is None else np.asarray(mask).astype(bool)
+    if mask is None:
+        return np.ones(given[0], dtype=bool), given[0]
+    inside = np.asarray(mask).astype(bool)
+    require_free_border(inside)
     return inside, given[0]
 
 
@@ -192,7 +195,8 @@ def _spacing(pixel_size_um: float | Sequence[float], ndim: int) -> tuple[float, 
 
 
 def _as_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
-    array = np.asarray(torch.as_tensor(values).cpu(), dtype=np.float64)
+    plain = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
+    array = np.asarray(plain, dtype=np.float64)
     if not np.isfinite(array).all():
         raise FieldError(f"{name} holds NaN or infinite values.", expected="finite numbers.",
                          do="fill them before simulating.")  # fmt: skip

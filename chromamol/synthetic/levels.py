@@ -17,7 +17,7 @@ from chromamol.shapes import FloatField, Mask
 from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings, simulate_chromatin
 from chromamol.synthetic.microscope import bin_pixels
 
-COARSE_STEADINESS = 1e-2  # the finer grid moves the pattern by more than that anyway
+COARSE_STEADINESS = 3e-2  # the finer grid moves the pattern by more than that anyway
 
 
 def simulate_in_levels(

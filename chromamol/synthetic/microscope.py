@@ -17,6 +17,7 @@ from chromamol.errors import FieldError, ParameterError
 from chromamol.shapes import FloatField
 
 UINT16_MAX = 65_535
+EXPECTED_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class Microscope:
         ------
         FieldError : a negative density, or counts beyond 16 bits (a real camera would saturate silently).
         """
-        counts = rng.poisson(self.expected(density, pixel_size_um)).astype(np.float64)
+        # Rounded, or a last bit that differs between machines would send the generator another way.
+        expected = np.round(self.expected(density, pixel_size_um), EXPECTED_DECIMALS)
+        counts = rng.poisson(expected).astype(np.float64)
         counts += self.offset + self.read_noise * rng.standard_normal(density.shape)
         if counts.max() > UINT16_MAX:
             raise FieldError(f"The brightest pixel has {counts.max():.0f} counts.",

@@ -94,7 +94,7 @@ class WalledNucleus(_FourierSpace):
         cls, mask: Mask, spacing: Sequence[float], *, device: torch.device | str = "cpu"
     ) -> WalledNucleus:
         """Raise `FieldError` if the mask is empty or touches the box."""
-        _require_free_border(mask)
+        require_free_border(mask)
         # Lengths like 286 = 2 · 11 · 13 transform slowly; the box may be longer, it is cut off anyway.
         padded = tuple(next_fast_len(n, real=True) for n in mask.shape)
         waves = _wave_numbers(padded, spacing)
@@ -150,7 +150,8 @@ def wall_per_length(mask: Mask, spacing: Sequence[float]) -> np.ndarray:
     return area
 
 
-def _require_free_border(mask: Mask) -> None:
+def require_free_border(mask: Mask) -> None:
+    """Raise `FieldError` if the mask is empty or touches the box."""
     if not mask.any():
         raise FieldError("The nuclear mask is empty.", expected="a mask with at least one True pixel.",
                          do="pass the mask of one nucleus.")  # fmt: skip
