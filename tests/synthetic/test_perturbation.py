@@ -1,0 +1,65 @@
+"""Perturbed nuclei: direction of the response, regions, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from chromamol.errors import FieldError, ParameterError
+from chromamol.physics.parameters import ChromatinParameters
+from chromamol.synthetic import SimulatedChromatin, SolverSettings
+from chromamol.synthetic.perturbation import Perturbation, perturb, summarise
+
+ROUGH = SolverSettings(steadiness=1e-2)
+
+
+def test_more_acetylation_leaves_less_heterochromatin(box: SimulatedChromatin) -> None:
+    response = perturb(box, Perturbation(acetylation_factor=1.5), settings=ROUGH)
+    before, after = response.summaries
+    assert after.heterochromatin_fraction < before.heterochromatin_fraction - 0.03
+    assert after.domain_area_fraction < before.domain_area_fraction
+    assert response.after.total.mean() == pytest.approx(response.before.total.mean(), abs=1e-10)
+
+
+def test_no_change_gives_no_response(box: SimulatedChromatin) -> None:
+    response = perturb(box, Perturbation(), settings=ROUGH)
+    np.testing.assert_array_equal(response.before.heterochromatin, response.after.heterochromatin)
+
+
+def test_only_the_region_changes() -> None:
+    rates = np.full((6, 6), 2.0)
+    region = np.zeros((6, 6), dtype=bool)
+    region[:3] = True
+    change = Perturbation(methylation_factor=0.5, acetylation_shift_per_um2=1.0)
+    methylation, acetylation = change.apply(rates, rates, region)
+    assert np.all(methylation[:3] == 1.0)
+    assert np.all(acetylation[:3] == 3.0)
+    assert np.all(methylation[3:] == 2.0)
+    assert np.all(acetylation[3:] == 2.0)
+
+
+def test_negative_rates_are_refused_not_clipped() -> None:
+    with pytest.raises(FieldError, match="would fall to -1"):
+        Perturbation(methylation_shift_per_um2=-3.0).apply(np.full((4, 4), 2.0), np.ones((4, 4)))
+    with pytest.raises(ParameterError):
+        Perturbation(acetylation_factor=-1.0)
+
+
+def test_region_of_another_shape_is_refused(box: SimulatedChromatin) -> None:
+    with pytest.raises(FieldError, match="own grid"):
+        perturb(box, Perturbation(), region=np.ones((3, 3), dtype=bool))
+
+
+def test_summary_of_two_discs() -> None:
+    y, x = np.mgrid[:60, :100] * 0.1
+    discs = np.minimum(np.hypot(y - 3, x - 2.5), np.hypot(y - 3, x - 7.5)) < 1.5
+    phi_h = np.where(discs, 0.7, 0.0)
+    template = {"methylation": None, "acetylation": None, "mask": np.ones(discs.shape, bool)}
+    state = SimulatedChromatin(
+        phi_h, np.full(discs.shape, 0.2), **template, pixel_size_um=(0.1, 0.1),
+        parameters=ChromatinParameters(), steadiness=0.0,
+    )  # fmt: skip
+    summary = summarise(state)
+    assert summary.domain_count == 2
+    assert summary.domain_radius_um == pytest.approx(1.5, rel=0.01)
+    assert summary.domain_area_fraction == discs.mean()
