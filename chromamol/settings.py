@@ -50,7 +50,7 @@ class Settings:
     axes: str | None = None
     scene: int | str | None = None
     time_index: int | None = None
-    labels: str | None = None
+    labels: str | Path | None = None
     min_area_um2: float = 3.0
     dark_level: float | None = None
     chromatin_gain: float | None = None
