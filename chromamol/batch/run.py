@@ -48,7 +48,8 @@ class ImageRecord:
         """One line for the user."""
         if self.row["status"] == "done":
             return f"{self.row['image']}: {self.row['nuclei']} nuclei, {self.row['seconds']:.1f} s"
-        return f"{self.row['path']}: {self.row['status']}: {self.row['error'] or self.row['notes']}"
+        path, reason = self.row["path"], self.row["error"] or self.row["notes"]
+        return f"{self.row['status']}: {reason if path in reason else f'{path}: {reason}'}"
 
 
 def infer(
@@ -138,7 +139,7 @@ def _run(
         for number, record in enumerate(_records(found, settings, folder, job), start=1):
             say(f"[{number}/{len(found)}] {record.line}")
             records.append(record)
-        _require_some(records)
+        _require_some(records, told=progress is not None)
         nuclei = pd.DataFrame([row for record in records for row in record.nuclei])
         write_tables(folder, nuclei, pd.DataFrame([record.row for record in records]))
         write_text(folder / "settings.toml", settings.to_toml())
@@ -289,13 +290,16 @@ def _sha256(path: Path) -> str:
         return ""
 
 
-def _require_some(records: list[ImageRecord]) -> None:
+def _require_some(records: list[ImageRecord], *, told: bool) -> None:
+    """Raise unless an input was analysed; the reasons are in the message unless the user was told them."""
     if any(record.row["status"] == "done" for record in records):
         return
-    reasons = [record.line for record in records if record.row["status"] == "failed"]
-    skipped = sum(record.row["status"] == "skipped" for record in records)
+    failed = [record.line for record in records if record.row["status"] == "failed"]
+    reasons = "" if told else " " + " | ".join(failed)
     raise ImageContentError(
-        f"Nothing could be analysed: {len(reasons)} inputs failed and {skipped} were skipped. {' | '.join(reasons)}",
+        f"Nothing could be analysed: {len(failed)} of {len(records)} inputs failed, the others were skipped.{reasons}"
+        if len(failed) < len(records)
+        else f"Nothing could be analysed: every input failed ({len(failed)}).{reasons}",
         expected="at least one image with nuclei.",
         do="mend what is named above; nothing was written.",
     )
