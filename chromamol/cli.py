@@ -29,6 +29,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(benchmarks, name="benchmark", help="Measure: what a run needs, how good the derivatives are.")
+
 Paths = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
 PixelSize = Annotated[float | None, typer.Option(help="Side of a pixel in um, in place of the file's.")]
@@ -154,6 +157,48 @@ def doctor() -> None:
 
     for name, finding in checks():
         print(f"{name:16} {finding}")
+
+
+@benchmarks.command()
+def footprint(
+    image: Annotated[
+        Path | None, typer.Argument(help="Image for the whole run.", show_default="hela_cells")
+    ] = None,
+    pixel_size_um: PixelSize = None,
+    chromatin_channel: Chromatin = None,
+) -> None:
+    """Print the time of the start, and time and memory of a whole run."""
+    given = {"--pixel-size-um": pixel_size_um, "--chromatin-channel": chromatin_channel}
+
+    def work() -> str:
+        from chromamol.benchmarks.footprint import run  # noqa: PLC0415 - --help stays fast
+
+        options = [str(part) for option in given.items() if option[1] is not None for part in option]
+        return run(image, options=tuple(options))
+
+    print(_guarded(work))
+
+
+@benchmarks.command()
+def derivatives(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the tables.", show_default=False)
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer fields and sizes: seconds, not minutes.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda[:N]: where time and memory are measured.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+) -> None:
+    """Print and write the error, time and memory of derivatives of noisy images."""
+
+    def work() -> str:
+        from chromamol.benchmarks.derivatives import run  # noqa: PLC0415 - --help stays fast
+
+        return run(output, quick=quick, device=device, seed=seed).summary().to_string(float_format="%.3g")
+
+    print(_guarded(work))
+    _say(f"tables: {output}")
 
 
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:
