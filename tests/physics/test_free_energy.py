@@ -31,5 +31,5 @@ def test_both_wells_have_no_potential():
     "bad", [{"phi_max": 0.0}, {"phi_max": 1.2}, {"interface_length_um": 0.0}, {"adhesion": -1.0}]
 )
 def test_a_parameter_out_of_range_says_what_to_do(bad):
-    with pytest.raises(ParameterError, match="Expected: .* Do: "):
+    with pytest.raises(ParameterError, match=r"Expected: .* Do: "):
         ChromatinParameters(**bad)
