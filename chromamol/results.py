@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Results:
     """The output folder of `chromamol.infer`.
 
@@ -31,8 +31,8 @@ class Results:
 
     folder: Path
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
+    def __init__(self, folder: str | Path) -> None:
+        object.__setattr__(self, "folder", Path(folder))
         if not (self.folder / "nuclei.csv").is_file():
             raise ReadError(f"{self.folder} has no nuclei.csv.", expected="the output folder of `chromamol infer`.",
                             do="check the path.")  # fmt: skip
