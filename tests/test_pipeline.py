@@ -1,0 +1,202 @@
+"""One image end to end: what real files give, and how channels, masks and calibrations are put together."""
+
+import numpy as np
+import pytest
+
+import chromamol as cm
+from chromamol.errors import AxesError, ImageContentError, PixelSizeError
+from chromamol.io import Micrograph, read_image
+from chromamol.nucleus.flags import SEPARATOR
+from chromamol.pipeline import MAP_NAMES, ImageAnalysis, analyse_image, choose_channels, outline_nuclei
+from chromamol.settings import Settings
+
+EMPTY = np.zeros((96, 96), np.uint16)
+
+
+def _image(*planes: np.ndarray, names: tuple[str, ...] = (), pixel_size_um: float | None = 0.1) -> Micrograph:
+    return Micrograph(np.stack(planes), names or tuple(map(str, range(len(planes)))), pixel_size_um)
+
+
+def _flags(row: dict) -> set[str]:
+    return set(row["flags"].split(SEPARATOR))
+
+
+# --- channels ----------------------------------------------------------------------------------------------
+
+
+def test_a_single_channel_is_taken_and_several_are_not_guessed_between():
+    assert set(choose_channels(_image(EMPTY), Settings()).planes) == {"total"}
+    with pytest.raises(AxesError, match=r"several channels and none named.*0: 'DAPI', 1: 'GFP'"):
+        choose_channels(_image(EMPTY, EMPTY, names=("DAPI", "GFP")), Settings())
+
+
+def test_named_channels_go_to_their_roles():
+    image = _image(EMPTY, EMPTY + 1, EMPTY + 2)
+    chosen = choose_channels(image, Settings(chromatin_channel=2, heterochromatin_channel=0))
+    assert {role: int(plane[0, 0]) for role, plane in chosen.planes.items()} == {
+        "total": 2,
+        "heterochromatin": 0,
+    }
+    marks = choose_channels(image, Settings(heterochromatin_channel=0, euchromatin_channel="1"))
+    assert {role: int(plane[0, 0]) for role, plane in marks.planes.items()} == {
+        "heterochromatin": 0,
+        "euchromatin": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [
+        {"heterochromatin_channel": 0},
+        {"euchromatin_channel": 0},
+        {"chromatin_channel": 0, "euchromatin_channel": 1},
+    ],
+)
+def test_a_combination_that_gives_no_two_fields_is_refused(roles):
+    with pytest.raises(AxesError, match="name the missing channel"):
+        choose_channels(_image(EMPTY, EMPTY), Settings(**roles))
+
+
+# --- one image ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def analysis(small_field) -> ImageAnalysis:
+    """Two nuclei in one channel."""
+    return analyse_image(_image(small_field(nuclei=2)), Settings())
+
+
+def test_maps_rows_and_labels_agree(analysis):
+    assert tuple(analysis.maps) == MAP_NAMES
+    assert [row["nucleus"] for row in analysis.rows] == [1, 2]
+    assert set(np.unique(analysis.labels)) == {0, 1, 2}
+    inside = analysis.labels > 0
+    assert np.array_equal(np.isfinite(analysis.maps["phi_h"]), inside)
+    valid = analysis.maps["valid"] > 0
+    assert valid.any()
+    assert not (valid & ~inside).any()
+    for name in ("gamma_me_per_um2", "gamma_ac_per_um2"):
+        estimated = np.isfinite(analysis.maps[name])
+        assert np.array_equal(estimated, np.isfinite(analysis.maps[name.replace("_per_um2", "_se")]))
+        assert not (estimated & ~valid).any()
+
+
+def test_rates_end_a_kernel_before_the_border(analysis):
+    from scipy.ndimage import distance_transform_edt  # noqa: PLC0415
+
+    for row in analysis.rows:
+        depth = distance_transform_edt(analysis.labels == row["nucleus"], sampling=0.1)
+        valid = (analysis.maps["valid"] > 0) & (analysis.labels == row["nucleus"])
+        assert depth[valid].min() > row["mollifier_width_um"] - 0.2
+
+
+def test_what_was_assumed_is_flagged(analysis):
+    for row in analysis.rows:
+        assert {"calibration_assumed", "split_constant_assumed", "section_thickness_assumed"} <= _flags(row)
+        assert {"touches_border", "saturated"}.isdisjoint(_flags(row))
+
+
+def test_what_was_given_is_not_flagged_as_assumed(small_field):
+    settings = Settings(dark_level=100.0, chromatin_gain=2400.0, split_constant=0.2)
+    (row,) = analyse_image(_image(small_field()), settings).rows
+    assert {"calibration_assumed", "split_constant_assumed"}.isdisjoint(_flags(row))
+
+
+def test_the_stain_s_brightness_does_not_matter(small_field, analysis):
+    """The calibration is relative: twice the gain of the camera gives the same rates."""
+    twice = analyse_image(_image(2.0 * small_field(nuclei=2)), Settings())
+    for a, b in zip(analysis.rows, twice.rows, strict=True):
+        assert b["rate_ratio"] == pytest.approx(a["rate_ratio"], rel=1e-6)
+        assert b["gamma_me_per_um2"] == pytest.approx(a["gamma_me_per_um2"], rel=1e-5)
+
+
+def test_turning_the_image_turns_the_maps(small_field):
+    image = small_field()
+    straight = analyse_image(_image(image), Settings())
+    turned = analyse_image(_image(np.ascontiguousarray(np.rot90(image))), Settings())
+    np.testing.assert_array_equal(np.rot90(straight.labels), turned.labels)
+    # Not to the last digit: the widths of smoothing are chosen from a few lines of the image.
+    assert turned.rows[0]["rate_ratio"] == pytest.approx(straight.rows[0]["rate_ratio"], rel=0.005)
+    assert turned.rows[0]["gamma_me_per_um2"] == pytest.approx(straight.rows[0]["gamma_me_per_um2"], rel=0.02)
+
+
+def test_rates_go_as_one_over_length_squared(small_field):
+    """The same pixels at half the pixel size, with every length of the model halved: rates times four."""
+    image = small_field()
+    coarse = analyse_image(_image(image), Settings(pixel_size_um=0.1, interface_length_um=0.02)).rows[0]
+    fine = analyse_image(
+        _image(image, pixel_size_um=0.05), Settings(pixel_size_um=0.05, interface_length_um=0.01)
+    ).rows[0]
+    # The outline and the dark level are found within lengths of nuclei, which do not scale.
+    assert fine["area_um2"] == pytest.approx(coarse["area_um2"] / 4.0, rel=0.02)
+    assert fine["rate_ratio"] == pytest.approx(coarse["rate_ratio"], rel=0.01)
+    assert fine["gamma_me_per_um2"] == pytest.approx(4.0 * coarse["gamma_me_per_um2"], rel=0.05)
+
+
+def test_a_nucleus_at_the_border_is_flagged_and_kept(small_field):
+    (row,) = analyse_image(_image(small_field()[:, 40:]), Settings()).rows
+    assert "touches_border" in _flags(row)
+
+
+def test_outlines_alone_are_those_of_the_analysis(small_field, analysis):
+    outlines = outline_nuclei(_image(small_field(nuclei=2)), Settings())
+    np.testing.assert_array_equal(outlines.labels, analysis.labels)
+    assert outlines.maps == {}
+    assert [row["area_um2"] for row in outlines.rows] == [row["area_um2"] for row in analysis.rows]
+
+
+def test_nuclei_of_an_impossible_size_are_refused_unless_the_user_vouches(small_field):
+    image = small_field()
+    with pytest.raises(PixelSizeError, match=r"nuclei of 4\d.* um median diameter at 1 um per pixel"):
+        analyse_image(_image(image, pixel_size_um=1.0), Settings())
+    vouched = Settings(pixel_size_um=1.0)
+    assert outline_nuclei(_image(image, pixel_size_um=1.0), vouched).rows
+
+
+def test_an_empty_field_is_an_error_that_names_the_options():
+    noise = np.random.default_rng(1).poisson(100, (96, 96)).astype(np.uint16)
+    with pytest.raises(ImageContentError, match=r"no nucleus found.*--chromatin-channel.*--labels"):
+        analyse_image(_image(noise), Settings())
+
+
+# --- real files --------------------------------------------------------------------------------------------
+
+
+def test_hela_cells_has_four_nuclei_and_none_in_the_burned_in_box(sample):
+    image = read_image(sample("hela_cells"))
+    found = analyse_image(image, Settings(chromatin_channel=2))
+    assert len(found.rows) == 4
+    box = image.channel(2)[-40:, -180:]
+    assert box.max() < image.channel(2)[:40].min(), "the box is there, darker than any background"
+    assert not found.labels[-40:, -180:].any()
+    for row in found.rows:
+        assert "unresolved_domains" in _flags(row)
+        assert np.isfinite(row["rate_ratio"])
+        assert 25.0 < row["area_um2"] < 45.0
+    # "YXS" of three samples: the nuclear channel is the last sample, not a colour.
+    assert found.channel_note.startswith("total chromatin: 2, channel 2")
+    assert found.spacing_um == pytest.approx((0.0515, 0.0515), rel=1e-3)
+
+
+def test_bbbc022_needs_a_pixel_size_and_is_fine_with_one(sample):
+    path = sample("bbbc022_u2os")
+    with pytest.raises(PixelSizeError, match=r"file states no pixel size.*--pixel-size-um"):
+        analyse_image(read_image(path), Settings(chromatin_channel=0))
+    found = outline_nuclei(
+        read_image(path, pixel_size_um=0.656), Settings(chromatin_channel=0, pixel_size_um=0.656)
+    )
+    areas = [row["area_um2"] for row in found.rows]
+    assert 20 <= len(areas) <= 30, "27 by eye, some of them in clumps"
+    assert 150.0 < np.median(areas) < 350.0, "U2OS nuclei of 14 to 21 um"
+
+
+def test_speckles_says_why_its_pixel_size_is_refused(sample, tmp_path):
+    path = sample("speckles_hoechst")
+    with pytest.raises(PixelSizeError, match=r"file says 1,000,000 um per pixel: refused.*--pixel-size-um"):
+        analyse_image(read_image(path), Settings())
+    crop = read_image(path, pixel_size_um=0.1)
+    plane = crop.channel()[:420, :420]
+    results = analyse_image(_image(plane), Settings(pixel_size_um=0.1))
+    assert results.rows
+    assert all("unresolved_domains" in _flags(row) for row in results.rows)
+    assert cm.read_image(path).pixel_size_um is None
