@@ -21,6 +21,7 @@ import pandas as pd
 
 from chromamol import provenance
 from chromamol.batch.output import require_free, staged, unwritable
+from chromamol.batch.threads import single_threaded
 from chromamol.device import resolve_device
 from chromamol.errors import ChromamolError, ImageContentError, OutputError, ParameterError
 from chromamol.inverse.infer import METHODS
@@ -182,7 +183,8 @@ def _record(found: Found, settings: Settings, folder: Path, job: Job) -> ImageRe
     try:
         if found.error is not None:
             raise found.error
-        return job(found, settings, folder)
+        with single_threaded():
+            return job(found, settings, folder)
     except OutputError:
         raise
     except ChromamolError as error:
