@@ -11,6 +11,8 @@ import filecmp
 import hashlib
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,7 @@ def simulate_nanoscope_nucleus() -> SimulatedChromatin:
     )
     return simulate_in_levels(
         methylation, np.full(mask.shape, unit), pixel_size_um=NANOSCOPE_PIXEL_UM, mask=mask, factors=(2,),
-        seed=1, settings=SolverSettings(steadiness=3e-3),
+        seed=1, settings=SolverSettings(steadiness=1e-2),
     )  # fmt: skip
 
 
@@ -107,7 +109,7 @@ def write_nanoscope(folder: Path) -> None:
         "phi_e": nucleus.euchromatin,
         "mask": nucleus.mask,
     }
-    truth = {name: np.round(values * nucleus.mask, DECIMALS) for name, values in truth.items()}
+    truth = {name: np.round(values * nucleus.mask.astype(float), DECIMALS) for name, values in truth.items()}
     write_channels(folder / NANOSCOPE_TRUTH, truth, pixel_size_um=NANOSCOPE_PIXEL_UM)
     expose_nanoscope(truth["phi_h"], truth["phi_e"], folder)
 
@@ -153,15 +155,15 @@ WRITERS = (write_confocal, write_nanoscope)
 def remake(folder: Path) -> list[Path]:
     """Write every sample into `folder`, with its truth in `folder/truth`; return the files in order."""
     (folder / TRUTH).mkdir(parents=True, exist_ok=True)
-    # One thread: sums are then taken in the same order on any number of cores.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for write in WRITERS:
-            write(folder)
-    finally:
-        torch.set_num_threads(threads)
+    with ProcessPoolExecutor(len(WRITERS), mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        for done in [pool.submit(write, folder) for write in WRITERS]:
+            done.result()
     return sorted(p for p in folder.rglob("*") if p.suffix in {".tif", ".csv"})
+
+
+def _one_thread() -> None:
+    """Sums are then taken in the same order on any number of cores."""
+    torch.set_num_threads(1)
 
 
 def differing(folder: Path, fresh: Path) -> list[str]:

@@ -57,6 +57,7 @@ class SteadySettings:
 
 SMALLEST_STEP, LARGEST_STEP = 1e-12, 1e8
 STRETCH, SHRINK, CUT = 3.0, 0.5, 1.0 / 3.0
+RECOVERY = 1.3  # after a step that failed, the freedom to stretch comes back by this factor per step
 NEWTON_ITERATIONS = 6
 NEWTON_TOLERANCE = 0.1  # left of the step's equation over the step's rate: steps are bounded by ripening
 INNER_TOLERANCE = 0.1  # of GMRES; tighter solves cost more than the iterations they save
@@ -74,7 +75,7 @@ def relax(
     as it was to rounding.
     """
     step = torch.full((state.shape[0],), settings.first_step, dtype=state.dtype, device=state.device)
-    rate = dynamics.rate_of_change(state)
+    rate, freedom = dynamics.rate_of_change(state), torch.full_like(step, STRETCH)
     for _ in range(settings.max_steps):
         unsteady = largest(rate)
         moving = unsteady > settings.steadiness
@@ -87,7 +88,8 @@ def relax(
         keep = solved & moving
         moved = largest(new_state - state).clamp_min(1e-300)
         state, rate = _where(keep, new_state, state), _where(keep, new_rate, rate)
-        stretch = (settings.largest_change / moved).clamp(SHRINK, STRETCH)
+        freedom = torch.where(solved, (RECOVERY * freedom).clamp_max(STRETCH), 1.0 / RECOVERY)
+        stretch = (settings.largest_change / moved).clamp_min(SHRINK).minimum(freedom)
         step = (step * torch.where(solved, stretch, torch.full_like(step, CUT))).clamp_max(LARGEST_STEP)
     unsteady = largest(rate)
     steady = bool((unsteady <= settings.steadiness).all())
@@ -111,6 +113,7 @@ def _implicit_step(
     per_step = (1.0 / step).reshape(-1, *(1,) * (state.ndim - 1))
     new_state, new_rate = state, rate
     last = bool((largest(rate) < 1e-3).all())
+    left = torch.full_like(step, torch.inf)
     for _ in range(NEWTON_ITERATIONS):
         change = _newton_change(
             dynamics, new_state, new_rate - per_step * (new_state - state), per_step,
@@ -119,12 +122,13 @@ def _implicit_step(
         new_state = _where(moving, new_state + change, new_state)
         new_rate = dynamics.rate_of_change(new_state)
         followed = per_step * (new_state - state)
-        left = torch.linalg.vector_norm((new_rate - followed).flatten(1), dim=1)
+        before, left = left, torch.linalg.vector_norm((new_rate - followed).flatten(1), dim=1)
         solved = left <= NEWTON_TOLERANCE * torch.linalg.vector_norm(followed.flatten(1), dim=1)
         solved |= largest(new_rate) <= settings.steadiness
         small = largest(new_state - state) <= 2.0 * settings.largest_change  # False for NaN
         solved &= small
-        if bool((solved | ~small | ~moving).all()):
+        lost = ~small | (left > before)
+        if bool((solved | lost | ~moving).all()):
             break
     return new_state, new_rate, solved
 
