@@ -21,6 +21,11 @@ from chromamol.shapes import Labels
 Image = Float32[np.ndarray, "..."]
 
 
+STRIP_RADII = 0.5
+"""Width of the strips beside a seam: shows a step in brightness, not the nucleus's own slope."""
+SMALLEST_CONCAVITY = 0.01  # pixel steps leave this much of any hull empty
+
+
 @dataclass(frozen=True)
 class SeamWeights:
     """Log-odds that a seam separates two nuclei: `constant` + weights times evidence.
@@ -29,17 +34,17 @@ class SeamWeights:
     Science Bowl fields, those whose file name has an even first SHA-256 byte).
     """
 
-    concavity: float = 17.0
-    """Solidity (part of the convex hull that is filled) that the union loses against its pieces."""
-    irregularity: float = -19.0
-    """Lack of solidity of the pieces themselves: where outlines are ragged, concavity says less."""
-    dark_seam: float = 8.0
-    """Log ratio of the dimmer piece's light to the light along the seam."""
-    unlike: float = 9.0
-    """Absolute log ratio of the light of the two pieces."""
-    size: float = 0.8
+    concavity: float = 2.5
+    """Log of the part of its convex hull that the union leaves empty: two ellipses side by side leave more."""
+    irregularity: float = -23.0
+    """Part of their own hulls that the pieces leave empty: where outlines are ragged, concavity says less."""
+    dark_seam: float = 21.2
+    """Log ratio of the light beside the seam, on its dimmer side, to the light along it."""
+    unlike: float = 20.5
+    """Absolute log ratio of the light on both sides of the seam."""
+    size: float = 1.4
     """Log of the smaller piece's size over that of a typical nucleus."""
-    constant: float = 1.75
+    constant: float = 7.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +68,33 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Seam:
-    """Pixels where two pieces meet: how many, and their mean light."""
+class Strip:
+    """Some pixels: how many, and their summed light."""
 
-    length: int
-    light: float
+    pixels: float = 0.0
+    total: float = 0.0
+
+    @property
+    def light(self) -> float:
+        return self.total / self.pixels
+
+    def __add__(self, other: Strip) -> Strip:
+        return Strip(self.pixels + other.pixels, self.total + other.total)
+
+
+@dataclass(frozen=True)
+class Seam:
+    """Where two pieces meet: the seam itself, and the strip beside it in the first and in the second piece."""
+
+    line: Strip
+    first: Strip
+    second: Strip
 
     def __add__(self, other: Seam) -> Seam:
-        length = self.length + other.length
-        return Seam(length, (self.light * self.length + other.light * other.length) / length)
+        return Seam(self.line + other.line, self.first + other.first, self.second + other.second)
+
+    def turned(self) -> Seam:
+        return Seam(self.line, self.second, self.first)
 
 
 def seam_evidence(
@@ -80,10 +103,10 @@ def seam_evidence(
     """Return the evidence in the order of `SeamWeights`."""
     solidity = (first.solidity * first.size + second.solidity * second.size) / union.size
     return (
-        solidity - union.solidity,
+        math.log(SMALLEST_CONCAVITY + max(0.0, 1 - union.solidity)),
         1 - solidity,
-        math.log(min(first.light, second.light) / seam.light),
-        abs(math.log(first.light / second.light)),
+        math.log(min(seam.first.light, seam.second.light) / seam.line.light),
+        abs(math.log(seam.first.light / seam.second.light)),
         math.log(min(first.size, second.size) / typical_size),
     )
 
@@ -105,7 +128,7 @@ def join_pieces(
     # A floor keeps the logarithms finite where a seam or a piece is as dark as the background.
     lit = np.maximum(light, 0.01 * float(light.max()) + 1e-12)
     parts = describe_pieces(pieces, lit, spacing)
-    seams = find_seams(pieces, lit)
+    seams = find_seams(pieces, lit, spacing, STRIP_RADII * radius)
     parent = np.arange(int(pieces.max()) + 1, dtype=np.int32)
     queue: list[tuple[float, int, int]] = []
 
@@ -145,6 +168,7 @@ def _inherit(seams: dict[tuple[int, int], Seam], one: int, other: int, new: int)
         rest = [name for name in pair if name not in (one, other)]
         if rest:
             key = (rest[0], new)
+            seam = seam if pair[0] == rest[0] else seam.turned()
             changed[key] = changed[key] + seam if key in changed else seam
     seams.update(changed)
     return sorted(changed)
@@ -153,7 +177,8 @@ def _inherit(seams: dict[tuple[int, int], Seam], one: int, other: int, new: int)
 def describe_pieces(pieces: Labels, light: Image, spacing: tuple[float, ...]) -> dict[int, Piece]:
     """Measure every piece: size, mean light, corners of the convex hull and its volume."""
     volume = math.prod(spacing)
-    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=pieces.ndim)))
+    # Hulls run through the middles of pixel faces: along a slanted edge these lie on it, corners outside of it.
+    faces = 0.5 * np.concatenate([np.eye(pieces.ndim), -np.eye(pieces.ndim)])
     result = {}
     for label, box in enumerate(ndimage.find_objects(pieces), start=1):
         if box is None:
@@ -161,7 +186,7 @@ def describe_pieces(pieces: Labels, light: Image, spacing: tuple[float, ...]) ->
         own = pieces[box] == label
         rim = own & ~ndimage.binary_erosion(own)
         origin = np.array([s.start for s in box])
-        points = (np.argwhere(rim)[:, None] + origin + corners).reshape(-1, pieces.ndim) * np.array(spacing)
+        points = (np.argwhere(rim)[:, None] + origin + faces).reshape(-1, pieces.ndim) * np.array(spacing)
         hull = ConvexHull(np.unique(points, axis=0))
         result[label] = Piece(
             float(np.count_nonzero(own)) * volume,
@@ -172,19 +197,56 @@ def describe_pieces(pieces: Labels, light: Image, spacing: tuple[float, ...]) ->
     return result
 
 
-def find_seams(pieces: Labels, light: Image) -> dict[tuple[int, int], Seam]:
-    """Find where pieces meet, by pairs of labels in rising order."""
-    pairs: list[Int[np.ndarray, "2 pixels"]] = []
-    levels: list[Float32[np.ndarray, " pixels"]] = []
+def find_seams(
+    pieces: Labels, light: Image, spacing: tuple[float, ...], reach: float
+) -> dict[tuple[int, int], Seam]:
+    """Find where pieces meet, by pairs of labels in rising order; strips are `reach` wide on either side."""
+    names, contacts, near = _contacts(pieces)
+    if names.size == 0:
+        return {}
+    distance, nearest = ndimage.distance_transform_edt(near == 0, sampling=spacing, return_indices=True)
+    beside = (distance <= reach) & (pieces > 0)
+    seam_here = near[tuple(nearest[:, beside])] - 1
+    sides = []
+    for side in (0, 1):
+        # The pixels in contact come first: where three pieces meet, a strip may hold nothing else.
+        own = pieces[beside] == names[seam_here, side]
+        index = np.concatenate([contacts[:, 0], seam_here[own]])
+        lit = np.concatenate([light.ravel()[contacts[:, 1 + side]], light[beside][own]])
+        sides.append(_strips(index, lit, len(names)))
+    seams = {}
+    in_contact = light.ravel()[contacts[:, 1:]].mean(axis=1)
+    for name, line, first, second in zip(
+        names, _strips(contacts[:, 0], in_contact, len(names)), *sides, strict=True
+    ):
+        seams[int(name[0]), int(name[1])] = Seam(line, first, second)
+    return seams
+
+
+def _contacts(
+    pieces: Labels,
+) -> tuple[Int[np.ndarray, "seams 2"], Int[np.ndarray, "contacts 3"], Labels]:
+    """Return the pairs of labels that touch; every contact as (seam, pixel of the lower label, of the higher);
+    and an image of seam number + 1 at the pixels in contact."""
+    flat = pieces.ravel()
+    number = np.arange(flat.size).reshape(pieces.shape)
+    found = []
     for axis in range(pieces.ndim):
         here = tuple(slice(None, -1) if a == axis else slice(None) for a in range(pieces.ndim))
         there = tuple(slice(1, None) if a == axis else slice(None) for a in range(pieces.ndim))
         touching = (pieces[here] != pieces[there]) & (pieces[here] > 0) & (pieces[there] > 0)
-        pairs.append(np.sort(np.stack([pieces[here][touching], pieces[there][touching]]), axis=0))
-        levels.append((light[here][touching] + light[there][touching]) / 2)
-    names, index = np.unique(np.concatenate(pairs, axis=1), axis=1, return_inverse=True)
-    counts = np.bincount(index.ravel(), minlength=names.shape[1])
-    sums = np.bincount(index.ravel(), weights=np.concatenate(levels), minlength=names.shape[1])
-    return {
-        (int(a), int(b)): Seam(int(n), float(s / n)) for a, b, n, s in zip(*names, counts, sums, strict=True)
-    }
+        found.append(np.stack([number[here][touching], number[there][touching]], axis=1))
+    pixels = np.concatenate(found)
+    turned = flat[pixels[:, 0]] > flat[pixels[:, 1]]
+    pixels[turned] = pixels[turned][:, ::-1]
+    names, seam = np.unique(flat[pixels], axis=0, return_inverse=True)
+    near = np.zeros(pieces.shape, dtype=np.int64)
+    for side in (0, 1):
+        near.flat[pixels[:, side]] = seam.ravel() + 1
+    return names, np.column_stack([seam.ravel(), pixels]), near
+
+
+def _strips(index: Int[np.ndarray, " pixels"], light: Float32[np.ndarray, " pixels"], n: int) -> list[Strip]:
+    counts = np.bincount(index, minlength=n)
+    sums = np.bincount(index, weights=light, minlength=n)
+    return [Strip(float(c), float(t)) for c, t in zip(counts, sums, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from chromamol.shapes import Labels, Mask
@@ -76,24 +76,49 @@ def _smooth(shape: Mask, sigma: list[float]) -> Mask:
 
 
 def drop_debris(
-    labels: Labels, *, spacing: tuple[float, ...], min_relative_area: float, min_diameter: float
+    labels: Labels,
+    smooth: Image,
+    *,
+    level: float,
+    spacing: tuple[float, ...],
+    min_relative_light: float,
+    min_relative_area: float,
+    min_diameter: float,
 ) -> Labels:
-    """Drop what is far smaller than the other nuclei or than `min_diameter`, and number the rest 1..n."""
-    areas = np.bincount(labels.ravel())[1:].astype(float)
-    present = areas[areas > 0]
-    if present.size == 0:
+    """Drop what holds far less stain or area than the other nuclei, and number the rest 1..n.
+
+    The stain in a nucleus follows its DNA, which changes by two between cell divisions, however large and dense the
+    nucleus is: small and bright may be a nucleus, small and dim or faint haze is not.
+
+    Parameters
+    ----------
+    labels : integer labels, 0 = background.
+    smooth : denoised image.
+    level : its dark level.
+    min_relative_light, min_relative_area : smallest part of a typical nucleus's stain and area to keep.
+    min_diameter : smallest diameter to keep, in the unit of `spacing`.
+    """
+    flat = labels.ravel()
+    areas = np.bincount(flat)[1:].astype(float)
+    if not areas.any():
         return np.zeros_like(labels)
-    ndim = labels.ndim
-    # The nucleus that the median pixel belongs to: many specks of debris can't drag it down.
-    ranked = np.sort(present)
-    typical = ranked[np.searchsorted(np.cumsum(ranked), ranked.sum() / 2)]
-    ball = np.pi / 4 if ndim == 2 else np.pi / 6
-    least = ball * min_diameter**ndim / float(np.prod(spacing))
-    keep = areas >= max(min_relative_area * typical, least, 4.0)
+    light = np.bincount(flat, weights=np.maximum(smooth.ravel() - level, 0))[1:]
+    ball = np.pi / 4 if labels.ndim == 2 else np.pi / 6
+    least = ball * min_diameter**labels.ndim / float(np.prod(spacing))
+    keep = (areas >= max(min_relative_area * _typical(areas), least, 4.0)) & (
+        light >= min_relative_light * _typical(light)
+    )
     return _in_order(labels, keep)
 
 
-def _in_order(labels: Labels, keep: np.ndarray) -> Labels:
+def _typical(amounts: Float[np.ndarray, " nuclei"]) -> float:
+    """Amount of the nucleus that holds the median of the total: many specks of debris can't drag it down."""
+    ranked = np.sort(amounts)
+    share = np.cumsum(ranked)
+    return float(ranked[np.searchsorted(share, share[-1] / 2)])
+
+
+def _in_order(labels: Labels, keep: Bool[np.ndarray, " nuclei"]) -> Labels:
     names, first = np.unique(labels, return_index=True)
     order = [n for _, n in sorted(zip(first, names, strict=True)) if n > 0 and keep[n - 1]]
     table = np.zeros(len(keep) + 1, dtype=np.int32)

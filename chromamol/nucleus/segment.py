@@ -69,7 +69,7 @@ def segment_nuclei(
             radius = max(SMALLEST_RADIUS, seen)
             rough = _find_on_blocks(values, spacing, radius, settings)
     smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing])
-    _, spread = bg.level_and_spread(smooth[~marks])
+    level, spread = bg.level_and_spread(smooth[~marks])
     labels = outline.refine(
         rough, smooth, spacing=spacing, radius=radius, fraction=settings.outline_fraction,
         smooth_radii=settings.smooth_radii, min_contrast=settings.min_contrast * spread,
@@ -77,8 +77,9 @@ def segment_nuclei(
     labels[marks] = 0
     least = 0.0 if unit_um is None else settings.min_diameter_um / unit_um
     return outline.drop_debris(
-        labels, spacing=spacing, min_relative_area=settings.min_relative_area, min_diameter=least
-    )
+        labels, smooth, level=level, spacing=spacing, min_relative_light=settings.min_relative_light,
+        min_relative_area=settings.min_relative_area, min_diameter=least,
+    )  # fmt: skip
 
 
 def _checked(image: np.ndarray) -> Image:

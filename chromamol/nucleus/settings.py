@@ -14,21 +14,21 @@ from chromamol.nucleus.join import SeamWeights
 class SegmentationSettings:
     """Settings of `segment_nuclei`. Lengths are fractions of the nuclear radius seen in the image."""
 
-    denoise_radii: float = 0.1
+    denoise_radii: float = 0.08
     """Gaussian before thresholding: removes pixel noise, an order below the nuclear radius."""
-    texture_radii: float = 0.25
+    texture_radii: float = 0.15
     """Gaussian before splitting: smooths over chromatin texture, keeps the seam between two nuclei."""
     peak_radii: float = 0.3
     """Gaussian before bright and dark levels are looked up: a level is that of a region, not of a speck."""
-    bright_radii: float = 1.5
+    bright_radii: float = 1.3
     """How far from a pixel the level of the nearest nucleus is looked up."""
     dark_radii: float = 2.0
     """How far the level of the background is looked up: beyond a nucleus and its neighbour."""
-    global_fraction: float = 0.65
+    global_fraction: float = 0.95
     """Part of Otsu's threshold of the whole field that a pixel needs: below one, so that dim nuclei stay."""
-    local_fraction: float = 0.6
+    local_fraction: float = 0.5
     """Where the threshold lies between background and nearest nucleus."""
-    working_radius: float = 8.0
+    working_radius: float = 16.0
     """Nuclear radius in pixels of the block means on which nuclei are found (at least)."""
     radius_limits_um: tuple[float, float] = (1.5, 20.0)
     """With a pixel size: nuclei measure 3 to 40 um across."""
@@ -36,8 +36,8 @@ class SegmentationSettings:
     """Where the outline lies between surroundings and nucleus: a blurred edge keeps its place at one half."""
     intensity_weight: float = 0.8
     """Weight of brightness against depth when touching nuclei are split."""
-    min_fall: float = 0.03
-    """Log depth of the valley between two pieces: 3 %, so that hardly a true border is missed."""
+    min_fall: float = 0.01
+    """Log depth of the valley between two pieces: 1 %, so that few true borders are missed."""
     seam_radii: float = 0.12
     """Gaussian before the light along a seam is looked at: a seam is narrow."""
     seam: SeamWeights = field(default_factory=SeamWeights)
@@ -46,7 +46,9 @@ class SegmentationSettings:
     """Nuclei are found again if they turn out larger or smaller than assumed by more than this."""
     min_contrast: float = 5.0
     """Least contrast of a nucleus in spreads of the background: noise reaches 4 by chance."""
-    min_relative_area: float = 0.15
+    min_relative_light: float = 0.1
+    """Less stain than this part of a typical nucleus is debris or haze."""
+    min_relative_area: float = 0.06
     """Smaller than this part of the median nucleus is debris."""
     min_diameter_um: float = 2.0
     """With a pixel size: smaller is debris whatever the other nuclei are."""
