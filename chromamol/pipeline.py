@@ -18,6 +18,7 @@ from chromamol.io import Micrograph, check_content, check_nuclear_diameter, find
 from chromamol.nucleus import Nucleus, find_nuclei, segment_nuclei
 from chromamol.nucleus.flags import join as join_flags
 from chromamol.nucleus.flags import ordered
+from chromamol.nucleus.fractions import label_fractions
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.settings import Settings
 from chromamol.shapes import FloatField, Labels
@@ -251,7 +252,10 @@ def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> L
             source = find_labels(source, image=micrograph.path)
         return np.array(read_labels(source, shape=micrograph.shape))
     spacing = micrograph.spacing_um
-    labels = np.array(segment_nuclei(channels.all_chromatin, pixel_size_um=spacing))
+    if channels.calibrated:
+        labels = label_fractions(channels.all_chromatin)
+    else:
+        labels = np.array(segment_nuclei(channels.all_chromatin, pixel_size_um=spacing))
     footprint = labels if labels.ndim == 2 else labels.max(axis=0)
     areas = np.bincount(footprint.ravel()) * spacing[-1] * spacing[-2]
     small = np.flatnonzero(areas < settings.min_area_um2)
@@ -269,6 +273,7 @@ def _require_plausible_size(
     nuclei: list[Nucleus], micrograph: Micrograph, channels: Channels, settings: Settings
 ) -> None:
     """Refuse a pixel size that implies impossible nuclei, unless the user vouched for it."""
+    # Volume fractions may be a simulation's, in units of its own.
     if settings.pixel_size_um is not None or channels.calibrated:
         return
     whole = [n for n in nuclei if "touches_border" not in n.flags] or nuclei

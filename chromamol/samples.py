@@ -32,6 +32,9 @@ from chromamol.synthetic.scene import PlacedNucleus, Scene, place, touch
 from chromamol.synthetic.shapes import nucleus_mask
 
 TRUTH = "truth"
+ONE_CHANNEL = Path(
+    "one_channel", "nucleus.tif"
+)  # in a folder of its own: 2 um is no nucleus to the pixel-size rule
 NANOSCOPE_TRUTH = f"{TRUTH}/nucleus.ome.tif"
 DECIMALS = 5  # of what is written: far below the noise, far above the last bit
 
@@ -124,7 +127,8 @@ def expose_nanoscope(phi_h: FloatField, phi_e: FloatField, folder: Path) -> None
     write_channels(folder / "nucleus_two_channel.ome.tif", seen, pixel_size_um=NANOSCOPE_PIXEL_UM)
     microscope = Microscope(psf_sigma_um=0.009, counts_per_fraction=2000.0, offset=100.0, read_noise=2.0)
     counts = microscope.image(phi_h + phi_e, (NANOSCOPE_PIXEL_UM,) * 2, rng=np.random.default_rng(2))
-    write_counts(folder / "nucleus_one_channel.tif", counts, axes="YX", pixel_size_um=NANOSCOPE_PIXEL_UM)
+    (folder / ONE_CHANNEL).parent.mkdir(exist_ok=True)
+    write_counts(folder / ONE_CHANNEL, counts, axes="YX", pixel_size_um=NANOSCOPE_PIXEL_UM)
 
 
 def write_confocal(folder: Path) -> None:
