@@ -1,0 +1,98 @@
+"""Grid, Field, units, errors, device: what every room stands on."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from chromamol import errors
+from chromamol.device import resolve_device
+from chromamol.errors import ChromamolError, DeviceError, FieldError
+from chromamol.field import Field
+from chromamol.grid import Grid
+from chromamol.units import per_um2_to_per_s, um_per_unit
+
+GRID = Grid((4, 5), (0.2, 0.1))
+
+
+def test_a_crop_keeps_spacing_and_moves_the_origin():
+    crop = GRID.crop((slice(1, 3), slice(2, 5)))
+    assert crop == Grid((2, 3), (0.2, 0.1), (0.2, 0.2))
+
+
+def test_pixel_volume_is_the_product_of_the_spacings():
+    assert GRID.pixel_volume_um == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((4, 5), (0.1,)), ((4, 5), (0.1, 0.0)), ((4, 0), (0.1, 0.1)), ((4, 5), (0.1, np.nan)), ((), ())],
+)
+def test_an_impossible_grid_is_refused(shape, spacing):
+    with pytest.raises(FieldError, match=r"Expected: .* Do: "):
+        Grid(shape, spacing)
+
+
+def test_a_crop_with_a_step_is_refused():
+    with pytest.raises(FieldError, match="step 1"):
+        GRID.crop((slice(None, None, 2), slice(None)))
+
+
+def test_fields_on_different_grids_never_mix():
+    field = Field(np.zeros((4, 5)), GRID, "1")
+    other = Field(np.zeros((4, 5)), Grid((4, 5), (0.1, 0.1)), "1")
+    with pytest.raises(FieldError, match="resample"):
+        field.require_same_grid(other)
+
+
+def test_nan_is_allowed_only_where_the_field_says_nothing():
+    values = np.zeros((4, 5))
+    values[0, 0] = np.nan
+    with pytest.raises(FieldError, match="1 NaN"):
+        Field(values, GRID, "1")
+    valid = np.isfinite(values)
+    assert np.isnan(Field(values, GRID, "1", valid).filled()[0, 0])
+
+
+def test_like_keeps_grid_unit_and_validity():
+    valid = np.arange(20).reshape(4, 5) > 3
+    field = Field(np.zeros((4, 5)), GRID, "1", valid)
+    other = field.like(np.ones((4, 5)), unit="um^-2")
+    assert other.grid == GRID
+    assert other.unit == "um^-2"
+    np.testing.assert_array_equal(other.mask, valid)
+
+
+@pytest.mark.parametrize(
+    ("unit", "size"),
+    [("um", 1.0), ("\\u00B5m", 1.0), ("µm", 1.0), ("μm", 1.0), ("nm", 1e-3), ("m", 1e6), ("inch", 25400.0)],
+)
+def test_spellings_of_lengths(unit, size):
+    assert um_per_unit(unit) == size
+
+
+def test_what_is_no_length_has_no_size():
+    assert um_per_unit("pixel") is None
+
+
+def test_a_rate_needs_a_diffusivity_to_have_a_clock():
+    assert per_um2_to_per_s(2.0, 0.01) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("name", [n for n in dir(errors) if n.endswith("Error")])
+def test_every_error_says_three_things_and_survives_a_process_border(name):
+    kind = getattr(errors, name)
+    error = kind("Given.", expected="expected.", do="do.")
+    assert isinstance(error, ChromamolError)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == "Given. Expected: expected. Do: do."
+
+
+def test_devices_are_never_swapped_in_silence():
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("mps", "abacus", "cuda:99"):
+        with pytest.raises(DeviceError, match=r"Expected: .* Do: "):
+            resolve_device(name)
