@@ -11,7 +11,7 @@ import numpy as np
 
 from chromamol.density import calibrate_dense, calibrate_marks, calibrate_total, dark_level
 from chromamol.domains import measure_domains
-from chromamol.errors import AxesError, ImageContentError, ParameterError
+from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
 from chromamol.inverse.infer import infer_rates
 from chromamol.inverse.rates import Rates
 from chromamol.io import Micrograph, check_content, check_nuclear_diameter, find_labels, read_labels
@@ -31,6 +31,10 @@ MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_
 
 DARK_LEVEL_MARGIN_UM = 2.5
 """Margin of the crop around a nucleus, in which its dark level is measured."""
+
+
+UNSPLIT_WORTH_A_NOTE = 0.01
+"""Share of a nucleus's pixels without a one-channel split that the record mentions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,18 +107,24 @@ def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
     _require_plausible_size(nuclei, micrograph, channels, settings)
     maps = {name: np.full(labels.shape, np.nan, dtype=np.float32) for name in MAP_NAMES}
     maps["valid"][:] = 0.0
-    rows, notes = [], []
+    rows, notes, unsplit = [], [], {}
     for nucleus in nuclei:
         try:
             fractions, assumed = _volume_fractions(channels, labels, nucleus, settings)
             rates = infer_nucleus(fractions, nucleus, spacing, settings)
-        except ImageContentError as error:
+        except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
             notes.append(f"nucleus {nucleus.label}: {error}")
             labels[labels == nucleus.label] = 0
             continue
         _paint(maps, nucleus, rates)
         rows.append(nucleus_row(nucleus, rates, assumed=assumed, settings=settings))
-        notes.extend(_split_notes(nucleus, rates))
+        if rates.diagnostics.get("unsplit_fraction", 0.0) >= UNSPLIT_WORTH_A_NOTE:
+            unsplit[nucleus.label] = rates.diagnostics["unsplit_fraction"]
+    if unsplit:
+        notes.append(
+            f"up to {max(unsplit.values()):.0%} of the pixels of nuclei {', '.join(map(str, unsplit))} are brighter or "
+            "darker than any mixture of the two phases"
+        )
     if not rows:
         raise ImageContentError(
             f"{micrograph.name}: none of {len(nuclei)} nuclei can be analysed. {' '.join(notes)}",
@@ -262,9 +272,9 @@ def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> L
     labels[np.isin(labels, small)] = 0
     if not labels.any():
         raise ImageContentError(
-            f"{micrograph.name}: no nucleus found in {channels.note}.",
-            expected="at least one nucleus brighter than the background.",
-            do="check the channel with --chromatin-channel, or give outlines with --labels.",
+            f"{micrograph.name}: no nucleus found in {channels.note}, at {micrograph.spacing_um[-1]:g} um per pixel.",
+            expected="at least one nucleus of 3 to 40 um, brighter than the background.",
+            do="check the channel with --chromatin-channel and the pixel size, or give outlines with --labels.",
         )
     return labels
 
@@ -326,16 +336,6 @@ def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:
     }
     for name, (values, where) in estimates.items():
         maps[name][nucleus.slices][where] = values[where]
-
-
-def _split_notes(nucleus: Nucleus, rates: Rates) -> list[str]:
-    """Say where the one-channel split had no solution."""
-    share = rates.diagnostics.get("unsplit_fraction", 0.0)
-    if share < 0.01:
-        return []
-    return [
-        f"nucleus {nucleus.label}: {share:.0%} of its pixels are brighter or darker than any mixture of the two phases"
-    ]
 
 
 def require_analysable(settings: Settings) -> None:

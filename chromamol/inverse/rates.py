@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -57,6 +57,14 @@ class RateMap:
         """Return the map that says nothing: NaN everywhere, valid nowhere."""
         nothing = np.full(shape, np.nan)
         return cls(nothing, nothing.copy(), np.zeros(shape, dtype=bool), np.nan, np.nan)
+
+    def inside(self, mask: Mask) -> RateMap:
+        """Return the map with NaN outside `mask`."""
+        return replace(
+            self,
+            values=np.where(mask, self.values, np.nan),
+            standard_error=np.where(mask, self.standard_error, np.nan),
+        )
 
     @classmethod
     def given(cls, values: FloatField, valid: Mask) -> RateMap:

@@ -39,9 +39,12 @@ def regress(
 
 
 def _maps(problem: RateProblem, fit: RegressionFit) -> tuple[RateMap, RateMap]:
+    """Return methylation and acetylation, NaN outside the nucleus."""
     if problem.known_acetylation is not None:
-        return fit.rate_map(0), RateMap.given(problem.known_acetylation, fit.lattice.valid)
-    return fit.rate_map(0), fit.rate_map(1)
+        both = fit.rate_map(0), RateMap.given(problem.known_acetylation, fit.lattice.valid)
+    else:
+        both = fit.rate_map(0), fit.rate_map(1)
+    return both[0].inside(problem.mask), both[1].inside(problem.mask)
 
 
 def judge(rates: Rates, *, acetylation_known: bool) -> Rates:

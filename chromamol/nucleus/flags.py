@@ -24,8 +24,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "saturated": "Pixels at the detector's maximum: densities are too low there.",
         # what the image can resolve
         "pixel_too_coarse": "Pixels too large to resolve heterochromatin domains of this nucleus.",
-        "unresolved_domains": "Domains are smaller than the microscope resolves: rates are effective ones, "
-        "the rate ratio stays meaningful.",
+        "unresolved_domains": "Domains or their interfaces are finer than the image resolves: rates are effective "
+        "ones, the rate ratio stays meaningful.",
         "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
         "noise_dominated": "The structure inside the nucleus is no stronger than the noise.",
         "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",

@@ -34,7 +34,7 @@ def test_a_methylation_map_is_recovered_from_five_percent_noise(truth, seed):
     found = cm.infer_rates(*field.noisy(0.05, seed), known_acetylation_per_um2=1.0, **field.settings)
     assert correlation(found.methylation, field.methylation) > 0.997
     assert relative_error(found.methylation, field.methylation) < 0.025
-    assert np.all(found.acetylation.standard_error == 0.0)
+    assert np.all(found.acetylation.standard_error == 0.0), "a given rate has no error"
 
 
 def test_both_maps_are_recovered_from_two_channels(truth):
@@ -118,6 +118,8 @@ def test_valid_shrinks_by_the_support_at_the_nuclear_border(truth):
             assert np.all(np.roll(mask, shift, axis)[valid])
     assert valid.any()
     assert correlation(found.methylation, field.methylation) > 0.99
+    assert np.isnan(found.methylation.values[~mask]).all()
+    assert np.isfinite(found.methylation.standard_error[mask]).all()
     outside = np.where(mask, field.phi_h, np.nan)
     again = cm.infer_rates(
         outside, field.phi_e, mask=mask, known_acetylation_per_um2=1.0, noise_sd=0.035, **field.settings
