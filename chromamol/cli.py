@@ -182,7 +182,7 @@ def footprint(
 @benchmarks.command()
 def derivatives(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the tables.", show_default=False)
+        Path, typer.Option("--output", "-o", help="Folder for the tables and the figure.", show_default=False)
     ],
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer fields and sizes: seconds, not minutes.")
@@ -190,15 +190,21 @@ def derivatives(
     device: Annotated[str, typer.Option(help="cpu or cuda[:N]: where time and memory are measured.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
 ) -> None:
-    """Print and write the error, time and memory of derivatives of noisy images."""
+    """Print, write and draw the error, time and memory of derivatives of noisy images."""
 
     def work() -> str:
         from chromamol.benchmarks.derivatives import run  # noqa: PLC0415 - --help stays fast
+        from chromamol.io import atomic_write  # noqa: PLC0415
+        from chromamol.report.derivative_figures import derivative_figure  # noqa: PLC0415
 
-        return run(output, quick=quick, device=device, seed=seed).summary().to_string(float_format="%.3g")
+        measured = run(output, quick=quick, device=device, seed=seed)
+        with atomic_write(output / "derivatives.png") as temporary:
+            derivative_figure(measured.accuracy, measured.cost, measured.network).savefig(temporary)
+        tables = (measured.summary(), measured.cost, measured.network)
+        return "\n\n".join(table.to_string(float_format="%.3g") for table in tables)
 
     print(_guarded(work))
-    _say(f"tables: {output}")
+    _say(f"tables and figure: {output}")
 
 
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:
