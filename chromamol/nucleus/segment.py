@@ -69,7 +69,9 @@ def segment_nuclei(
             radius = max(SMALLEST_RADIUS, seen)
             rough = _find_on_blocks(values, spacing, radius, settings)
     smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing])
-    level, spread = bg.level_and_spread(smooth[~marks])
+    level, _ = bg.level_and_spread(smooth[~marks])
+    reach = tuple(settings.background_radii * radius / h for h in spacing)
+    spread = bg.background_spread(smooth, (rough == 0) & ~marks, reach)
     labels = outline.refine(
         rough, smooth, spacing=spacing, radius=radius, fraction=settings.outline_fraction,
         smooth_radii=settings.smooth_radii, min_contrast=settings.min_contrast * spread,
@@ -147,9 +149,12 @@ def _repeat(labels: Labels, factors: tuple[int, ...], shape: tuple[int, ...]) ->
 
 def _find(values: Image, spacing: tuple[float, ...], radius: float, settings: SegmentationSettings) -> Labels:
     """Label the nuclei roughly: adaptive mask, cut into pieces, pieces joined."""
-    light = soft_root(ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing]))
+    smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing])
+    light = soft_root(smooth)
     mask = nuclear_pixels(light, spacing=spacing, radius=radius, settings=settings)
-    if not mask.any():
+    # Noise falls into thousands of pieces, which take minutes to join; no nucleus would come of them.
+    level, spread = bg.level_and_spread(smooth)
+    if not mask.any() or np.percentile(smooth[mask], 99) < level + settings.min_contrast * spread:
         return np.zeros(mask.shape, dtype=np.int32)
     bright = ndimage.gaussian_filter(light, [settings.texture_radii * radius / h for h in spacing])
     relief = nuclear_relief(
