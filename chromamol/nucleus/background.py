@@ -28,15 +28,13 @@ def burned_in(image: np.ndarray) -> Mask:
     for extreme in (image.min(), image.max()):
         for plane, mark in zip(planes, marks, strict=True):
             parts, _ = ndimage.label(plane == extreme)
+            areas = np.bincount(parts.ravel())
             for label, box in enumerate(ndimage.find_objects(parts), start=1):
                 sides = tuple(s.stop - s.start for s in box)
+                big = areas[label] >= MIN_MARK_PIXELS and min(sides) > 1
                 spans = any(side == n for side, n in zip(sides, plane.shape, strict=True))
-                if spans or min(sides) < 2 or sides[0] * sides[1] < MIN_MARK_PIXELS:
-                    continue
-                # A box may frame a scale bar or text.
-                block = ndimage.binary_fill_holes(parts[box] == label)
-                if np.count_nonzero(block) >= MIN_MARK_EXTENT * sides[0] * sides[1]:
-                    mark[box] |= block
+                if big and not spans and areas[label] >= MIN_MARK_EXTENT * sides[0] * sides[1]:
+                    mark[box] |= parts[box] == label
     return found
 
 
@@ -101,22 +99,6 @@ def level_and_spread(values: Image) -> tuple[float, float]:
     level = float(np.median(flat[start : start + n]))
     below = level - flat[flat <= level]
     return level, NORMAL_SD_PER_MAD * float(np.median(below))
-
-
-def background_spread(smooth: Image, empty: Mask, reach: tuple[float, ...]) -> float:
-    """Standard deviation of the background about its local mean: noise and debris, not illumination.
-
-    Parameters
-    ----------
-    smooth : denoised image.
-    empty : True outside nuclei.
-    reach : Gaussian width of the local mean along each axis, in pixels.
-    """
-    if not empty.any():
-        return pixel_noise(smooth)
-    rest = (smooth - smooth_where(smooth, empty, reach))[empty]
-    # Counts of few photons have a lower half without any spread; their pixel noise speaks for them.
-    return max(level_and_spread(rest)[1], pixel_noise(smooth))
 
 
 def pixel_noise(image: Image) -> float:

@@ -23,7 +23,6 @@ Image = Float32[np.ndarray, "..."]
 
 STRIP_RADII = 0.5
 """Width of the strips beside a seam: shows a step in brightness, not the nucleus's own slope."""
-MAX_UNION = 16.0  # typical sizes: four times as wide as a nucleus is none, and noise percolates
 SMALLEST_CONCAVITY = 0.01  # pixel steps leave this much of any hull empty
 
 
@@ -47,17 +46,13 @@ class SeamWeights:
     """Log of the smaller piece's size over that of a typical nucleus."""
     constant: float = 7.1
 
-    def log_odds(self, evidence: tuple[float, float, float, float, float]) -> float:
-        """Sum up the evidence of `seam_evidence`."""
-        weights = (self.concavity, self.irregularity, self.dark_seam, self.unlike, self.size)
-        return self.constant + math.fsum(w * e for w, e in zip(weights, evidence, strict=True))
-
 
 @dataclass(frozen=True, eq=False)
 class Piece:
     """What the verdict needs of a piece; two pieces add up to their union without a look at pixels."""
 
     size: float
+    light: float
     corners: Float[np.ndarray, "corners axes"]
     hull: float
 
@@ -67,7 +62,9 @@ class Piece:
 
     def __add__(self, other: Piece) -> Piece:
         hull = ConvexHull(np.concatenate([self.corners, other.corners]))
-        return Piece(self.size + other.size, hull.points[hull.vertices], float(hull.volume))
+        size = self.size + other.size
+        light = (self.light * self.size + other.light * other.size) / size
+        return Piece(size, light, hull.points[hull.vertices], float(hull.volume))
 
 
 @dataclass(frozen=True)
@@ -126,56 +123,59 @@ def join_pieces(
     spacing : pixel spacing along each axis, in the unit of `radius`.
     radius : typical nuclear radius.
     """
-    typical = (math.pi if pieces.ndim == 2 else 4 / 3 * math.pi) * radius**pieces.ndim
+    ndim = pieces.ndim
+    typical = (math.pi if ndim == 2 else 4 / 3 * math.pi) * radius**ndim
     # A floor keeps the logarithms finite where a seam or a piece is as dark as the background.
     lit = np.maximum(light, 0.01 * float(light.max()) + 1e-12)
-    parts = describe_pieces(pieces, spacing)
-    seams: dict[int, dict[int, Seam]] = {name: {} for name in parts}
+    parts = describe_pieces(pieces, lit, spacing)
+    seams = find_seams(pieces, lit, spacing, STRIP_RADII * radius)
+    parent = np.arange(int(pieces.max()) + 1, dtype=np.int32)
     queue: list[tuple[float, int, int]] = []
 
-    def consider(one: int, other: int, seam: Seam) -> None:
-        seams[one][other], seams[other][one] = seam, seam.turned()
-        if parts[one].size + parts[other].size > MAX_UNION * typical:
-            return
-        union = parts[one] + parts[other]
-        odds = weights.log_odds(seam_evidence(parts[one], parts[other], union, seam, typical))
+    def consider(pair: tuple[int, int]) -> None:
+        first, second = (parts[name] for name in pair)
+        evidence = seam_evidence(first, second, first + second, seams[pair], typical)
+        w = weights
+        odds = w.constant + np.dot((w.concavity, w.irregularity, w.dark_seam, w.unlike, w.size), evidence)
         if odds < 0:
-            heapq.heappush(queue, (odds, one, other))
+            heapq.heappush(queue, (float(odds), *pair))
 
-    for (one, other), seam in find_seams(pieces, lit, spacing, STRIP_RADII * radius).items():
-        consider(one, other, seam)
-    table = np.arange(int(pieces.max()) + 1, dtype=np.int32)
+    for pair in sorted(seams):
+        consider(pair)
+    fresh = itertools.count(len(parent))
+    names = {name: name for name in parts}  # current name -> lowest label in it
     members = {name: [name] for name in parts}
-    for new in itertools.count(len(table)):
-        # Pairs of which one has been joined to something else since are stale.
-        while queue and not (queue[0][1] in parts and queue[0][2] in parts):
-            heapq.heappop(queue)
-        if not queue:
-            break
+    while queue:
         _, one, other = heapq.heappop(queue)
+        if one not in parts or other not in parts:
+            continue  # joined with something else since
+        new = next(fresh)
         parts[new] = parts.pop(one) + parts.pop(other)
         members[new] = members.pop(one) + members.pop(other)
-        seams[new] = {}
-        for rest, seam in _inherited(seams, one, other).items():
-            consider(new, rest, seam)
-    for labels in members.values():
-        table[labels] = min(labels)
-    return table[pieces]
+        names[new] = min(names.pop(one), names.pop(other))
+        for pair in _inherit(seams, one, other, new):
+            consider(pair)
+    for name, labels in members.items():
+        parent[labels] = names[name]
+    return parent[pieces]
 
 
-def _inherited(seams: dict[int, dict[int, Seam]], one: int, other: int) -> dict[int, Seam]:
-    """Take two joined pieces out; return the seams of their union with the rest, by rising name."""
-    union: dict[int, Seam] = {}
-    for name in (one, other):
-        for rest, seam in seams.pop(name).items():
-            if rest not in (one, other):
-                del seams[rest][name]
-                union[rest] = union[rest] + seam if rest in union else seam
-    return dict(sorted(union.items()))
+def _inherit(seams: dict[tuple[int, int], Seam], one: int, other: int, new: int) -> list[tuple[int, int]]:
+    """Hand the seams of two joined pieces to their union; return the union's pairs."""
+    changed: dict[tuple[int, int], Seam] = {}
+    for pair in [p for p in seams if one in p or other in p]:
+        seam = seams.pop(pair)
+        rest = [name for name in pair if name not in (one, other)]
+        if rest:
+            key = (rest[0], new)
+            seam = seam if pair[0] == rest[0] else seam.turned()
+            changed[key] = changed[key] + seam if key in changed else seam
+    seams.update(changed)
+    return sorted(changed)
 
 
-def describe_pieces(pieces: Labels, spacing: tuple[float, ...]) -> dict[int, Piece]:
-    """Measure every piece: size, corners of the convex hull and its volume."""
+def describe_pieces(pieces: Labels, light: Image, spacing: tuple[float, ...]) -> dict[int, Piece]:
+    """Measure every piece: size, mean light, corners of the convex hull and its volume."""
     volume = math.prod(spacing)
     # Hulls run through the middles of pixel faces: along a slanted edge these lie on it, corners outside of it.
     faces = 0.5 * np.concatenate([np.eye(pieces.ndim), -np.eye(pieces.ndim)])
@@ -190,6 +190,7 @@ def describe_pieces(pieces: Labels, spacing: tuple[float, ...]) -> dict[int, Pie
         hull = ConvexHull(np.unique(points, axis=0))
         result[label] = Piece(
             float(np.count_nonzero(own)) * volume,
+            float(light[box][own].mean()),
             hull.points[hull.vertices],
             float(hull.volume),
         )

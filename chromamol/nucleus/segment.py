@@ -69,9 +69,7 @@ def segment_nuclei(
             radius = max(SMALLEST_RADIUS, seen)
             rough = _find_on_blocks(values, spacing, radius, settings)
     smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing])
-    level, _ = bg.level_and_spread(smooth[~marks])
-    reach = tuple(settings.background_radii * radius / h for h in spacing)
-    spread = bg.background_spread(smooth, (rough == 0) & ~marks, reach)
+    level, spread = bg.level_and_spread(smooth[~marks])
     labels = outline.refine(
         rough, smooth, spacing=spacing, radius=radius, fraction=settings.outline_fraction,
         smooth_radii=settings.smooth_radii, min_contrast=settings.min_contrast * spread,

@@ -24,12 +24,10 @@ class SegmentationSettings:
     """How far from a pixel the level of the nearest nucleus is looked up."""
     dark_radii: float = 2.0
     """How far the level of the background is looked up: beyond a nucleus and its neighbour."""
-    global_fraction: float = 0.8
+    global_fraction: float = 0.95
     """Part of Otsu's threshold of the whole field that a pixel needs: below one, so that dim nuclei stay."""
     local_fraction: float = 0.5
     """Where the threshold lies between background and nearest nucleus."""
-    hole_fraction: float = 0.3
-    """Where it lies for holes in a nucleus."""
     working_radius: float = 16.0
     """Nuclear radius in pixels of the block means on which nuclei are found (at least)."""
     radius_limits_um: tuple[float, float] = (1.5, 20.0)
@@ -46,8 +44,6 @@ class SegmentationSettings:
     """Which seams between pieces are borders between nuclei."""
     rescale_ratio: float = 1.25
     """Nuclei are found again if they turn out larger or smaller than assumed by more than this."""
-    background_radii: float = 3.0
-    """Reach of the local background whose spread tells noise from nuclei: follows the illumination."""
     min_contrast: float = 5.0
     """Least contrast of a nucleus in spreads of the background: noise reaches 4 by chance."""
     min_relative_light: float = 0.1
