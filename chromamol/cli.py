@@ -44,7 +44,7 @@ LabelsPath = Annotated[
 ]
 Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
-Method = Annotated[str | None, typer.Option(help="auto or regression.")]
+Method = Annotated[str | None, typer.Option(help="auto, regression or joint.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]; an absent one is an error.")]
 Jobs = Annotated[int | None, typer.Option(help="Images analysed at the same time.")]
 Seed = Annotated[int | None, typer.Option(help="Of whatever is random.")]

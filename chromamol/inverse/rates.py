@@ -24,6 +24,7 @@ class Outcome(enum.Enum):
         "The data do not determine the methylation rate; only acetylation is given."
     )
     NOT_IDENTIFIABLE = "The data determine neither rate; the ratio of the two still holds."
+    NOT_CONVERGED = "The fit did not converge; only the ratio from the integral balance is given."
     NO_VALID_PIXEL = (
         "No pixel lies farther from the border than the mollifier's support; only the ratio holds."
     )
@@ -84,7 +85,7 @@ class Rates:
         standard error; dimensionless. It needs no derivative and survives blur, so it is the robust number.
     outcome : how the solve ended.
     flags : names of quality flags that this estimate raises.
-    method : the estimator that was used.
+    method, reason : the estimator that was used, and why that one.
     phi_h, phi_e : the volume fractions that were inverted, on the nucleus's grid.
     noise_sd : standard deviation of the noise per pixel in φ_h and φ_e.
     mollifier_width_um : half-width of the test functions' support, um.
@@ -103,3 +104,4 @@ class Rates:
     noise_sd: tuple[float, float]
     mollifier_width_um: float
     diagnostics: dict[str, float] = field(default_factory=dict)
+    reason: str = ""

@@ -18,21 +18,21 @@ from __future__ import annotations
 from typing import Any
 
 
-def bulk_energy(phi_h: Any, phi_max: float) -> Any:
+def bulk_energy(phi_h: Any, phi_max: Any) -> Any:
     """½ φ² (φ_max - φ)², the double well of heterochromatin. Dimensionless, same shape as `phi_h`."""
     return 0.5 * phi_h**2 * (phi_max - phi_h) ** 2
 
 
-def bulk_potential(phi_h: Any, phi_max: float) -> Any:
+def bulk_potential(phi_h: Any, phi_max: Any) -> Any:
     """f(φ) = φ (φ_max - φ) (φ_max - 2 φ), the derivative of `bulk_energy`."""
     return phi_h * (phi_max - phi_h) * (phi_max - 2.0 * phi_h)
 
 
-def bulk_stiffness(phi_h: Any, phi_max: float) -> Any:
+def bulk_stiffness(phi_h: Any, phi_max: Any) -> Any:
     """f'(φ) = φ_max² - 6 φ_max φ + 6 φ²; negative where the uniform mixture is unstable."""
     return phi_max**2 - 6.0 * phi_max * phi_h + 6.0 * phi_h**2
 
 
-def bulk_curvature(phi_h: Any, phi_max: float) -> Any:
+def bulk_curvature(phi_h: Any, phi_max: Any) -> Any:
     """f''(φ) = 12 φ - 6 φ_max; with noise of variance σ², E f(φ + n) = f(φ) + ½ f''(φ) σ² + O(σ⁴)."""
     return 12.0 * phi_h - 6.0 * phi_max

@@ -1,0 +1,217 @@
+"""The joint fit: fields and rates together, the PSF in the data term, errors from the linearised posterior.
+
+The regression differentiates measured fields; here the fields themselves must obey the balance, which uses
+what the noise leaves of them. The weight of the balance rises from step to step until its residual is a
+seventh of the noise (see `TAU_PER_NOISE`); every step is a damped Gauss-Newton step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from chromamol.field import Field
+from chromamol.inverse.joint_model import JointModel, Unknowns
+from chromamol.inverse.joint_setup import Guess, JointProblem, balanced_pixels, build_model, start
+from chromamol.inverse.joint_solver import gauss_newton_step, posterior_samples
+from chromamol.inverse.lattice import erode_by_box
+from chromamol.inverse.rates import Outcome, RateMap, Rates
+from chromamol.shapes import FloatField, Mask
+
+FIRST_TAU, TAU_FACTOR = 0.05, 0.4
+TAU_PER_NOISE = 0.14
+"""τ of the last steps over σ. Half of it lowers the error by a tenth and doubles the time (measured, 5 % noise)."""
+
+MAX_STEPS = 14
+SETTLED = 0.02
+"""The fit has converged when a whole step moves the log-rates by less than this, rms: a third of the standard error at
+5 % noise."""
+
+ITERATIONS, TOLERANCE = 250, 1e-3
+SAMPLES, SAMPLE_ITERATIONS = 8, 250
+
+POSTERIOR_WIDENING = 1.3
+"""The samples' spread falls short of the actual error by about this factor, because conjugate gradients stop early and
+the posterior is linearised (measured on simulated nuclei; docs/design_decisions.md)."""
+
+RIM_PX = 8
+"""Rates nearer to the border than this are not valid: half-width of the narrowest test function."""
+
+LARGEST_RELATIVE_ERROR = 0.5
+"""A pixel whose rate is known worse than this is not identifiable."""
+
+LARGEST_BLUR = 0.75
+"""σ of the PSF over the radius of the domains beyond which the domains' shape is not in the image."""
+
+CORRELATION_BOUNDS_PX = (12.0, 0.5)
+"""Correlation length: at least so many pixels, at most this share of the nucleus's box."""
+
+
+@dataclass(frozen=True, eq=False)
+class JointFit:
+    """A converged or unconverged fit.
+
+    Parameters
+    ----------
+    model, point : the residual's constants and where the fit ended; lengths in units of `unit_um`.
+    tau : of the last step.
+    converged : whether the rates had stopped moving.
+    steps : Gauss-Newton steps taken.
+    """
+
+    problem: JointProblem
+    model: JointModel
+    point: Unknowns
+    unit_um: float
+    tau: float
+    converged: bool
+    steps: int
+
+
+def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, inner: torch.dtype) -> JointFit:
+    """Run the fit from a rough guess of the rates; `inner` is the number type of the inner linear solves."""
+    model, unit = build_model(problem, guess, device=device)
+    point = start(problem, model)
+    noise = float(np.mean([np.sqrt(np.mean(np.square(s))) for s in problem.noise_sd]))
+    last = TAU_PER_NOISE * noise
+    tau, converged, steps = max(FIRST_TAU, last), False, 0
+    balanced = model.balanced > 0.0
+    while steps < MAX_STEPS and not converged:
+        step = gauss_newton_step(model, point, tau, iterations=ITERATIONS, tolerance=TOLERANCE, inner=inner)
+        moved = _rms_change(model, point, step.point, balanced)
+        point, steps = step.point, steps + 1
+        if tau <= last and not bool(step.decreased.all()):
+            break  # the inner solve found no descent: what was reached is not known to be the minimum
+        converged = tau <= last and float(step.length.min()) == 1.0 and moved < SETTLED
+        tau = max(last, TAU_FACTOR * tau)
+    return JointFit(problem, model, point, unit, tau, converged, steps)
+
+
+def _rms_change(model: JointModel, before: Unknowns, after: Unknowns, where: torch.Tensor) -> float:
+    pairs = zip(model.rates(before)[: model.maps], model.rates(after)[: model.maps], strict=True)
+    return max(float(torch.log(b / a)[where].square().mean().sqrt()) for a, b in pairs)
+
+
+def joint_rates(
+    problem: JointProblem,
+    first: Rates,
+    *,
+    device: torch.device,
+    seed: int,
+    inner: torch.dtype = torch.float32,
+) -> Rates:
+    """Return both rate maps, or that of methylation when acetylation is known; not judged yet.
+
+    Parameters
+    ----------
+    first : the regression's result, which supplies the guess and the smoothness of the maps.
+    seed : of the posterior samples.
+    inner : number type of the inner linear solves. float32 is enough there, because the balance is of second order and
+        each Gauss-Newton step starts from a residual in float64.
+    """
+    fit = fit_jointly(problem, first_guess(problem, first), device=device, inner=inner)
+    phi_h, phi_e = _cut(fit, fit.point.phi_h[0]), _cut(fit, fit.point.phi_e[0])
+    radius = domain_radius_um(phi_h, problem)
+    result = replace(
+        first, method="joint", phi_h=_field(fit, phi_h), phi_e=_field(fit, phi_e),
+        mollifier_width_um=RIM_PX * min(problem.grid.spacing_um),
+        diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau},
+        flags=(),
+    )  # fmt: skip
+    nothing = RateMap.unknown(problem.grid.shape)
+    if not fit.converged:
+        return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_CONVERGED,
+                       flags=("not_converged",))  # fmt: skip
+    if problem.psf_sigma_um > LARGEST_BLUR * radius:
+        return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_IDENTIFIABLE,
+                       flags=("unresolved_domains", "methylation_not_identifiable",
+                              "acetylation_not_identifiable"))  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    deviations = posterior_samples(
+        fit.model, fit.point, fit.tau, count=SAMPLES, iterations=SAMPLE_ITERATIONS, tolerance=TOLERANCE,
+        generator=generator, inner=inner,
+    )  # fmt: skip
+    return _with_maps(result, fit, deviations)
+
+
+def first_guess(problem: JointProblem, first: Rates) -> Guess:
+    """Mean rates and smoothness from the regression, within what the pixels and the nucleus allow."""
+    known = problem.known_acetylation
+    acetylation = first.acetylation.mean if known is None else float(known[problem.mask].mean())
+    if not (math.isfinite(acetylation) and acetylation > 0.0):
+        # ℓ is 3 % of L0 in the reference model: the only length that is left.
+        acetylation = (0.03 / problem.parameters.interface_length_um) ** 2
+    sides = [n * h for n, h in zip(problem.grid.shape, problem.grid.spacing_um, strict=True)]
+    pixels, share = CORRELATION_BOUNDS_PX
+    low, high = pixels * min(problem.grid.spacing_um), share * max(sides)
+    length = first.diagnostics.get("smoothness_um", 0.5 * high)
+    amplitude = first.diagnostics.get("relative_amplitude", 0.3)
+    return Guess(first.ratio * acetylation, acetylation, float(np.clip(length, low, max(low, high))),
+                 float(np.clip(amplitude, 0.03, 0.6)))  # fmt: skip
+
+
+def _with_maps(result: Rates, fit: JointFit, deviations: Unknowns) -> Rates:
+    """Add maps with standard errors, their means and their ratio, from the samples of the posterior."""
+    model, problem = fit.model, fit.problem
+    logs = model.synthesise(deviations.modes * model.root) + model.named_scalars(deviations)["log_rates"]
+    logs = POSTERIOR_WIDENING * logs
+    valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
+    values = [_cut(fit, rate[0]) / fit.unit_um**2 for rate in model.rates(fit.point)]
+    spread = [np.stack([_cut(fit, s[i]) for s in logs]) for i in range(model.maps)]
+    maps, means = [], []
+    for i, value in enumerate(values):
+        if i >= model.maps:
+            maps.append(RateMap.given(value, valid).inside(problem.mask))
+            means.append((maps[-1].mean, np.zeros(len(logs))))
+            continue
+        rate, mean_deviation = _rate_map(value, spread[i], valid, problem.mask)
+        maps.append(rate)
+        means.append((rate.mean, mean_deviation))
+    (me, d_me), (ac, d_ac) = means
+    ratio, ratio_se = result.ratio, result.ratio_se
+    if np.isfinite(me) and np.isfinite(ac):
+        ratio = me / ac
+        ratio_se = ratio * float(np.sqrt(np.mean((d_me / me - d_ac / ac) ** 2)))
+    return replace(result, methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se,
+                   outcome=Outcome.NOT_JUDGED)  # fmt: skip
+
+
+def _rate_map(value: FloatField, spread: FloatField, valid: Mask, mask: Mask) -> tuple[RateMap, FloatField]:
+    """One map with its error, NaN where it is not identifiable, and the deviations of its mean."""
+    error = value * np.sqrt(np.mean(spread**2, axis=0))
+    known = mask & (error <= LARGEST_RELATIVE_ERROR * value)
+    use = valid & known
+    if not use.any():
+        return RateMap.unknown(value.shape), np.full(len(spread), np.nan)
+    deviations = np.array([(value * s)[use].mean() for s in spread])
+    return (
+        RateMap(np.where(known, value, np.nan), np.where(known, error, np.nan), use,
+                float(value[use].mean()), float(np.sqrt(np.mean(deviations**2)))),
+        deviations,
+    )  # fmt: skip
+
+
+def domain_radius_um(phi_h: FloatField, problem: JointProblem) -> float:
+    """Twice the area over the border of the dense phase (thrice the volume in 3D), um; NaN without any."""
+    dense = (phi_h > 0.5 * problem.parameters.phi_max) & problem.mask
+    spacing = problem.grid.spacing_um
+    cell = float(np.prod(spacing))
+    faces = sum(
+        np.count_nonzero(np.diff(dense.astype(np.int8), axis=axis)) * cell / h
+        for axis, h in enumerate(spacing)
+    )
+    # Faces of pixels overestimate a smooth border by 4 / π in 2D and 3 / 2 in 3D.
+    border = faces * {2: math.pi / 4, 3: 2 / 3}[dense.ndim]
+    return float(dense.ndim * dense.sum() * cell / border) if border > 0.0 else math.nan
+
+
+def _cut(fit: JointFit, values: torch.Tensor) -> FloatField:
+    window = tuple(slice(0, n) for n in fit.problem.grid.shape)
+    return values[window].detach().cpu().numpy().astype(np.float64)
+
+
+def _field(fit: JointFit, values: FloatField) -> Field:
+    return Field(values, fit.problem.grid, "1", fit.problem.mask)

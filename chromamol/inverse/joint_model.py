@@ -1,0 +1,347 @@
+"""Fields and rates together: the residual of the joint fit, its derivative, and the adjoint of that.
+
+Unknown are φ_h and φ_e at every pixel, log Γ_me and log Γ_ac as smooth Gaussian fields, and a few numbers. The
+balance is integrated twice, which makes it second order in the fields, and needs no boundary condition: the
+potential is
+
+    m = Δ⁻¹ [ -(Γ_me φ_e - Γ_ac φ_h) inside the nucleus,  q outside ]
+
+on a periodic box around the nucleus. The sources q outside are unknown and smooth, and reach every
+potential that obeys Δm = -(Γ_me φ_e - Γ_ac φ_h) inside, whatever happens at the wall. Residuals are
+
+    data      gain · (PSF * (a_h φ_h + a_e φ_e)) + offset - image          over σ, inside the nucleus
+    balance   f(φ_h) - ℓ² Δφ_h - m - c_h,    φ_e - ℓ² Δφ_e + m - c_e       over τ, where the stencil fits inside
+    prior     one whitened unknown each
+
+Everything has a leading batch axis: nuclei, or samples of one nucleus.
+
+References
+----------
+Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z (the model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+
+from chromamol.physics.free_energy import bulk_potential, bulk_stiffness
+
+LAPLACIAN_TAPS = (-49 / 18, 3 / 2, -3 / 20, 1 / 90)
+"""Sixth order. Its error in μ_h is 4e-5 (rms) at 1.3 pixels per ℓ, far below τ; the eighth order would
+cost a pixel of rim."""
+
+MARGIN_PX = 24
+"""Pixels between the nucleus and its periodic image, where the outer sources live."""
+
+OUTSIDE_MEAN, OUTSIDE_SD = 0.25, 0.3
+"""Prior of the fields outside the nucleus, which the data see through the PSF only."""
+
+OUTER_SOURCE_SD = 4.0
+OUTER_WAVENUMBER = 8.0
+"""Strength (per pixel, over mean Γ) and cut-off (over √Γ_ac) of the outer sources. The exchange inside has
+white-noise strengths of 0.5 to 3 up to a wave number of 8 / L0 (measured on simulated patterns)."""
+
+LOG_RATE_SD = 2.0
+"""Prior of the mean logarithm of a rate around its first guess: a factor of seven, no information."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unknowns:
+    """A point, a direction or a gradient of the joint fit; batch first.
+
+    Parameters
+    ----------
+    phi_h, phi_e, outer : (B, *box); `outer` is whitened.
+    modes : (B, maps, *modes), whitened cosine coefficients of the log-rates.
+    scalars : (B, maps + 2 + 2 C + 2): mean log-rates, c_h, c_e, then whitened: log-gain and offset of each
+        channel, log φ_max, log ℓ.
+    """
+
+    phi_h: torch.Tensor
+    phi_e: torch.Tensor
+    outer: torch.Tensor
+    modes: torch.Tensor
+    scalars: torch.Tensor
+
+    def parts(self) -> tuple[torch.Tensor, ...]:
+        return tuple(getattr(self, f.name) for f in fields(self))
+
+    def map(self, function: Callable[..., torch.Tensor], *others: Unknowns) -> Unknowns:
+        """Apply `function` to corresponding parts."""
+        return Unknowns(*(function(*p) for p in zip(self.parts(), *(o.parts() for o in others), strict=True)))
+
+    def plus(self, factor: torch.Tensor, other: Unknowns) -> Unknowns:
+        """self + factor · other, one factor per entry of the batch."""
+        return self.map(lambda a, b: torch.addcmul(a, factor.view(-1, *(1,) * (a.ndim - 1)), b), other)
+
+    def dot(self, other: Unknowns) -> torch.Tensor:
+        """Inner product of each entry of the batch, (B,)."""
+        return torch.stack([(a * b).flatten(1).sum(1) for a, b in
+                            zip(self.parts(), other.parts(), strict=True)]).sum(0)  # fmt: skip
+
+
+Residuals = dict[str, torch.Tensor]
+
+
+def squares(residuals: Residuals) -> torch.Tensor:
+    """Sum of squares of each entry of the batch, (B,)."""
+    return torch.stack([r.square().flatten(1).sum(1) for r in residuals.values()]).sum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class JointModel:
+    """What the residual needs, on the padded box, batch first (1 where all entries share it).
+
+    Parameters
+    ----------
+    images, inverse_sd : (B, C, *box), measured fractions and 1 / σ; zero weight where nothing was measured.
+    mixing : (C, 2): how much of φ_h and φ_e each channel shows.
+    inside, outside, balanced : (B, *box) of 0 and 1; `balanced` where the stencil lies inside.
+    laplacian, inverse_laplacian, transfer, outer_root : symbols on the half spectrum.
+    cosines, waves : per axis, (modes, box) tables of the log-rates and their wave numbers;
+    root : (maps, *modes) prior deviations.
+    known : (B, *box) of Γ_ac in units of the model, when it is known.
+    scalar_sd : prior deviation of each scalar; 0 fixes it, inf leaves it free.
+    scalar_mean : (B, scalars).
+    phi_max, interface : of the free energy; ℓ in units of the model.
+    flux_sd : prior deviation of the mean exchange, which a closed nucleus makes zero.
+    """
+
+    images: torch.Tensor
+    inverse_sd: torch.Tensor
+    mixing: torch.Tensor
+    inside: torch.Tensor
+    outside: torch.Tensor
+    balanced: torch.Tensor
+    laplacian: torch.Tensor
+    inverse_laplacian: torch.Tensor
+    transfer: torch.Tensor
+    outer_root: torch.Tensor
+    cosines: tuple[torch.Tensor, ...]
+    waves: tuple[torch.Tensor, ...]
+    root: torch.Tensor
+    known: torch.Tensor | None
+    scalar_sd: torch.Tensor
+    scalar_mean: torch.Tensor
+    phi_max: float
+    interface: float
+    flux_sd: float
+    box: tuple[int, ...]
+
+    @property
+    def maps(self) -> int:
+        return self.root.shape[0]
+
+    @property
+    def channels(self) -> int:
+        return self.mixing.shape[0]
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return tuple(range(-len(self.box), 0))
+
+    def to(self, dtype: torch.dtype) -> JointModel:
+        """Return the model in another precision, for inner solves."""
+
+        def cast(value: object) -> object:
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                return value.to(dtype)
+            return tuple(cast(v) for v in value) if isinstance(value, tuple) else value
+
+        return replace(self, **{f.name: cast(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+
+    def forward_transform(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.fft.rfftn(values, dim=self.dims)
+
+    def back_transform(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.fft.irfftn(values, s=self.box, dim=self.dims)
+
+    def synthesise(self, modes: torch.Tensor) -> torch.Tensor:
+        """Σ c_k B_k on the box: (..., *modes) -> (..., *box)."""
+        for table in self.cosines:  # contracts the first mode axis and appends its box axis
+            modes = torch.tensordot(modes, table, dims=([modes.ndim - len(self.box)], [0]))
+        return modes
+
+    def analyse(self, values: torch.Tensor) -> torch.Tensor:
+        """The adjoint of `synthesise`."""
+        for table in self.cosines:
+            values = torch.tensordot(values, table, dims=([values.ndim - len(self.box)], [1]))
+        return values
+
+    def named_scalars(self, x: Unknowns) -> dict[str, torch.Tensor]:
+        """The scalars of a point, each (B, ...) and broadcastable to the box; nuisances in natural units."""
+        wide = (1,) * len(self.box)
+        value = x.scalars * self._whitening()
+        m, c = self.maps, self.channels
+        cut = {"log_rates": slice(0, m), "constants": slice(m, m + 2), "log_gain": slice(m + 2, m + 2 + c),
+               "offset": slice(m + 2 + c, m + 2 + 2 * c), "log_phi_max": slice(m + 2 + 2 * c, m + 3 + 2 * c),
+               "log_interface": slice(m + 3 + 2 * c, m + 4 + 2 * c)}  # fmt: skip
+        return {name: value[:, part].reshape(*value[:, part].shape, *wide) for name, part in cut.items()}
+
+    def _whitening(self) -> torch.Tensor:
+        free = self.maps + 2
+        one = torch.ones_like(self.scalar_sd)
+        return torch.cat([one[:free], self.scalar_sd[free:]])
+
+    def rates(self, x: Unknowns) -> tuple[torch.Tensor, torch.Tensor]:
+        """Γ_me and Γ_ac in units of the model, (B, *box)."""
+        logs = self.synthesise(x.modes * self.root) + self.named_scalars(x)["log_rates"]
+        rate = torch.exp(logs)
+        return rate[:, 0], rate[:, 1] if self.known is None else self.known.expand_as(rate[:, 0])
+
+    def _outer_sources(self, white: torch.Tensor) -> torch.Tensor:
+        return self.back_transform(self.outer_root * self.forward_transform(white))
+
+    def _compensated(self, source: torch.Tensor) -> torch.Tensor:
+        """Spread what a periodic box cannot hold, the mean source, over the outside."""
+        surplus = source.sum(self.dims, keepdim=True) / self.outside.sum(self.dims, keepdim=True)
+        return source - self.outside * surplus
+
+    def residuals(self, x: Unknowns, tau: float) -> Residuals:
+        """All residuals at a point, whitened."""
+        named = self.named_scalars(x)
+        phi_max = self.phi_max * torch.exp(named["log_phi_max"][:, 0])
+        square = self.interface**2 * torch.exp(2.0 * named["log_interface"][:, 0])
+        methylation, acetylation = self.rates(x)
+        exchange = self.inside * (methylation * x.phi_e - acetylation * x.phi_h)
+        source = self._compensated(self.outside * self._outer_sources(x.outer) - exchange)
+        mode_h, mode_e, mode_s = self.forward_transform(torch.stack([x.phi_h, x.phi_e, source]))
+        potential, curved_h, curved_e, seen_h, seen_e = self.back_transform(
+            torch.stack([self.inverse_laplacian * mode_s, self.laplacian * mode_h, self.laplacian * mode_e,
+                         self.transfer * mode_h, self.transfer * mode_e])
+        )  # fmt: skip
+        constants = named["constants"]
+        seen = torch.einsum("cf,fb...->bc...", self.mixing, torch.stack([seen_h, seen_e]))
+        balance_h = bulk_potential(x.phi_h, phi_max) - square * curved_h - potential - constants[:, 0]
+        balance_e = x.phi_e - square * curved_e + potential - constants[:, 1]
+        return {
+            "data": (torch.exp(named["log_gain"]) * seen + named["offset"] - self.images) * self.inverse_sd,
+            "balance": torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
+            "outer": x.outer,
+            "outside": self.outside[:, None]
+            * (torch.stack([x.phi_h, x.phi_e], 1) - OUTSIDE_MEAN)
+            / OUTSIDE_SD,
+            "modes": x.modes,
+            "scalars": self._scalar_residual(x.scalars - self.scalar_mean),
+            "flux": (exchange.sum(self.dims) / self.inside.sum(self.dims) / self.flux_sd)[:, None],
+        }
+
+    def _scalar_residual(self, scalars: torch.Tensor) -> torch.Tensor:
+        """Whitened nuisances have unit priors; mean log-rates their own; the constants none."""
+        free = self.maps + 2
+        return torch.cat([scalars[:, :free] / self.scalar_sd[:free], scalars[:, free:]], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Linearisation:
+    """The derivative of the residuals at one point, as products with J and Jᵀ."""
+
+    model: JointModel
+    tau: float
+    stiffness: torch.Tensor
+    square: torch.Tensor
+    rates: tuple[torch.Tensor, torch.Tensor]
+    phi: tuple[torch.Tensor, torch.Tensor]
+    phi_max_slope: torch.Tensor
+    curvatures: torch.Tensor
+    seen: torch.Tensor
+    gain: torch.Tensor
+
+    @classmethod
+    def at(cls, model: JointModel, x: Unknowns, tau: float) -> Linearisation:
+        named = model.named_scalars(x)
+        phi_max = model.phi_max * torch.exp(named["log_phi_max"][:, 0])
+        square = model.interface**2 * torch.exp(2.0 * named["log_interface"][:, 0])
+        mode = model.forward_transform(torch.stack([x.phi_h, x.phi_e], 1))
+        seen = torch.einsum("cf,bf...->bc...", model.mixing, model.back_transform(model.transfer * mode))
+        return cls(
+            model, tau, bulk_stiffness(x.phi_h, phi_max), square, model.rates(x), (x.phi_h, x.phi_e),
+            phi_max * x.phi_h * (2.0 * phi_max - 3.0 * x.phi_h),
+            square[:, None] * model.back_transform(model.laplacian * mode), seen, torch.exp(named["log_gain"]),
+        )  # fmt: skip
+
+    def forward(self, d: Unknowns) -> Residuals:
+        """J d."""
+        m, named = self.model, self.model.named_scalars(d)
+        logs = m.synthesise(d.modes * m.root) + named["log_rates"]
+        gain_in, loss_in = self.rates[0] * self.phi[1], self.rates[1] * self.phi[0]
+        exchange = self.rates[0] * d.phi_e - self.rates[1] * d.phi_h + gain_in * logs[:, 0]
+        if m.maps == 2:
+            exchange = exchange - loss_in * logs[:, 1]
+        exchange = m.inside * exchange
+        source = m._compensated(m.outside * m._outer_sources(d.outer) - exchange)
+        mode_h, mode_e, mode_s = m.forward_transform(torch.stack([d.phi_h, d.phi_e, source]))
+        potential = m.inverse_laplacian * mode_s
+        curved = -self.square * m.laplacian
+        local = m.back_transform(
+            torch.stack([curved * mode_h - potential, curved * mode_e + potential,
+                         m.transfer * mode_h, m.transfer * mode_e])
+        )  # fmt: skip
+        constants, ell = named["constants"], 2.0 * named["log_interface"]
+        seen = torch.einsum("cf,fb...->bc...", m.mixing, local[2:])
+        balance_h = self.stiffness * d.phi_h + local[0] - constants[:, 0]
+        balance_h = (
+            balance_h + self.phi_max_slope * named["log_phi_max"][:, 0] - ell[:, 0] * self.curvatures[:, 0]
+        )
+        balance_e = d.phi_e + local[1] - constants[:, 1] - ell[:, 0] * self.curvatures[:, 1]
+        return {
+            "data": (self.gain * (seen + self.seen * named["log_gain"]) + named["offset"]) * m.inverse_sd,
+            "balance": torch.stack([balance_h, balance_e], 1) * m.balanced[:, None] / self.tau,
+            "outer": d.outer,
+            "outside": m.outside[:, None] * torch.stack([d.phi_h, d.phi_e], 1) / OUTSIDE_SD,
+            "modes": d.modes,
+            "scalars": m._scalar_residual(d.scalars),
+            "flux": (exchange.sum(m.dims) / m.inside.sum(m.dims) / m.flux_sd)[:, None],
+        }
+
+    def potential_of(self, logs: torch.Tensor, which: int) -> torch.Tensor:
+        """What changes `logs` of log Γ_me (0) or log Γ_ac (1), (B, n, *box), make of the potential m."""
+        m = self.model
+        flow = (self.rates[0] * self.phi[1]) if which == 0 else -(self.rates[1] * self.phi[0])
+        source = m._compensated(-(m.inside * flow)[:, None] * logs)
+        return m.back_transform(m.inverse_laplacian * m.forward_transform(source))
+
+    def adjoint(self, r: Residuals) -> Unknowns:
+        """Jᵀ r."""
+        m = self.model
+        weight = r["balance"] * m.balanced[:, None] / self.tau
+        data = r["data"] * m.inverse_sd
+        lit = torch.einsum("cf,bc...->bf...", m.mixing, self.gain * data)
+        mode = m.forward_transform(torch.cat([weight, lit], 1))
+        local = m.back_transform(
+            torch.stack([-self.square * m.laplacian * mode[:, 0] + m.transfer * mode[:, 2],
+                         -self.square * m.laplacian * mode[:, 1] + m.transfer * mode[:, 3],
+                         m.inverse_laplacian * (mode[:, 1] - mode[:, 0])])
+        )  # fmt: skip
+        outside_sum = m.outside.sum(m.dims, keepdim=True)
+        source = local[2] - (m.outside * local[2]).sum(m.dims, keepdim=True) / outside_sum
+        wide = (1,) * len(m.box)
+        flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
+        exchange = m.inside * (flux - source)
+        pull = r["outside"] * m.outside[:, None] / OUTSIDE_SD
+        phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
+        phi_e = weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
+        logs = [self.rates[0] * self.phi[1] * exchange]
+        if m.maps == 2:
+            logs.append(-self.rates[1] * self.phi[0] * exchange)
+        log = torch.stack(logs, 1)
+
+        def total(values: torch.Tensor) -> torch.Tensor:
+            return values.sum(m.dims)
+
+        scalars = torch.cat(
+            [total(log), -total(weight), total(self.gain * self.seen * data), total(data),
+             total(self.phi_max_slope * weight[:, 0])[:, None],
+             -2.0 * total((self.curvatures * weight).sum(1))[:, None]], 1
+        ) * m._whitening()  # fmt: skip
+        return Unknowns(
+            phi_h, phi_e, m._outer_sources(m.outside * source) + r["outer"],
+            m.analyse(log) * m.root + r["modes"], scalars + m._scalar_residual(r["scalars"]),
+        )  # fmt: skip
+
+    def normal(self, d: Unknowns) -> Unknowns:
+        """JᵀJ d."""
+        return self.adjoint(self.forward(d))

@@ -1,0 +1,264 @@
+"""From images and their calibration to the joint fit's model and starting point, in units of its own.
+
+Lengths are in units of L0 = √(D / Γ_ac) of the first guess, so that the constants of the model's prior mean
+the same for every nucleus.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.fft import next_fast_len
+
+from chromamol.errors import FieldError, ParameterError
+from chromamol.field import Field
+from chromamol.grid import Grid
+from chromamol.inverse.joint_model import (
+    LAPLACIAN_TAPS,
+    MARGIN_PX,
+    OUTER_SOURCE_SD,
+    OUTER_WAVENUMBER,
+    OUTSIDE_MEAN,
+    JointModel,
+    Unknowns,
+)
+from chromamol.inverse.joint_model import LOG_RATE_SD as RATE_SD
+from chromamol.inverse.lattice import erode_by_cross
+from chromamol.physics.parameters import ChromatinParameters
+from chromamol.shapes import FloatField, Mask
+
+EXTENSION = 1.2
+"""The cosines' box is this many correlation lengths wider on each side: their slope vanishes at its wall, and
+a rate map's does not at the nuclear border (misfit of the prior without it: fourfold, measured)."""
+
+SPECTRUM_CUTOFF = 3.2
+"""Cosines with k ξ above it carry exp(-k² ξ² / 2) < 0.6 % of the largest variance."""
+
+SMOOTHING_PX = 1.0
+"""Standard deviation of the Gaussian that denoises the start of φ_h; that of φ_e is six times wider."""
+
+FLUX_ERROR = 0.03
+
+
+@dataclass(frozen=True)
+class CalibrationPrior:
+    """How well the calibration of the images and the model's constants are known.
+
+    Parameters
+    ----------
+    gain_sd : relative, of every channel's scale; 0 takes the fractions as exact.
+    offset_sd : of every channel's zero, volume fraction.
+    phi_max_sd, interface_sd : relative, of φ_max and ℓ.
+    """
+
+    gain_sd: float = 0.0
+    offset_sd: float = 0.0
+    phi_max_sd: float = 0.0
+    interface_sd: float = 0.0
+
+    def __post_init__(self) -> None:
+        values = (self.gain_sd, self.offset_sd, self.phi_max_sd, self.interface_sd)
+        if not all(math.isfinite(v) and 0.0 <= v <= 1.0 for v in values):
+            raise ParameterError(f"{self}.", expected="standard deviations between 0 and 1.",
+                                 do="use 0 for what is exact, 0.1 for ten percent.")  # fmt: skip
+
+    @property
+    def is_exact(self) -> bool:
+        return self == CalibrationPrior()
+
+
+@dataclass(frozen=True, eq=False)
+class JointProblem:
+    """Images of one nucleus, what they show, and what is known beforehand.
+
+    Parameters
+    ----------
+    images : volume fractions as measured; one grid, whose mask is the nucleus.
+    mixing : per image, how much of φ_h and of φ_e it shows: (1, 0), (0, 1), or (1, 1) for total chromatin.
+    noise_sd : per image, a number or one per pixel.
+    psf_sigma_um : standard deviation of the Gaussian point spread function.
+    known_acetylation : Γ_ac / D in um⁻² at every pixel, or None.
+    calibration : priors of gain, offset, φ_max and ℓ.
+    """
+
+    images: tuple[Field, ...]
+    mixing: tuple[tuple[float, float], ...]
+    noise_sd: tuple[FloatField | float, ...]
+    psf_sigma_um: float
+    parameters: ChromatinParameters
+    known_acetylation: FloatField | None = None
+    calibration: CalibrationPrior = CalibrationPrior()
+
+    @property
+    def grid(self) -> Grid:
+        return self.images[0].grid
+
+    @property
+    def mask(self) -> Mask:
+        return self.images[0].mask
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Where the fit starts: mean rates in um⁻², and smoothness and strength of their variation."""
+
+    methylation: float
+    acetylation: float
+    correlation_um: float
+    log_sd: float
+
+
+def balanced_pixels(problem: JointProblem) -> Mask:
+    """Where the balance can be written down: the stencil lies inside the nucleus."""
+    return erode_by_cross(problem.mask, len(LAPLACIAN_TAPS) - 1)
+
+
+def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) -> tuple[JointModel, float]:
+    """Return the model (batch of one) and L0 in um.
+
+    Raises
+    ------
+    FieldError : a nucleus without a pixel where the balance can be written down.
+    """
+    balanced = balanced_pixels(problem)
+    if not balanced.any():
+        raise FieldError(
+            f"A nucleus of {np.count_nonzero(problem.mask)} pixels within {problem.grid.shape}.",
+            expected=f"somewhere {2 * len(LAPLACIAN_TAPS) - 1} pixels across along every axis, for fourth derivatives.",
+            do="use a finer pixel size, or leave the nucleus out.",
+        )
+    unit = 1.0 / math.sqrt(guess.acetylation)
+    spacing = [h / unit for h in problem.grid.spacing_um]
+    shape = problem.grid.shape
+    box = tuple(next_fast_len(n + MARGIN_PX, real=True) for n in shape)
+
+    def tensor(values: object) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(values, dtype=np.float64), device=device)
+
+    def embed(values: FloatField | float, fill: float = 0.0) -> torch.Tensor:
+        padded = np.full(box, fill)
+        padded[tuple(slice(0, n) for n in shape)] = np.where(problem.mask, values, fill)
+        return tensor(padded)
+
+    symbol, square = _symbols(box, spacing)
+    inverse = np.divide(1.0, symbol, out=np.zeros_like(symbol), where=symbol != 0.0)
+    cosines, waves, root = _log_rate_basis(problem, guess, spacing, box, unit)
+    inside = embed(1.0)
+    wave = np.sqrt(square)
+    maps = 1 if problem.known_acetylation is not None else 2
+    calibration, channels = problem.calibration, len(problem.images)
+    sd = [RATE_SD] * maps + [math.inf] * 2 + [calibration.gain_sd] * channels
+    sd += [calibration.offset_sd] * channels + [calibration.phi_max_sd, calibration.interface_sd]
+    ratio = guess.methylation / guess.acetylation
+    means = np.zeros(len(sd))
+    means[:maps] = [math.log(ratio), 0.0][:maps]
+    known = problem.known_acetylation
+    model = JointModel(
+        images=torch.stack([embed(np.where(f.mask, f.values, 0.0)) for f in problem.images])[None],
+        inverse_sd=torch.stack([embed(1.0 / np.asarray(s, dtype=float)) for s in problem.noise_sd])[None],
+        mixing=tensor(problem.mixing),
+        inside=inside[None],
+        outside=1.0 - inside[None],
+        balanced=embed(balanced.astype(float))[None],
+        laplacian=tensor(symbol),
+        inverse_laplacian=tensor(inverse),
+        transfer=tensor(np.exp(-0.5 * square * (problem.psf_sigma_um / unit) ** 2)),
+        outer_root=tensor(OUTER_SOURCE_SD * np.exp(-0.5 * (wave / OUTER_WAVENUMBER) ** 4)),
+        cosines=tuple(tensor(c) for c in cosines),
+        waves=tuple(tensor(w) for w in waves),
+        root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
+        known=None
+        if known is None
+        else embed(known * unit**2, float(known[problem.mask].mean()) * unit**2)[None],
+        scalar_sd=tensor(sd),
+        scalar_mean=tensor(means)[None],
+        phi_max=problem.parameters.phi_max,
+        interface=problem.parameters.interface_length_um / unit,
+        flux_sd=FLUX_ERROR,
+        box=box,
+    )
+    return model, unit
+
+
+def _symbols(box: tuple[int, ...], spacing: list[float]) -> tuple[FloatField, FloatField]:
+    """Of the discrete Laplacian and of |k|², on the half spectrum of the box."""
+    symbol, square = np.zeros(()), np.zeros(())
+    for axis, (n, h) in enumerate(zip(box, spacing, strict=True)):
+        last = axis == len(box) - 1
+        k = 2.0 * np.pi * (np.fft.rfftfreq(n, h) if last else np.fft.fftfreq(n, h))
+        line = LAPLACIAN_TAPS[0] + sum(
+            2.0 * c * np.cos((j + 1) * k * h) for j, c in enumerate(LAPLACIAN_TAPS[1:])
+        )
+        wide = [1] * len(box)
+        wide[axis] = -1
+        symbol = symbol + (line / h**2).reshape(wide)
+        square = square + (k**2).reshape(wide)
+    return symbol, square
+
+
+def _log_rate_basis(
+    problem: JointProblem, guess: Guess, spacing: list[float], box: tuple[int, ...], unit: float
+) -> tuple[list[FloatField], list[FloatField], FloatField]:
+    """Cosines per axis, their wave numbers, and the prior deviation of each product of cosines."""
+    length = guess.correlation_um / unit
+    tables, waves, square = [], [], np.zeros(())
+    for axis, (n, h) in enumerate(zip(problem.grid.shape, spacing, strict=True)):
+        side = n * h + 2.0 * EXTENSION * length
+        half_waves = np.arange(max(2, math.ceil(SPECTRUM_CUTOFF * side / (math.pi * length)) + 1))
+        position = (np.arange(box[axis]) + 0.5) * h + EXTENSION * length
+        k = np.pi * half_waves / side
+        tables.append(np.where(half_waves > 0, math.sqrt(2.0), 1.0)[:, None] * np.cos(np.outer(k, position)))
+        waves.append(k)
+        wide = [1] * problem.grid.ndim
+        wide[axis] = -1
+        square = square + (k**2).reshape(wide)
+    spectrum = np.exp(-0.5 * square * length**2)
+    spectrum.flat[0] = 0.0  # the mean is a scalar of its own
+    return tables, waves, guess.log_sd * np.sqrt(spectrum / spectrum.sum())
+
+
+def start(problem: JointProblem, model: JointModel, constant: tuple[float, float] | None = None) -> Unknowns:
+    """Denoised fields, uniform rates, and an exact calibration."""
+    phi_h, phi_e = first_fields(problem)
+    box, shape = model.box, problem.grid.shape
+    device = model.images.device
+
+    def embed(values: FloatField) -> torch.Tensor:
+        padded = np.full(box, OUTSIDE_MEAN)
+        padded[tuple(slice(0, n) for n in shape)] = np.where(problem.mask, values, OUTSIDE_MEAN)
+        return torch.as_tensor(padded, device=device)[None]
+
+    scalars = model.scalar_mean.clone()
+    level = float(np.median(phi_e[problem.mask]))
+    scalars[:, model.maps] = 0.01
+    scalars[:, model.maps + 1] = level + 0.01
+    modes = torch.zeros((1, *model.root.shape), dtype=torch.float64, device=device)
+    return Unknowns(
+        embed(phi_h), embed(phi_e), torch.zeros((1, *box), dtype=torch.float64, device=device), modes, scalars
+    )
+
+
+def first_fields(problem: JointProblem) -> tuple[FloatField, FloatField]:
+    """φ_h and φ_e to start from: each mark denoised, or total chromatin above its dark level."""
+    mask = problem.mask
+    total_only = len(problem.images) == 1
+    smooth = [_smoothed(f.values, mask, SMOOTHING_PX) for f in problem.images]
+    phi_max = problem.parameters.phi_max
+    if total_only:
+        dark = float(np.percentile(smooth[0][mask], 10.0)) - 0.04
+        return np.clip(smooth[0] - dark, 0.01, phi_max - 0.01), np.full(mask.shape, dark)
+    wide = _smoothed(problem.images[1].values, mask, 6.0 * SMOOTHING_PX)
+    if problem.mixing[1] == (1.0, 1.0):
+        wide = _smoothed(problem.images[1].values - problem.images[0].values, mask, 6.0 * SMOOTHING_PX)
+    return smooth[0], wide
+
+
+def _smoothed(values: FloatField, mask: Mask, sd_px: float) -> FloatField:
+    """Gaussian mean over the pixels of the nucleus only."""
+    weight = ndimage.gaussian_filter(mask.astype(float), sd_px, mode="nearest")
+    summed = ndimage.gaussian_filter(np.where(mask, values, 0.0), sd_px, mode="nearest")
+    return np.divide(summed, weight, out=np.zeros_like(summed), where=weight > 1e-6)

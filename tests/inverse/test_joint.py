@@ -1,0 +1,126 @@
+"""The joint fit: its derivative, its adjoint, recovery, and honesty."""
+
+import numpy as np
+import pytest
+import torch
+
+import chromamol as cm
+from chromamol.errors import FieldError, ParameterError
+from chromamol.field import Field
+from chromamol.grid import Grid
+from chromamol.inverse.joint_model import Linearisation
+from chromamol.inverse.joint_setup import CalibrationPrior, Guess, JointProblem, build_model, start
+from chromamol.inverse.joint_solver import FourierPreconditioner, conjugate_gradients
+
+CENTRE = slice(60, 132)
+
+
+EXACT = CalibrationPrior()
+
+
+def small_problem(truth, *, channels=2, blur_um=0.0, calibration=EXACT):
+    state = truth("both_0")
+    phi_h, phi_e = (phi[CENTRE, CENTRE] for phi in state.noisy(0.05, 0))
+    y, x = np.mgrid[-1:1:72j, -1:1:72j]
+    grid = Grid(phi_h.shape, (state.pixel_size_um,) * 2)
+    images = (phi_h, phi_e) if channels == 2 else (phi_h + phi_e,)
+    mixing = ((1.0, 0.0), (0.0, 1.0)) if channels == 2 else ((1.0, 1.0),)
+    fields = tuple(Field(v, grid, "1", y**2 + x**2 < 0.9) for v in images)
+    parameters = cm.ChromatinParameters(interface_length_um=0.03)
+    return JointProblem(fields, mixing, (0.035,) * channels, blur_um, parameters, calibration=calibration)
+
+
+def random_direction(x, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return x.map(lambda part: torch.randn(part.shape, generator=generator, dtype=part.dtype))
+
+
+@pytest.fixture(params=[(2, 0.0, EXACT), (1, 0.05, CalibrationPrior(0.1, 0.01, 0.1, 0.1))],
+                ids=["two-marks", "total-blurred-uncalibrated"])  # fmt: skip
+def linearised(request, truth):
+    channels, blur, calibration = request.param
+    problem = small_problem(truth, channels=channels, blur_um=blur, calibration=calibration)
+    model, _ = build_model(problem, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
+    point = start(problem, model)
+    point = point.plus(torch.tensor([0.1], dtype=torch.float64), random_direction(point, 0))
+    return model, point, Linearisation.at(model, point, 0.01)
+
+
+def test_derivative_is_that_of_the_residuals(linearised):
+    model, point, at = linearised
+    direction = random_direction(point, 1)
+    step = torch.tensor([1e-6], dtype=torch.float64)
+    ahead, behind = (model.residuals(point.plus(s, direction), 0.01) for s in (step, -step))
+    for name, exact in at.forward(direction).items():
+        difference = (ahead[name] - behind[name]) / 2e-6
+        assert float((difference - exact).abs().max()) < 1e-6 * max(1.0, float(exact.abs().max())), name
+
+
+def test_adjoint(linearised):
+    _, point, at = linearised
+    direction = random_direction(point, 2)
+    image = at.forward(direction)
+    weights = {name: torch.randn_like(value) for name, value in image.items()}
+    left = sum(float((image[name] * weights[name]).sum()) for name in image)
+    right = float(direction.dot(at.adjoint(weights)))
+    scale = sum(float((image[name] * weights[name]).abs().sum()) for name in image)
+    assert abs(left - right) < 1e-12 * scale
+
+
+def test_preconditioner_is_symmetric_and_positive(linearised):
+    _, point, at = linearised
+    precondition = FourierPreconditioner.of(at)
+    one, other = random_direction(point, 3), random_direction(point, 4)
+    forth, back = float(one.dot(precondition(other))), float(other.dot(precondition(one)))
+    assert forth == pytest.approx(back, rel=1e-8)
+    assert float(one.dot(precondition(one))) > 0.0
+
+
+def test_batch_entries_are_solved_like_singles(linearised):
+    _, point, at = linearised
+    directions = [random_direction(point, seed) for seed in (5, 6)]
+    rights = [at.normal(d) for d in directions]
+    both = rights[0].map(lambda a, b: torch.cat([a, b]), rights[1])
+    settings = {"iterations": 20, "tolerance": 0.0}
+    together = conjugate_gradients(at.normal, both, FourierPreconditioner.of(at), **settings)
+    for i, right in enumerate(rights):
+        alone = conjugate_gradients(at.normal, right, FourierPreconditioner.of(at), **settings)
+        error = together.phi_h[i] - alone.phi_h[0]
+        # Twenty steps of an ill-conditioned recurrence amplify rounding.
+        assert float(error.norm()) < 1e-6 * float(alone.phi_h.norm())
+
+
+def test_known_acetylation_is_recovered_within_its_errors(truth):
+    state = truth("known_0")
+    phi_h, phi_e = state.noisy(0.05, 0)
+    rates = cm.infer_rates(
+        phi_h,
+        phi_e,
+        **state.settings,
+        known_acetylation_per_um2=state.acetylation,
+        method="joint",
+        device="cpu",
+    )
+    assert rates.outcome.is_success, rates.outcome
+    found, valid = rates.methylation, rates.methylation.valid
+    assert np.corrcoef(found.values[valid], state.methylation[valid])[0, 1] > 0.997
+    error = found.values[valid] - state.methylation[valid]
+    assert np.linalg.norm(error) < 0.025 * np.linalg.norm(state.methylation[valid])
+    covered = np.abs(error) < 1.96 * found.standard_error[valid]
+    assert covered.mean() > 0.85  # 25 independent patches: the share of one map varies by 5 %
+    assert (found.values[valid] > 0.0).all()
+
+
+def test_too_small_a_nucleus_is_refused(truth):
+    state = truth("known_0")
+    mask = np.zeros(state.phi_h.shape, bool)
+    mask[90:95, 90:95] = True
+    with pytest.raises(FieldError, match="pixels across"):
+        cm.infer_rates(
+            state.phi_h, state.phi_e, mask=mask, noise_sd=0.01, **state.settings, method="joint", device="cpu"
+        )
+
+
+def test_calibration_priors_are_checked():
+    with pytest.raises(ParameterError, match="between 0 and 1"):
+        CalibrationPrior(gain_sd=-0.1)
