@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from chromamol.physics.free_energy import bulk_potential, bulk_stiffness
+from chromamol.physics.free_energy import bulk_energy, bulk_potential, bulk_stiffness
 
 
 @runtime_checkable
@@ -70,16 +70,32 @@ class ChromatinDynamics:
 
     def potentials(self, state: torch.Tensor) -> torch.Tensor:
         """μ_h and μ_e, (..., 2, *grid)."""
+        return self._bulk(state) - self.interface_length**2 * self.space.laplacian(state)
+
+    def free_energy(self, state: torch.Tensor) -> torch.Tensor:
+        """F over the volume of one cell, (...): it never rises without reactions.
+
+        The gradient term is -½ ℓ² φ Δφ, which is ½ ℓ² |∇φ|² summed by parts: exact for a symmetric Laplacian.
+        """
         phi_h, phi_e = state.unbind(self._field_axis)
-        bulk_h = bulk_potential(phi_h, self.phi_max)
+        gradient = (
+            -0.5 * self.interface_length**2 * (state * self.space.laplacian(state)).sum(self._field_axis)
+        )
+        energy = bulk_energy(phi_h, self.phi_max) + 0.5 * phi_e**2 + gradient
         if self.adhesion:
-            bulk_h = bulk_h - self.adhesion * self.interface_length * self.space.wall_per_length
-        bulk = torch.stack([bulk_h, phi_e], self._field_axis)
-        return bulk - self.interface_length**2 * self.space.laplacian(state)
+            energy = energy - self.adhesion * self.interface_length * self.space.wall_per_length * phi_h
+        return energy.sum(tuple(range(-self.space.ndim, 0)))
 
     def rate_of_change(self, state: torch.Tensor) -> torch.Tensor:
         """∂t of both fields, (..., 2, *grid), per unit of L² / D."""
         return self._assemble(self.potentials(state), self.exchange(state))
+
+    def rate_beyond(self, state: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
+        """`rate_of_change` less D Δ(s u - ℓ² Δu), s = `linear`, (2, *grid) or broadcastable to it.
+
+        This is what a method that treats the stiff linear part implicitly has left to do explicitly.
+        """
+        return self._assemble(self._bulk(state) - linear * state, self.exchange(state))
 
     def linearised(self, state: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the exact derivative of `rate_of_change` at `state` as a map change -> rate."""
@@ -92,6 +108,14 @@ class ChromatinDynamics:
             return self._assemble(potentials, self.exchange(change))
 
         return apply
+
+    def _bulk(self, state: torch.Tensor) -> torch.Tensor:
+        """The potentials without their gradient terms."""
+        phi_h, phi_e = state.unbind(self._field_axis)
+        bulk_h = bulk_potential(phi_h, self.phi_max)
+        if self.adhesion:
+            bulk_h = bulk_h - self.adhesion * self.interface_length * self.space.wall_per_length
+        return torch.stack([bulk_h, phi_e], self._field_axis)
 
     @property
     def _field_axis(self) -> int:
