@@ -22,6 +22,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from chromamol.physics.conversion import Conversion, EpigeneticExchange, conversion_slopes
 from chromamol.physics.free_energy import bulk_energy, bulk_potential, bulk_stiffness
 
 
@@ -54,6 +55,8 @@ class ChromatinDynamics:
     interface_length : ℓ in units of L.
     adhesion : V_L; at the wall it makes ℓ ∂n φ_h = V_L. The wall is fully wetted from
         V_L = phi_max² / 6 on, where the gain V_L φ_max reaches the cost of an interface, φ_max³ / 6.
+    conversions : further ones, such as a transcription term; rates in um^-2.
+    length_um : L in um, which turns their rates into the model's unit.
     """
 
     space: Space
@@ -62,11 +65,16 @@ class ChromatinDynamics:
     phi_max: float
     interface_length: float
     adhesion: float = 0.0
+    conversions: tuple[Conversion, ...] = ()
+    length_um: float = 1.0
 
     def exchange(self, state: torch.Tensor) -> torch.Tensor:
-        """Γ_me φ_e - Γ_ac φ_h, (..., *grid): the net rate at which euchromatin becomes heterochromatin."""
+        """Γ_me φ_e - Γ_ac φ_h + further conversions, (..., *grid): how fast euchromatin becomes heterochromatin."""
         phi_h, phi_e = state.unbind(self._field_axis)
-        return self.methylation * phi_e - self.acetylation * phi_h
+        rate = self._own_exchange(phi_h, phi_e)
+        for conversion in self.conversions:
+            rate = rate + self.length_um**2 * conversion(phi_h, phi_e)
+        return rate
 
     def potentials(self, state: torch.Tensor) -> torch.Tensor:
         """μ_h and μ_e, (..., 2, *grid)."""
@@ -102,12 +110,21 @@ class ChromatinDynamics:
         axis = self._field_axis
         stiffness = bulk_stiffness(state.select(axis, 0), self.phi_max)
         weight = torch.stack([stiffness, torch.ones_like(stiffness)], axis)
+        slopes = [conversion_slopes(c, *state.unbind(axis)) for c in self.conversions]
 
         def apply(change: torch.Tensor) -> torch.Tensor:
             potentials = weight * change - self.interface_length**2 * self.space.laplacian(change)
-            return self._assemble(potentials, self.exchange(change))
+            change_h, change_e = change.unbind(axis)
+            exchange = self._own_exchange(change_h, change_e)
+            for slope_h, slope_e in slopes:
+                exchange = exchange + self.length_um**2 * (slope_h * change_h + slope_e * change_e)
+            return self._assemble(potentials, exchange)
 
         return apply
+
+    @property
+    def _own_exchange(self) -> EpigeneticExchange:
+        return EpigeneticExchange(self.methylation, self.acetylation)
 
     def _bulk(self, state: torch.Tensor) -> torch.Tensor:
         """The potentials without their gradient terms."""

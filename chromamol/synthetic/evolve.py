@@ -14,6 +14,7 @@ import torch
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.physics.dynamics import ChromatinDynamics
+from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.synthetic.additive_runge_kutta import TimeSettings, evolve
 from chromamol.synthetic.inputs import (
@@ -89,7 +90,7 @@ def evolve_chromatin(
     *,
     times: Sequence[float] | np.ndarray,
     pixel_size_um: float | Sequence[float],
-    parameters: ChromatinParameters | None = None,
+    parameters: ChromatinParameters | ChromatinModel | None = None,
     mask: Any = None,
     diffusivity_um2_per_s: float | None = None,
     settings: EvolutionSettings | None = None,
@@ -104,6 +105,7 @@ def evolve_chromatin(
     methylation_per_um2, acetylation_per_um2 : Γ / D in um^-2, numbers or maps.
     times : increasing; the first is that of the given state. In seconds with a diffusivity, else time × D in um².
     pixel_size_um : one number, or one per axis.
+    parameters : the model's constants, or a `ChromatinModel`, which adds conversions such as a transcription term.
     mask : the nucleus, with no flux through its wall. Without one the box is periodic.
     diffusivity_um2_per_s : D.
 
@@ -117,7 +119,8 @@ def evolve_chromatin(
     ----------
     Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z; arXiv:2505.11682.
     """
-    parameters = parameters or ChromatinParameters()
+    model = ChromatinModel.of(parameters)
+    parameters = model.parameters
     settings = settings or EvolutionSettings()
     given = (heterochromatin, euchromatin, methylation_per_um2, acetylation_per_um2)
     as_torch = any(isinstance(v, torch.Tensor) for v in given)
@@ -145,6 +148,8 @@ def evolve_chromatin(
         parameters.phi_max,
         parameters.interface_length_um / length,
         parameters.adhesion,
+        model.conversions,
+        length,
     )
     first = torch.as_tensor(start, device=device)[None]
     scaled_times = (instants - instants[0]) * _diffusivity(diffusivity_um2_per_s) / length**2

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from chromamol.physics.dynamics import ChromatinDynamics
+from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.synthetic.inputs import (
     as_map,
@@ -82,7 +83,7 @@ def simulate_chromatin(
     acetylation_per_um2: Any,
     *,
     pixel_size_um: float | Sequence[float],
-    parameters: ChromatinParameters | None = None,
+    parameters: ChromatinParameters | ChromatinModel | None = None,
     mask: Any = None,
     water_fraction: float = 0.5,
     shape: Sequence[int] | None = None,
@@ -98,7 +99,8 @@ def simulate_chromatin(
     ----------
     methylation_per_um2, acetylation_per_um2 : Γ / D in um^-2, numbers or maps (y, x) or (z, y, x).
     pixel_size_um : one number, or one per axis.
-    parameters : phi_max, interface length and lamina adhesion; the defaults when omitted.
+    parameters : phi_max, interface length and lamina adhesion; the defaults when omitted. A `ChromatinModel`
+        instead of them adds conversions, such as a transcription term.
     mask : the nucleus, with no flux through its wall. Without one the box is periodic.
     water_fraction : mean volume fraction of nucleoplasm; conserved.
     shape : of the grid, when neither a map nor a mask tells it.
@@ -115,7 +117,8 @@ def simulate_chromatin(
     ----------
     Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z; arXiv:2505.11682.
     """
-    parameters = parameters or ChromatinParameters()
+    model = ChromatinModel.of(parameters)
+    parameters = model.parameters
     settings = settings or SolverSettings()
     as_torch = any(isinstance(v, torch.Tensor) for v in (methylation_per_um2, acetylation_per_um2))
     inside, grid_shape = common_domain(mask, shape, initial, methylation_per_um2, acetylation_per_um2)
@@ -150,6 +153,8 @@ def simulate_chromatin(
         parameters.phi_max,
         parameters.interface_length_um / length,
         parameters.adhesion,
+        model.conversions,
+        length,
     )
     state, unsteady, outcome = relax(
         dynamics,
