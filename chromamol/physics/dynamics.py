@@ -17,7 +17,7 @@ Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z; arXiv
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -50,7 +50,7 @@ class ChromatinDynamics:
     Parameters
     ----------
     space : the discretised domain.
-    methylation, acetylation : Γ_me and Γ_ac, (..., *grid), in units of D / L².
+    methylation, acetylation : Γ_me and Γ_ac, (batch, *grid) or (1, *grid), in units of D / L².
     phi_max : volume fraction of the dense phase.
     interface_length : ℓ in units of L.
     adhesion : V_L; at the wall it makes ℓ ∂n φ_h = V_L. The wall is fully wetted from
@@ -75,6 +75,12 @@ class ChromatinDynamics:
         for conversion in self.conversions:
             rate = rate + self.length_um**2 * conversion(phi_h, phi_e)
         return rate
+
+    def entries(self, chosen: torch.Tensor) -> ChromatinDynamics:
+        """The same model for some entries of the batch, given by their indices; rates of batch 1 serve all."""
+        maps = self.methylation, self.acetylation
+        methylation, acetylation = (m[chosen] if m.shape[0] > 1 else m for m in maps)
+        return replace(self, methylation=methylation, acetylation=acetylation)
 
     def potentials(self, state: torch.Tensor) -> torch.Tensor:
         """μ_h and μ_e, (..., 2, *grid)."""

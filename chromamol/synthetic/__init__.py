@@ -4,7 +4,12 @@ Independent of the inversion: neither imports the other, so that truth cannot le
 """
 
 from chromamol.synthetic.evolve import ChromatinMovie, EvolutionOutcome, EvolutionSettings, evolve_chromatin
-from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings, simulate_chromatin
+from chromamol.synthetic.forward import (
+    SimulatedChromatin,
+    SolverSettings,
+    simulate_chromatin,
+    simulate_chromatin_batch,
+)
 
 __all__ = [
     "ChromatinMovie",
@@ -14,4 +19,5 @@ __all__ = [
     "SolverSettings",
     "evolve_chromatin",
     "simulate_chromatin",
+    "simulate_chromatin_batch",
 ]

@@ -13,18 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from chromamol.device import resolve_device
+from chromamol.errors import FieldError
 from chromamol.physics.dynamics import ChromatinDynamics
 from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
+from chromamol.shapes import FloatField, Mask
 from chromamol.synthetic.inputs import (
     as_map,
     common_domain,
+    largest_pixel,
     rate_map,
     require_fraction,
     require_resolved_interface,
     spacing_of,
     unit_length,
 )
+from chromamol.synthetic.ripen import ripen
 from chromamol.synthetic.spaces import PeriodicBox, WalledNucleus
 from chromamol.synthetic.start import droplets, local_heterochromatin
 from chromamol.synthetic.steady import Outcome, SteadySettings, relax
@@ -128,47 +133,131 @@ def simulate_chromatin(
     require_resolved_interface(parameters, spacing)
     require_fraction(water_fraction)
 
-    mean_acetylation = float(acetylation[inside].mean())
-    length = unit_length(mean_acetylation, parameters)
-    scaled_spacing = [h / length for h in spacing]
+    length = unit_length(float(acetylation[inside].mean()), parameters)
     if initial is None:
-        total = 1.0 - water_fraction
-        start = droplets(
-            inside, scaled_spacing, total=total, rng=np.random.default_rng(seed),
-            heterochromatin=local_heterochromatin(methylation, acetylation, total),
-        )  # fmt: skip
+        start = _droplets(inside, spacing, length, methylation, acetylation, 1.0 - water_fraction, seed)
     else:
         start = np.stack([as_map(v, grid_shape, "initial") * inside for v in initial])
+    case = _Case(model, inside if mask is not None else None, grid_shape, spacing, length, settings)
+    states, unsteady, outcomes = case.relax(
+        methylation[None], acetylation[None], start[None], ripen_first=initial is None
+    )
+    return case.result(states[0], methylation, acetylation, unsteady[0], outcomes[0], as_torch=as_torch)
 
-    device = settings.device
-    space: PeriodicBox | WalledNucleus
-    if mask is None:
-        space = PeriodicBox.build(grid_shape, scaled_spacing, device=device)
-    else:
-        space = WalledNucleus.build(inside, scaled_spacing, device=device)
-    dynamics = ChromatinDynamics(
-        space,
-        torch.as_tensor(methylation * length**2 * inside, device=device)[None],
-        torch.as_tensor(acetylation * length**2 * inside, device=device)[None],
-        parameters.phi_max,
-        parameters.interface_length_um / length,
-        parameters.adhesion,
-        model.conversions,
-        length,
-    )
-    state, unsteady, outcome = relax(
-        dynamics,
-        torch.as_tensor(start, device=device)[None],
-        SteadySettings(steadiness=settings.steadiness, max_steps=settings.max_steps),
-    )
-    fields = (
-        state[0, 0].cpu(),
-        state[0, 1].cpu(),
-        torch.as_tensor(methylation),
-        torch.as_tensor(acetylation),
-    )
-    phi_h, phi_e, gamma_me, gamma_ac = (f if as_torch else f.numpy() for f in fields)
-    return SimulatedChromatin(
-        phi_h, phi_e, gamma_me, gamma_ac, torch.as_tensor(inside) if as_torch else inside,
-        spacing, parameters, float(unsteady[0]), outcome,
+
+def simulate_chromatin_batch(
+    methylation_per_um2: Sequence[Any],
+    acetylation_per_um2: Sequence[Any],
+    *,
+    pixel_size_um: float | Sequence[float],
+    parameters: ChromatinParameters | ChromatinModel | None = None,
+    mask: Any = None,
+    water_fraction: float = 0.5,
+    shape: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    settings: SolverSettings | None = None,
+) -> list[SimulatedChromatin]:
+    """Simulate several nuclei of one grid and one mask at once, as a GPU likes it.
+
+    Parameters
+    ----------
+    methylation_per_um2, acetylation_per_um2 : Γ / D in um^-2, one number or map per nucleus.
+    seeds : one per nucleus; 0, 1, 2, ... when omitted.
+
+    The others are those of `simulate_chromatin`. Each nucleus has its own steps and rests once it is steady. The
+    unit of `steadiness` is D times the mean acetylation of the whole batch.
+
+    Raises
+    ------
+    FieldError : as `simulate_chromatin`, and lists of different lengths.
+    """
+    count = len(methylation_per_um2)
+    seeds = range(count) if seeds is None else seeds
+    if count == 0 or not count == len(acetylation_per_um2) == len(seeds):
+        raise FieldError(f"{count} methylation and {len(acetylation_per_um2)} acetylation rates, {len(seeds)} seeds.",
+                         expected="as many of each, at least one.", do="repeat a rate that is shared.")  # fmt: skip
+    model = ChromatinModel.of(parameters)
+    settings = settings or SolverSettings()
+    given = [*methylation_per_um2, *acetylation_per_um2]
+    as_torch = any(isinstance(v, torch.Tensor) for v in given)
+    inside, grid_shape = common_domain(mask, shape, None, *given)
+    spacing = spacing_of(pixel_size_um, len(grid_shape))
+    require_resolved_interface(model.parameters, spacing)
+    require_fraction(water_fraction)
+    methylation = np.stack([rate_map(v, grid_shape, "methylation_per_um2") for v in methylation_per_um2])
+    acetylation = np.stack([rate_map(v, grid_shape, "acetylation_per_um2") for v in acetylation_per_um2])
+    length = unit_length(float(acetylation[:, inside].mean()), model.parameters)
+    total = 1.0 - water_fraction
+    starts = [
+        _droplets(inside, spacing, length, m, a, total, s)
+        for m, a, s in zip(methylation, acetylation, seeds, strict=True)
+    ]
+    case = _Case(model, inside if mask is not None else None, grid_shape, spacing, length, settings)
+    states, unsteady, outcomes = case.relax(methylation, acetylation, np.stack(starts), ripen_first=True)
+    parts = zip(states, methylation, acetylation, unsteady, outcomes, strict=True)
+    return [case.result(*part, as_torch=as_torch) for part in parts]
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """What the nuclei of one run share."""
+
+    model: ChromatinModel
+    mask: Mask | None
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    length: float
+    settings: SolverSettings
+
+    def relax(
+        self, methylation: FloatField, acetylation: FloatField, start: FloatField, *, ripen_first: bool
+    ) -> tuple[torch.Tensor, list[float], list[Outcome]]:
+        """Run (batch, ...) arrays to their steady states: states, steadiness and outcome of each."""
+        device = resolve_device(self.settings.device)
+        spacing = [h / self.length for h in self.spacing]
+        space: PeriodicBox | WalledNucleus
+        if self.mask is None:
+            space = PeriodicBox.build(self.shape, spacing, device=device)
+        else:
+            space = WalledNucleus.build(self.mask, spacing, device=device)
+        parameters = self.model.parameters
+        dynamics = ChromatinDynamics(
+            space,
+            torch.as_tensor(methylation * self.length**2, device=device) * space.inside,
+            torch.as_tensor(acetylation * self.length**2, device=device) * space.inside,
+            parameters.phi_max,
+            parameters.interface_length_um / self.length,
+            parameters.adhesion,
+            self.model.conversions,
+            self.length,
+        )
+        settings = SteadySettings(steadiness=self.settings.steadiness, max_steps=self.settings.max_steps)
+        state = torch.as_tensor(start, device=device)
+        if ripen_first:
+            state = ripen(dynamics, state, settings, largest_spacing=largest_pixel(parameters) / self.length)
+        state, unsteady, outcome = relax(dynamics, state, settings)
+        reached = (unsteady <= settings.steadiness).tolist()
+        return state.cpu(), unsteady.tolist(), [Outcome.STEADY if r else outcome for r in reached]
+
+    def result(
+        self, state: torch.Tensor, methylation: FloatField, acetylation: FloatField, unsteady: float,
+        outcome: Outcome, *, as_torch: bool,
+    ) -> SimulatedChromatin:  # fmt: skip
+        inside = np.ones(self.shape, dtype=bool) if self.mask is None else self.mask
+        arrays: list[Any] = [state[0], state[1], *map(torch.as_tensor, (methylation, acetylation, inside))]
+        if not as_torch:
+            arrays = [a.numpy() for a in arrays]
+        phi_h, phi_e, gamma_me, gamma_ac, inner = arrays
+        return SimulatedChromatin(
+            phi_h, phi_e, gamma_me, gamma_ac, inner, self.spacing, self.model.parameters, unsteady, outcome
+        )
+
+
+def _droplets(
+    inside: Mask, spacing: Sequence[float], length: float, methylation: FloatField, acetylation: FloatField,
+    total: float, seed: int,
+) -> FloatField:  # fmt: skip
+    return droplets(
+        inside, [h / length for h in spacing], total=total, rng=np.random.default_rng(seed),
+        heterochromatin=local_heterochromatin(methylation, acetylation, total),
     )  # fmt: skip

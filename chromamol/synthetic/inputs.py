@@ -63,14 +63,22 @@ def rate_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
     return array
 
 
+def largest_pixel(parameters: ChromatinParameters) -> float:
+    """The largest pixel that resolves the interface, in um.
+
+    The interface is φ_max / (1 + exp(-φ_max x / ℓ)): it rises from 12 to 88 % over 4 ℓ / φ_max.
+    """
+    return 4.0 * parameters.interface_length_um / parameters.phi_max / PIXELS_PER_INTERFACE
+
+
 def require_resolved_interface(parameters: ChromatinParameters, spacing: Sequence[float]) -> None:
-    """The interface is φ_max / (1 + exp(-φ_max x / ℓ)): it rises from 12 to 88 % over 4 ℓ / φ_max."""
-    width = 4.0 * parameters.interface_length_um / parameters.phi_max
-    if width < PIXELS_PER_INTERFACE * max(spacing):
+    limit = largest_pixel(parameters)
+    if max(spacing) > limit:
+        width = PIXELS_PER_INTERFACE * limit
         raise ParameterError(
             f"A pixel of {max(spacing):.4g} um for an interface of {width:.4g} um (4 l / phi_max).",
             expected=f"at least {PIXELS_PER_INTERFACE:g} pixels over the interface: "
-            f"pixels up to {width / PIXELS_PER_INTERFACE:.4g} um.",
+            f"pixels up to {limit:.4g} um.",
             do="simulate on a finer grid and bin the result, or use a longer interface.",
         )
 
