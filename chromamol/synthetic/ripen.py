@@ -16,9 +16,6 @@ from chromamol.physics.dynamics import ChromatinDynamics
 from chromamol.synthetic.spaces import PeriodicBox
 from chromamol.synthetic.steady import SteadySettings, relax
 
-COARSE_STEADINESS = (
-    1e-4  # the fine grid moves the pattern by more than that; it must only have stopped ripening
-)
 SMALLEST_SIDE = 16
 
 
@@ -39,8 +36,8 @@ def ripen(
     # Every second point has another mean by a hair; total chromatin must stay what it was.
     fine_total, total = (s.sum(1).flatten(1).mean(1) for s in (state, start))
     start[:, 1] += (fine_total - total).reshape(-1, *(1,) * axes)
-    steadiness = max(settings.steadiness, COARSE_STEADINESS)
-    ripened, _, _ = relax(coarse, start, replace(settings, steadiness=steadiness))
+    # All the way: slow modes that are left over would be followed on the fine grid, at four times the price.
+    ripened, _, _ = relax(coarse, start, settings)
     return interpolate(ripened, tuple(state.shape[-axes:]))
 
 

@@ -11,6 +11,7 @@ from chromamol.synthetic import EvolutionSettings, evolve_chromatin
 pde = pytest.importorskip("pde", reason="py-pde is not installed (the dev extra has it)")
 
 SIDE, END, ELL, TOP = 0.72, 0.2, 0.03, 0.7
+PERIODIC = "auto_periodic_neumann"
 
 
 def start(pixels: int) -> np.ndarray:
@@ -25,7 +26,7 @@ class CahnHilliard(pde.PDEBase):
         potential = state * (TOP - state) * (TOP - 2 * state) - ELL**2 * state.laplace(
             "auto_periodic_neumann", backend="scipy"
         )
-        return potential.laplace("auto_periodic_neumann", backend="scipy")
+        return potential.laplace(PERIODIC, backend="scipy")
 
 
 def by_py_pde(pixels: int) -> np.ndarray:
