@@ -207,6 +207,24 @@ def derivatives(
     _say(f"tables and figure: {output}")
 
 
+@benchmarks.command()
+def simulation(
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="Small boxes: seconds, not minutes.")] = False,
+    nuclei: Annotated[int, typer.Option(help="Nuclei in a batch.")] = 32,
+) -> None:
+    """Print how long simulated nuclei take to become steady, one by one and in a batch."""
+
+    def work() -> str:
+        from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
+        from chromamol.benchmarks.simulation import run  # noqa: PLC0415
+
+        table = run(device=device, quick=quick, nuclei=None if quick else nuclei)
+        return f"{table.to_string(index=False, float_format='%.3g')}\n\n{machine()}"
+
+    print(_guarded(work))
+
+
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:
     """Return settings from file, then --set, then options: the later wins."""
     from chromamol.settings import Settings  # noqa: PLC0415 - --help stays fast

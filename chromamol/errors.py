@@ -60,6 +60,10 @@ class ParameterError(ChromamolError, ValueError):
     """A physical parameter or a setting is out of its range."""
 
 
+class SimulationError(ChromamolError, RuntimeError):
+    """A simulation left the range of physical states, or its steps became too small to go on."""
+
+
 class DeviceError(ChromamolError, RuntimeError):
     """The device that was asked for is not there."""
 

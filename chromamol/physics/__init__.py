@@ -1,5 +1,8 @@
 """What the model says: parameters, free energy, balances."""
 
+from chromamol.physics.conversion import Conversion
+from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
+from chromamol.physics.residuals import TestFunction
 
-__all__ = ["ChromatinParameters"]
+__all__ = ["ChromatinModel", "ChromatinParameters", "Conversion", "TestFunction"]

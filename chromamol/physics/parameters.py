@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chromamol.errors import ParameterError
+
+KANT = "Kant et al. 2024, doi:10.1038/s41467-024-48698-z"
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,12 @@ class ChromatinParameters:
     Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z.
     """
 
-    phi_max: float = 0.7
-    interface_length_um: float = 0.007
-    adhesion: float = 0.0
+    phi_max: float = field(default=0.7, metadata={"symbol": "φ_max", "unit": "", "source": KANT})
+    interface_length_um: float = field(
+        default=0.007,
+        metadata={"symbol": "ℓ", "unit": " um", "source": f"{KANT}, scaled to domains of 80 nm"},
+    )
+    adhesion: float = field(default=0.0, metadata={"symbol": "V_L", "unit": "", "source": KANT})
 
     def __post_init__(self) -> None:
         if not 0.0 < self.phi_max <= 1.0:

@@ -6,7 +6,6 @@ derivatives here, mollified ones there.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +13,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from chromamol.errors import FieldError, ParameterError
+from chromamol.device import resolve_device
+from chromamol.errors import FieldError
 from chromamol.physics.dynamics import ChromatinDynamics
+from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
-from chromamol.synthetic.spaces import PeriodicBox, WalledNucleus, require_free_border
+from chromamol.synthetic.inputs import (
+    as_map,
+    common_domain,
+    largest_pixel,
+    rate_map,
+    require_fraction,
+    require_resolved_interface,
+    spacing_of,
+    unit_length,
+)
+from chromamol.synthetic.ripen import ripen
+from chromamol.synthetic.spaces import PeriodicBox, WalledNucleus
 from chromamol.synthetic.start import droplets, local_heterochromatin
 from chromamol.synthetic.steady import Outcome, SteadySettings, relax
-
-REFERENCE_INTERFACE = 0.03  # ℓ / L0 of the reference model: the unit of length where there are no reactions
-PIXELS_PER_INTERFACE = 2.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def simulate_chromatin(
     acetylation_per_um2: Any,
     *,
     pixel_size_um: float | Sequence[float],
-    parameters: ChromatinParameters | None = None,
+    parameters: ChromatinParameters | ChromatinModel | None = None,
     mask: Any = None,
     water_fraction: float = 0.5,
     shape: Sequence[int] | None = None,
@@ -95,7 +104,8 @@ def simulate_chromatin(
     ----------
     methylation_per_um2, acetylation_per_um2 : Γ / D in um^-2, numbers or maps (y, x) or (z, y, x).
     pixel_size_um : one number, or one per axis.
-    parameters : phi_max, interface length and lamina adhesion; the defaults when omitted.
+    parameters : phi_max, interface length and lamina adhesion; the defaults when omitted. A `ChromatinModel`
+        instead of them adds conversions, such as a transcription term.
     mask : the nucleus, with no flux through its wall. Without one the box is periodic.
     water_fraction : mean volume fraction of nucleoplasm; conserved.
     shape : of the grid, when neither a map nor a mask tells it.
@@ -112,125 +122,142 @@ def simulate_chromatin(
     ----------
     Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z; arXiv:2505.11682.
     """
-    parameters = parameters or ChromatinParameters()
+    model = ChromatinModel.of(parameters)
+    parameters = model.parameters
     settings = settings or SolverSettings()
     as_torch = any(isinstance(v, torch.Tensor) for v in (methylation_per_um2, acetylation_per_um2))
-    inside, grid_shape = _domain(mask, shape, initial, methylation_per_um2, acetylation_per_um2)
-    spacing = _spacing(pixel_size_um, len(grid_shape))
-    methylation = _rate_map(methylation_per_um2, grid_shape, "methylation_per_um2")
-    acetylation = _rate_map(acetylation_per_um2, grid_shape, "acetylation_per_um2")
-    _require_resolved_interface(parameters, spacing)
-    _require_fraction(water_fraction)
+    inside, grid_shape = common_domain(mask, shape, initial, methylation_per_um2, acetylation_per_um2)
+    spacing = spacing_of(pixel_size_um, len(grid_shape))
+    methylation = rate_map(methylation_per_um2, grid_shape, "methylation_per_um2")
+    acetylation = rate_map(acetylation_per_um2, grid_shape, "acetylation_per_um2")
+    require_resolved_interface(parameters, spacing)
+    require_fraction(water_fraction)
 
-    mean_acetylation = float(acetylation[inside].mean())
-    length = _unit_length(mean_acetylation, parameters)
-    scaled_spacing = [h / length for h in spacing]
+    length = unit_length(float(acetylation[inside].mean()), parameters)
     if initial is None:
-        total = 1.0 - water_fraction
-        start = droplets(
-            inside, scaled_spacing, total=total, rng=np.random.default_rng(seed),
-            heterochromatin=local_heterochromatin(methylation, acetylation, total),
-        )  # fmt: skip
+        start = _droplets(inside, spacing, length, methylation, acetylation, 1.0 - water_fraction, seed)
     else:
-        start = np.stack([_as_map(v, grid_shape, "initial") * inside for v in initial])
-
-    device = settings.device
-    space: PeriodicBox | WalledNucleus
-    if mask is None:
-        space = PeriodicBox.build(grid_shape, scaled_spacing, device=device)
-    else:
-        space = WalledNucleus.build(inside, scaled_spacing, device=device)
-    dynamics = ChromatinDynamics(
-        space,
-        torch.as_tensor(methylation * length**2 * inside, device=device)[None],
-        torch.as_tensor(acetylation * length**2 * inside, device=device)[None],
-        parameters.phi_max,
-        parameters.interface_length_um / length,
-        parameters.adhesion,
+        start = np.stack([as_map(v, grid_shape, "initial") * inside for v in initial])
+    case = _Case(model, inside if mask is not None else None, grid_shape, spacing, length, settings)
+    states, unsteady, outcomes = case.relax(
+        methylation[None], acetylation[None], start[None], ripen_first=initial is None
     )
-    state, unsteady, outcome = relax(
-        dynamics,
-        torch.as_tensor(start, device=device)[None],
-        SteadySettings(steadiness=settings.steadiness, max_steps=settings.max_steps),
-    )
-    fields = (
-        state[0, 0].cpu(),
-        state[0, 1].cpu(),
-        torch.as_tensor(methylation),
-        torch.as_tensor(acetylation),
-    )
-    phi_h, phi_e, gamma_me, gamma_ac = (f if as_torch else f.numpy() for f in fields)
-    return SimulatedChromatin(
-        phi_h, phi_e, gamma_me, gamma_ac, torch.as_tensor(inside) if as_torch else inside,
-        spacing, parameters, float(unsteady[0]), outcome,
-    )  # fmt: skip
+    return case.result(states[0], methylation, acetylation, unsteady[0], outcomes[0], as_torch=as_torch)
 
 
-def _domain(
-    mask: Any, shape: Sequence[int] | None, initial: tuple[Any, Any] | None, *rates: Any
-) -> tuple[Mask, tuple[int, ...]]:
-    """The mask (all True without one) and the shape that all the given arrays agree on."""
-    given = [np.shape(r) for r in (*rates, *(initial or ())) if np.ndim(r)]
-    given += [np.shape(mask)] if mask is not None else []
-    given += [tuple(shape)] if shape is not None else []
-    if not given:
-        raise FieldError("Two numbers as rates, and no mask, shape or initial fields.",
-                         expected="one of them, to know the grid.", do="pass shape=(256, 256).")  # fmt: skip
-    if len(set(given)) != 1 or len(given[0]) not in (2, 3):
-        raise FieldError(f"Grids of shapes {sorted(set(given))}.", expected="one 2D or 3D shape for all.",
-                         do="put rates, mask and initial fields on one grid.")  # fmt: skip
-    if mask is None:
-        return np.ones(given[0], dtype=bool), given[0]
-    inside = np.asarray(mask).astype(bool)
-    require_free_border(inside)
-    return inside, given[0]
+def simulate_chromatin_batch(
+    methylation_per_um2: Sequence[Any],
+    acetylation_per_um2: Sequence[Any],
+    *,
+    pixel_size_um: float | Sequence[float],
+    parameters: ChromatinParameters | ChromatinModel | None = None,
+    mask: Any = None,
+    water_fraction: float = 0.5,
+    shape: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    settings: SolverSettings | None = None,
+) -> list[SimulatedChromatin]:
+    """Simulate several nuclei of one grid and one mask at once, as a GPU likes it.
+
+    Parameters
+    ----------
+    methylation_per_um2, acetylation_per_um2 : Γ / D in um^-2, one number or map per nucleus.
+    seeds : one per nucleus; 0, 1, 2, ... when omitted.
+
+    The others are those of `simulate_chromatin`. Each nucleus has its own steps and rests once it is steady. The
+    unit of `steadiness` is D times the mean acetylation of the whole batch.
+
+    Raises
+    ------
+    FieldError : as `simulate_chromatin`, and lists of different lengths.
+    """
+    count = len(methylation_per_um2)
+    seeds = range(count) if seeds is None else seeds
+    if count == 0 or not count == len(acetylation_per_um2) == len(seeds):
+        raise FieldError(f"{count} methylation and {len(acetylation_per_um2)} acetylation rates, {len(seeds)} seeds.",
+                         expected="as many of each, at least one.", do="repeat a rate that is shared.")  # fmt: skip
+    model = ChromatinModel.of(parameters)
+    settings = settings or SolverSettings()
+    given = [*methylation_per_um2, *acetylation_per_um2]
+    as_torch = any(isinstance(v, torch.Tensor) for v in given)
+    inside, grid_shape = common_domain(mask, shape, None, *given)
+    spacing = spacing_of(pixel_size_um, len(grid_shape))
+    require_resolved_interface(model.parameters, spacing)
+    require_fraction(water_fraction)
+    methylation = np.stack([rate_map(v, grid_shape, "methylation_per_um2") for v in methylation_per_um2])
+    acetylation = np.stack([rate_map(v, grid_shape, "acetylation_per_um2") for v in acetylation_per_um2])
+    length = unit_length(float(acetylation[:, inside].mean()), model.parameters)
+    total = 1.0 - water_fraction
+    starts = [
+        _droplets(inside, spacing, length, m, a, total, s)
+        for m, a, s in zip(methylation, acetylation, seeds, strict=True)
+    ]
+    case = _Case(model, inside if mask is not None else None, grid_shape, spacing, length, settings)
+    states, unsteady, outcomes = case.relax(methylation, acetylation, np.stack(starts), ripen_first=True)
+    parts = zip(states, methylation, acetylation, unsteady, outcomes, strict=True)
+    return [case.result(*part, as_torch=as_torch) for part in parts]
 
 
-def _spacing(pixel_size_um: float | Sequence[float], ndim: int) -> tuple[float, ...]:
-    sizes = np.atleast_1d(np.asarray(pixel_size_um, dtype=float))
-    if sizes.size not in (1, ndim) or not (np.isfinite(sizes).all() and (sizes > 0.0).all()):
-        raise FieldError(f"pixel_size_um = {pixel_size_um}.", expected=f"one positive number, or {ndim}.",
-                         do="pass the pixel size in um.")  # fmt: skip
-    return tuple(float(s) for s in np.broadcast_to(sizes, ndim))
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """What the nuclei of one run share."""
 
+    model: ChromatinModel
+    mask: Mask | None
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    length: float
+    settings: SolverSettings
 
-def _as_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
-    plain = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
-    array = np.asarray(plain, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise FieldError(f"{name} holds NaN or infinite values.", expected="finite numbers.",
-                         do="fill them before simulating.")  # fmt: skip
-    return np.broadcast_to(array, shape).copy()
+    def relax(
+        self, methylation: FloatField, acetylation: FloatField, start: FloatField, *, ripen_first: bool
+    ) -> tuple[torch.Tensor, list[float], list[Outcome]]:
+        """Run (batch, ...) arrays to their steady states: states, steadiness and outcome of each."""
+        device = resolve_device(self.settings.device)
+        spacing = [h / self.length for h in self.spacing]
+        space: PeriodicBox | WalledNucleus
+        if self.mask is None:
+            space = PeriodicBox.build(self.shape, spacing, device=device)
+        else:
+            space = WalledNucleus.build(self.mask, spacing, device=device)
+        parameters = self.model.parameters
+        dynamics = ChromatinDynamics(
+            space,
+            torch.as_tensor(methylation * self.length**2, device=device) * space.inside,
+            torch.as_tensor(acetylation * self.length**2, device=device) * space.inside,
+            parameters.phi_max,
+            parameters.interface_length_um / self.length,
+            parameters.adhesion,
+            self.model.conversions,
+            self.length,
+        )
+        settings = SteadySettings(steadiness=self.settings.steadiness, max_steps=self.settings.max_steps)
+        state = torch.as_tensor(start, device=device)
+        if ripen_first:
+            state = ripen(dynamics, state, settings, largest_spacing=largest_pixel(parameters) / self.length)
+        state, unsteady, outcome = relax(dynamics, state, settings)
+        reached = (unsteady <= settings.steadiness).tolist()
+        return state.cpu(), unsteady.tolist(), [Outcome.STEADY if r else outcome for r in reached]
 
-
-def _rate_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
-    array = _as_map(values, shape, name)
-    if (array < 0.0).any():
-        raise FieldError(f"{name} goes down to {array.min():.4g} um^-2.", expected="rates >= 0.",
-                         do="check the sign or the shift that was applied.")  # fmt: skip
-    return array
-
-
-def _require_resolved_interface(parameters: ChromatinParameters, spacing: Sequence[float]) -> None:
-    """The interface is φ_max / (1 + exp(-φ_max x / ℓ)): it rises from 12 to 88 % over 4 ℓ / φ_max."""
-    width = 4.0 * parameters.interface_length_um / parameters.phi_max
-    if width < PIXELS_PER_INTERFACE * max(spacing):
-        raise ParameterError(
-            f"A pixel of {max(spacing):.4g} um for an interface of {width:.4g} um (4 l / phi_max).",
-            expected=f"at least {PIXELS_PER_INTERFACE:g} pixels over the interface: "
-            f"pixels up to {width / PIXELS_PER_INTERFACE:.4g} um.",
-            do="simulate on a finer grid and bin the result, or use a longer interface.",
+    def result(
+        self, state: torch.Tensor, methylation: FloatField, acetylation: FloatField, unsteady: float,
+        outcome: Outcome, *, as_torch: bool,
+    ) -> SimulatedChromatin:  # fmt: skip
+        inside = np.ones(self.shape, dtype=bool) if self.mask is None else self.mask
+        arrays: list[Any] = [state[0], state[1], *map(torch.as_tensor, (methylation, acetylation, inside))]
+        if not as_torch:
+            arrays = [a.numpy() for a in arrays]
+        phi_h, phi_e, gamma_me, gamma_ac, inner = arrays
+        return SimulatedChromatin(
+            phi_h, phi_e, gamma_me, gamma_ac, inner, self.spacing, self.model.parameters, unsteady, outcome
         )
 
 
-def _require_fraction(water_fraction: float) -> None:
-    if not 0.0 < water_fraction < 1.0:
-        raise ParameterError(f"water_fraction = {water_fraction}.", expected="a number between 0 and 1.",
-                             do="use 0.5 unless you measured it.")  # fmt: skip
-
-
-def _unit_length(mean_acetylation: float, parameters: ChromatinParameters) -> float:
-    """L0 = √(D / ⟨Γ_ac⟩) in um; without acetylation the length that makes ℓ the reference 0.03."""
-    if mean_acetylation > 0.0:
-        return 1.0 / math.sqrt(mean_acetylation)
-    return parameters.interface_length_um / REFERENCE_INTERFACE
+def _droplets(
+    inside: Mask, spacing: Sequence[float], length: float, methylation: FloatField, acetylation: FloatField,
+    total: float, seed: int,
+) -> FloatField:  # fmt: skip
+    return droplets(
+        inside, [h / length for h in spacing], total=total, rng=np.random.default_rng(seed),
+        heterochromatin=local_heterochromatin(methylation, acetylation, total),
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""GMRES for many systems at once, preconditioned from the right.
+"""GMRES (preconditioned from the right) and conjugate gradients, for many systems at once.
 
 scipy's solvers take one system of numpy vectors; here a batch of nuclei is solved in lockstep on the
 device that holds it, each with its own matrix.
@@ -67,6 +67,36 @@ def gmres(
         solution = solution + precondition(combined.reshape(shape))
         residual = right - operator(solution)
     return solution, _norm(residual) / scale
+
+
+def conjugate_gradients(
+    operator: Operator, right: torch.Tensor, *, precondition: Operator, tolerance: float, ndim: int,
+    iterations: int = 200,
+) -> torch.Tensor:  # fmt: skip
+    """Solve A x = b for symmetric positive definite A, one system per entry of the leading axes.
+
+    Parameters
+    ----------
+    operator, precondition : x -> A x and r -> M r, symmetric and positive, acting on the last `ndim` axes.
+    tolerance : stop when every |b - A x| <= tolerance, the largest component.
+    iterations : at most; a caller that adapts its step sees an unsolved system as an error of the step.
+    """
+    axes = tuple(range(-ndim, 0))
+    solution = precondition(right)
+    residual = right - operator(solution)
+    image = precondition(residual)
+    direction, product = image, (residual * image).sum(axes, keepdim=True)
+    for _ in range(iterations):
+        if float(residual.abs().max()) <= tolerance:
+            break
+        curvature = operator(direction)
+        length = product / (direction * curvature).sum(axes, keepdim=True).clamp_min(SMALL)
+        solution = solution + length * direction
+        residual = residual - length * curvature
+        image = precondition(residual)
+        before, product = product, (residual * image).sum(axes, keepdim=True)
+        direction = image + product / before.clamp_min(SMALL) * direction
+    return solution
 
 
 def _norm(values: torch.Tensor) -> torch.Tensor:

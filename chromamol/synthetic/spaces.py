@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from chromamol.errors import FieldError
 from chromamol.shapes import Mask
+from chromamol.synthetic.krylov import conjugate_gradients
 
 
 def _wave_numbers(shape: Sequence[int], spacing: Sequence[float]) -> list[np.ndarray]:
@@ -75,6 +76,20 @@ class PeriodicBox(_FourierSpace):
     def laplacian(self, values: torch.Tensor) -> torch.Tensor:
         return self.inverse_transform(self.symbol * self.transform(values))
 
+    def solve_diffusion(
+        self, right: torch.Tensor, quadratic: torch.Tensor, quartic: float, *, tolerance: float
+    ) -> torch.Tensor:
+        """Solve (1 - a Δ + b Δ²) u = `right`, exactly: `tolerance` is for spaces that iterate.
+
+        Parameters
+        ----------
+        quadratic, quartic : a >= 0, broadcastable to `right`, and b >= 0.
+        """
+        symbol = self.symbol
+        return self.inverse_transform(
+            self.transform(right) / (1.0 - quadratic * symbol + quartic * symbol**2)
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class WalledNucleus(_FourierSpace):
@@ -119,6 +134,28 @@ class WalledNucleus(_FourierSpace):
             second = _walled_second_derivative(values, axis, faces)
             out += second - h**2 / 12.0 * _walled_second_derivative(second, axis, faces)
         return out
+
+    def solve_diffusion(
+        self, right: torch.Tensor, quadratic: torch.Tensor, quartic: float, *, tolerance: float
+    ) -> torch.Tensor:
+        """Solve (1 - a Δ + b Δ²) u = `right` to a residual of `tolerance`, keeping the mean exactly.
+
+        Parameters
+        ----------
+        quadratic, quartic : a >= 0, broadcastable to `right`, and b >= 0.
+        """
+        multiplier = 1.0 / (1.0 - quadratic * self.symbol + quartic * self.symbol**2)
+
+        def operator(values: torch.Tensor) -> torch.Tensor:
+            return values - self.laplacian(quadratic * values - quartic * self.laplacian(values))
+
+        def precondition(values: torch.Tensor) -> torch.Tensor:
+            return self.inverse_transform(self.transform(values) * multiplier) * self.inside
+
+        found = conjugate_gradients(
+            operator, right, precondition=precondition, tolerance=tolerance, ndim=self.ndim
+        )
+        return found - self.mean(found - right) * self.inside
 
 
 def _walled_second_derivative(values: torch.Tensor, axis: int, faces: torch.Tensor) -> torch.Tensor:

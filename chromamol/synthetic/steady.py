@@ -74,23 +74,24 @@ def relax(
     the state, max |∂t φ| of each entry of the batch, and how the run ended. The mean of φ_h + φ_e stays
     as it was to rounding.
     """
+    state = state.clone()
     step = torch.full((state.shape[0],), settings.first_step, dtype=state.dtype, device=state.device)
     rate, freedom = dynamics.rate_of_change(state), torch.full_like(step, STRETCH)
     for _ in range(settings.max_steps):
         unsteady = largest(rate)
-        moving = unsteady > settings.steadiness
-        if not bool(moving.any()):
+        # Entries of the batch that have arrived rest, and cost nothing, while the others go on.
+        going = torch.nonzero(unsteady > settings.steadiness)[:, 0]
+        if going.numel() == 0:
             return state, unsteady, Outcome.STEADY
-        if bool((step < SMALLEST_STEP).any()):
+        if bool((step[going] < SMALLEST_STEP).any()):
             return state, unsteady, Outcome.STALLED
-        new_state, new_rate, solved = _implicit_step(dynamics, state, rate, step, moving, settings)
-        # Entries of the batch that have arrived rest while the others go on.
-        keep = solved & moving
-        moved = largest(new_state - state).clamp_min(1e-300)
-        state, rate = _where(keep, new_state, state), _where(keep, new_rate, rate)
-        freedom = torch.where(solved, (RECOVERY * freedom).clamp_max(STRETCH), 1.0 / RECOVERY)
-        stretch = (settings.largest_change / moved).clamp_min(SHRINK).minimum(freedom)
-        step = (step * torch.where(solved, stretch, torch.full_like(step, CUT))).clamp_max(LARGEST_STEP)
+        old, size = state[going], step[going]
+        new, new_rate, solved = _implicit_step(dynamics.entries(going), old, rate[going], size, settings)
+        moved = largest(new - old).clamp_min(1e-300)
+        state[going], rate[going] = _where(solved, new, old), _where(solved, new_rate, rate[going])
+        freedom[going] = torch.where(solved, (RECOVERY * freedom[going]).clamp_max(STRETCH), 1.0 / RECOVERY)
+        stretch = (settings.largest_change / moved).clamp_min(SHRINK).minimum(freedom[going])
+        step[going] = (size * torch.where(solved, stretch, CUT)).clamp_max(LARGEST_STEP)
     unsteady = largest(rate)
     steady = bool((unsteady <= settings.steadiness).all())
     return state, unsteady, Outcome.STEADY if steady else Outcome.STEP_LIMIT
@@ -107,7 +108,7 @@ def _where(choose: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.T
 
 def _implicit_step(
     dynamics: ChromatinDynamics, state: torch.Tensor, rate: torch.Tensor, step: torch.Tensor,
-    moving: torch.Tensor, settings: SteadySettings,
+    settings: SteadySettings,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """One implicit Euler step: the new state, its rate, and which entries of the batch were solved."""
     per_step = (1.0 / step).reshape(-1, *(1,) * (state.ndim - 1))
@@ -119,7 +120,7 @@ def _implicit_step(
             dynamics, new_state, new_rate - per_step * (new_state - state), per_step,
             tolerance=LAST_INNER_TOLERANCE if last else INNER_TOLERANCE,
         )  # fmt: skip
-        new_state = _where(moving, new_state + change, new_state)
+        new_state = new_state + change
         new_rate = dynamics.rate_of_change(new_state)
         followed = per_step * (new_state - state)
         before, left = left, torch.linalg.vector_norm((new_rate - followed).flatten(1), dim=1)
@@ -128,7 +129,7 @@ def _implicit_step(
         small = largest(new_state - state) <= 2.0 * settings.largest_change  # False for NaN
         solved &= small
         lost = ~small | (left > before)
-        if bool((solved | lost | ~moving).all()):
+        if bool((solved | lost).all()):
             break
     return new_state, new_rate, solved
 
