@@ -82,7 +82,7 @@ def read_nucleus(folder: str | Path, *, nucleus: int | None = None, image: str |
     state = SimulatedChromatin(
         _smooth(phi["phi_h"], mask, inside, times), _smooth(phi["phi_e"], mask, inside, times),
         _refined(maps["gamma_me_per_um2"], times), _refined(maps["gamma_ac_per_um2"], times), inside,
-        (pixel / times,) * 2, parameters, np.inf, Outcome.STEP_LIMIT,
+        (pixel / times,) * 2, parameters, np.nan, Outcome.GIVEN,
     )  # fmt: skip
     return InferredNucleus(state, pixel, times, slices, tuple(notes))
 
