@@ -60,7 +60,9 @@ def draw_response(
     picture = Picture(4.0 * PANEL_INCHES, 0.7 + PANEL_INCHES * len(shown))
     picture.suptitle(drawable(title), x=0.02, ha="left", fontsize=11, color=TEXT)
     low = 1.0 - 0.7 / picture.get_figheight()
-    grid = picture.add_gridspec(len(shown), 4, left=0.02, right=0.97, top=low - 0.02, bottom=0.05, wspace=0.45, hspace=0.3)
+    grid = picture.add_gridspec(
+        len(shown), 4, left=0.02, right=0.97, top=low - 0.02, bottom=0.05, wspace=0.45, hspace=0.3
+    )
     phi = QUANTITIES["phi_h"]
     for row, response in enumerate(shown):
         where = panels.locate(response.mask.astype(np.int32))
@@ -89,7 +91,7 @@ def draw_response(
 def _write_numbers(axes, rows: pd.DataFrame) -> None:  # type: ignore[no-untyped-def]  # matplotlib's Axes
     """Relative change of each measure as a bar, with both numbers written beside it."""
     names = [label for _, label in COMPARED]
-    pairs = [(float(rows.loc["before", key]), float(rows.loc["after", key])) for key, _ in COMPARED]
+    pairs = [(float(rows[key]["before"]), float(rows[key]["after"])) for key, _ in COMPARED]
     changes = [100.0 * (b / a - 1.0) if a else np.nan for a, b in pairs]
     places = range(len(names))
     axes.barh(places, [0.0 if np.isnan(c) else c for c in changes], height=0.35, color="#4c72b0")
@@ -100,6 +102,7 @@ def _write_numbers(axes, rows: pd.DataFrame) -> None:  # type: ignore[no-untyped
     axes.tick_params(labelsize=NOTE_SIZE)
     for place, name, (a, b) in zip(places, names, pairs, strict=True):
         text = f"{name}: {a:.3g} → {b:.3g}"
-        axes.text(0.0, place - 0.3, text, transform=axes.get_yaxis_transform(), fontsize=NOTE_SIZE + 1, color=TEXT)
+        axes.text(0.0, place - 0.3, text, transform=axes.get_yaxis_transform(), fontsize=NOTE_SIZE + 1,
+                  color=TEXT)  # fmt: skip
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

@@ -24,7 +24,8 @@ def parse_perturbation(texts: Iterable[str]) -> Perturbation:
     for text in texts:
         match = _CHANGE.fullmatch(text)
         if match is None:
-            raise ParameterError(f"--perturb {text}.", expected="acetylation or methylation, then =x1.5, =+0.2 or =-0.2.",
+            raise ParameterError(f"--perturb {text}.",
+                                 expected="acetylation or methylation, then =x1.5, =+0.2 or =-0.2.",
                                  do="write for instance --perturb acetylation=x1.5.")  # fmt: skip
         rate, sign, number = match.groups()
         name = f"{rate}_factor" if sign in "x*" else f"{rate}_shift_per_um2"

@@ -69,7 +69,9 @@ def compose(nuclei: list[SimulatedChromatin], layout: Layout, settings: Simulati
     for nucleus, whole, corner, light in zip(
         nuclei, layout.outlines, layout.corners, layout.brightness, strict=True
     ):
-        h, e = (resample(v, nucleus.pixel_size_um, fine) for v in (nucleus.heterochromatin, nucleus.euchromatin))
+        h, e = (
+            resample(v, nucleus.pixel_size_um, fine) for v in (nucleus.heterochromatin, nucleus.euchromatin)
+        )
         fields = {
             "phi_h": h,
             "phi_e": e,
@@ -119,7 +121,9 @@ def point_spread(settings: SimulationSettings) -> PointSpread:
 
 def _outline(nucleus: SimulatedChromatin, fine_um: float) -> Mask:
     whole = outline(nucleus.mask)
-    pixels = tuple(math.ceil(n * h / fine_um - 1e-3) for n, h in zip(whole.shape, nucleus.pixel_size_um, strict=True))
+    pixels = tuple(
+        math.ceil(n * h / fine_um - 1e-3) for n, h in zip(whole.shape, nucleus.pixel_size_um, strict=True)
+    )
     return _nearest(whole, nucleus, fine_um, pixels)
 
 

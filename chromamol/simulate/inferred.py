@@ -41,7 +41,9 @@ class InferredNucleus:
     notes: tuple[str, ...]
 
 
-def read_nucleus(folder: str | Path, *, nucleus: int | None = None, image: str | None = None) -> InferredNucleus:
+def read_nucleus(
+    folder: str | Path, *, nucleus: int | None = None, image: str | None = None
+) -> InferredNucleus:
     """Read the maps of one nucleus of `chromamol infer`.
 
     Rate maps end before the nuclear border, and are NaN where the data says nothing: there, the nucleus's
@@ -77,7 +79,9 @@ def read_nucleus(folder: str | Path, *, nucleus: int | None = None, image: str |
     pixel = found.pixel_size_um
     times = _refinement(pixel, mask, parameters)
     if times > 1:
-        notes.append(f"simulated on cells of {pixel / times:.4g} um, {times} per pixel, to resolve the interface")
+        notes.append(
+            f"simulated on cells of {pixel / times:.4g} um, {times} per pixel, to resolve the interface"
+        )
     inside = _refined(mask, times) > 0
     state = SimulatedChromatin(
         _smooth(phi["phi_h"], mask, inside, times), _smooth(phi["phi_e"], mask, inside, times),
@@ -94,9 +98,12 @@ def _choose(results: Results, nucleus: int | None, image: str | None):  # type: 
     if nucleus is not None:
         table = table[table["nucleus"] == nucleus]
     if len(table) != 1:
-        listed = ", ".join(f"{i} {n}" for i, n in zip(results.nuclei["image"], results.nuclei["nucleus"], strict=True))
+        listed = ", ".join(
+            f"{i} {n}" for i, n in zip(results.nuclei["image"], results.nuclei["nucleus"], strict=True)
+        )
         raise ReadError(f"{results.folder}: {len(table)} nuclei fit (image {image}, nucleus {nucleus}).",
-                        expected=f"one of: {listed[:500]}.", do="give --nucleus, and --image where there are several.")  # fmt: skip
+                        expected=f"one of: {listed[:500]}.",
+                        do="give --nucleus, and --image where there are several.")  # fmt: skip
     return table.iloc[0]
 
 
@@ -127,7 +134,9 @@ def _complete(values: np.ndarray, mask: Mask, mean: float, name: str, notes: lis
     missing = float((mask & ~known).sum() / mask.sum())
     below = float((values[known] < 0.0).sum() / mask.sum())
     if missing > 0.0:
-        notes.append(f"{rate} is not estimable in {missing:.0%} of the nucleus: its mean {mean:.4g} um^-2 stands there")
+        notes.append(
+            f"{rate} is not estimable in {missing:.0%} of the nucleus: its mean {mean:.4g} um^-2 stands there"
+        )
     if below > 0.0:
         notes.append(f"{rate} was estimated below zero in {below:.1%} of the nucleus: zero stands there")
     return np.where(known, np.maximum(values, 0.0), mean).astype(np.float64)
@@ -137,7 +146,8 @@ def _refinement(pixel_um: float, mask: Mask, parameters: ChromatinParameters) ->
     times = int(np.ceil(pixel_um / cell_size_um(parameters)))
     if times > MAX_REFINEMENT or mask.sum() * times**2 > MAX_CELLS:
         raise ParameterError(
-            f"{times} x {times} cells per pixel of {pixel_um:g} um for an interface of {parameters.interface_length_um} um.",
+            f"{times} x {times} cells per pixel of {pixel_um:g} um, for an interface of "
+            f"{parameters.interface_length_um} um.",
             expected=f"at most {MAX_REFINEMENT} x {MAX_REFINEMENT}, and {MAX_CELLS:,} cells in the nucleus.",
             do="infer with a longer interface_length_um, 0.03 sqrt(D / acetylation), then simulate.",
         )

@@ -49,14 +49,16 @@ def cell_size_um(parameters: ChromatinParameters) -> float:
 def describe(nucleus: SimulatedChromatin) -> dict[str, Any]:
     """Return what `nuclei.csv` of an analysis would hold, as it truly is."""
     inside = nucleus.mask
-    phi_h = Field(Grid(inside.shape, nucleus.pixel_size_um), np.asarray(nucleus.heterochromatin), "1")
+    phi_h = Field(np.asarray(nucleus.heterochromatin), Grid(inside.shape, nucleus.pixel_size_um), "1")
     domains = measure_domains(phi_h, inside, phi_max=nucleus.parameters.phi_max)
     methylation, acetylation = nucleus.methylation[inside].mean(), nucleus.acetylation[inside].mean()
     return {
         "gamma_me_per_um2": float(methylation),
         "gamma_ac_per_um2": float(acetylation),
         "rate_ratio": float(methylation / acetylation) if acetylation > 0.0 else math.nan,
-        "heterochromatin_fraction": float(nucleus.heterochromatin[inside].sum() / nucleus.total[inside].sum()),
+        "heterochromatin_fraction": float(
+            nucleus.heterochromatin[inside].sum() / nucleus.total[inside].sum()
+        ),
         "domain_area_fraction": domains.domain_fraction,
         "domain_count": domains.count,
         "domain_radius_um": domains.radius_um,

@@ -30,9 +30,22 @@ from chromamol.synthetic.localizations import SyntheticLocalizations
 from chromamol.synthetic.microscope import bin_pixels
 from chromamol.synthetic.perturbation import Perturbation, Response, perturb
 
-CONTENTS = ("field.tif", "before.tif", "after.tif", "before.ome.tif", "after.ome.tif", "localizations.csv", "localizations_before.csv",
-            "localizations_after.csv", "truth", "response.csv", "response.png", "overview.png", "simulation.toml",
-            "provenance.json")  # fmt: skip
+CONTENTS = (
+    "field.tif",
+    "before.tif",
+    "after.tif",
+    "before.ome.tif",
+    "after.ome.tif",
+    "localizations.csv",
+    "localizations_before.csv",
+    "localizations_after.csv",
+    "truth",
+    "response.csv",
+    "response.png",
+    "overview.png",
+    "simulation.toml",
+    "provenance.json",
+)
 """What a simulation writes at the top of its folder; nothing else in the folder is ever touched."""
 
 STATES = ("before", "after")
@@ -155,13 +168,16 @@ def _region_on(nucleus: InferredNucleus, region: Mask) -> Mask:
 
 
 def _write_field(
-    folder: Path, nuclei: list[SimulatedChromatin], layout: Layout, settings: SimulationSettings, *, name: str, seed: int
+    folder: Path, nuclei: list[SimulatedChromatin], layout: Layout, settings: SimulationSettings, *, name: str,
+    seed: int,
 ) -> pd.DataFrame:  # fmt: skip
     """Write image and truth of one state of the nuclei; return the truth as a table."""
     field = compose(nuclei, layout, settings)
     counts = expose(field, settings, seed=seed)
     pixel = settings.pixel_size_um
-    write_counts(folder / f"{name}.tif", counts, axes="CYX" if counts.ndim == 3 else "YX", pixel_size_um=pixel)
+    write_counts(
+        folder / f"{name}.tif", counts, axes="CYX" if counts.ndim == 3 else "YX", pixel_size_um=pixel
+    )
     write_labels(folder / "truth" / f"{name}_labels.tif", field.labels)
     write_channels(folder / "truth" / f"{name}_truth.ome.tif", field.maps, pixel_size_um=pixel)
     if settings.molecules_per_um2 > 0.0:
@@ -219,7 +235,9 @@ def _maps(state: SimulatedChromatin, refinement: int) -> dict[str, np.ndarray]:
     return {n: np.divide(v, share, out=np.full_like(v, np.nan), where=share > 0.5) for n, v in binned.items()}
 
 
-def _draw(path: Path, field: FieldOfView, counts: np.ndarray, table: pd.DataFrame, settings: SimulationSettings) -> None:
+def _draw(
+    path: Path, field: FieldOfView, counts: np.ndarray, table: pd.DataFrame, settings: SimulationSettings
+) -> None:
     image = counts.sum(0) if counts.ndim == 3 else counts
     maps = {n: np.where(field.labels > 0, v, np.nan) for n, v in field.maps.items()}
     picture = draw_overview(
@@ -236,7 +254,12 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def _write_record(
-    folder: Path, started: Any, device: str, command: list[str] | None, change: Change | None, notes: Iterable[str]
+    folder: Path,
+    started: Any,
+    device: str,
+    command: list[str] | None,
+    change: Change | None,
+    notes: Iterable[str],
 ) -> None:
     entry = provenance.record(command=command or list(sys.argv), device=device, started=started)
     entry |= {"change": None if change is None else {"rates": change.text, "time_um2": change.time_um2}}

@@ -130,7 +130,8 @@ def _run_for(
     )  # fmt: skip
     if movie.outcome is not EvolutionOutcome.COMPLETE:
         raise SimulationError(f"The run of {time_um2:g} um²: {movie.outcome.value}.",
-                              expected="a run that reaches the time asked for.", do="ask for a shorter time.")  # fmt: skip
+                              expected="a run that reaches the time asked for.",
+                              do="ask for a shorter time.")  # fmt: skip
     # A run in time does not say how far it is from rest.
     return replace(nucleus, heterochromatin=movie.heterochromatin[-1], euchromatin=movie.euchromatin[-1],
                    steadiness=math.nan, outcome=Outcome.FOLLOWED)  # fmt: skip
