@@ -15,7 +15,7 @@ from chromamol.report.style import NOTE_SIZE, QUANTITIES, TEXT, Picture, Quantit
 Values2D = Float[np.ndarray, "y x"]
 Mask2D = Bool[np.ndarray, "y x"]
 
-PANEL_INCHES = 3.4
+PANEL_INCHES = 3.0
 SHOWN = 4
 """Nuclei in the figure; all are in the table."""
 
@@ -61,7 +61,7 @@ def draw_response(
     picture.suptitle(drawable(title), x=0.02, ha="left", fontsize=11, color=TEXT)
     low = 1.0 - 0.7 / picture.get_figheight()
     grid = picture.add_gridspec(
-        len(shown), 4, left=0.02, right=0.97, top=low - 0.02, bottom=0.05, wspace=0.45, hspace=0.3
+        len(shown), 4, left=0.02, right=0.97, top=low, bottom=0.05, wspace=0.45, hspace=0.3
     )
     phi = QUANTITIES["phi_h"]
     for row, response in enumerate(shown):
@@ -98,6 +98,7 @@ def _write_numbers(axes, rows: pd.DataFrame) -> None:  # type: ignore[no-untyped
     axes.axvline(0.0, color=TEXT, linewidth=0.6)
     axes.set_yticks([])
     axes.set_ylim(len(names) - 0.4, -0.7)
+    axes.margins(x=0.15)
     axes.set_xlabel("change (%)", fontsize=NOTE_SIZE + 1)
     axes.tick_params(labelsize=NOTE_SIZE)
     for place, name, (a, b) in zip(places, names, pairs, strict=True):

@@ -11,7 +11,7 @@ from chromamol.shapes import FloatField, Labels, Mask
 from chromamol.simulate.settings import SimulationSettings
 from chromamol.synthetic.forward import SimulatedChromatin
 from chromamol.synthetic.localizations import Labelling, SyntheticLocalizations, localize
-from chromamol.synthetic.microscope import Microscope, bin_pixels, resample
+from chromamol.synthetic.microscope import Microscope, bin_pixels, nearest_cell, resample
 from chromamol.synthetic.optics import DiffractionSpread, GaussianSpread, Instrument, PointSpread
 from chromamol.synthetic.scene import PlacedNucleus, place, scatter
 from chromamol.synthetic.shapes import outline
@@ -52,7 +52,7 @@ def lay_out(nuclei: list[SimulatedChromatin], settings: SimulationSettings) -> L
     """Scatter the nuclei over a square field with room for them."""
     rng = np.random.default_rng([settings.seed, 10_000])
     fine = settings.pixel_size_um / BINNING
-    outlines = tuple(_outline(n, fine) for n in nuclei)
+    outlines = tuple(nearest_cell(outline(n.mask), n.pixel_size_um, (fine, fine)) for n in nuclei)
     largest = max(max(m.shape) for m in outlines)
     side = math.ceil(math.ceil(math.sqrt(len(nuclei))) * ROOM * largest / BINNING) * BINNING
     brightness = np.exp(settings.brightness_sd * rng.standard_normal(len(nuclei)))
@@ -77,8 +77,8 @@ def compose(nuclei: list[SimulatedChromatin], layout: Layout, settings: Simulati
             "phi_e": e,
             "bright_h": light * h,
             "bright_e": light * e,
-            "gamma_me_per_um2": _nearest(nucleus.methylation, nucleus, fine[0], whole.shape),
-            "gamma_ac_per_um2": _nearest(nucleus.acetylation, nucleus, fine[0], whole.shape),
+            "gamma_me_per_um2": nearest_cell(nucleus.methylation, nucleus.pixel_size_um, fine),
+            "gamma_ac_per_um2": nearest_cell(nucleus.acetylation, nucleus.pixel_size_um, fine),
         }
         for name, values in fields.items():
             placed[name].append(PlacedNucleus(values, whole, corner))
@@ -117,22 +117,3 @@ def point_spread(settings: SimulationSettings) -> PointSpread:
     if settings.psf == "gaussian":
         return GaussianSpread(settings.psf_sigma_um, haze=settings.haze)
     return DiffractionSpread(Instrument(settings.psf))
-
-
-def _outline(nucleus: SimulatedChromatin, fine_um: float) -> Mask:
-    whole = outline(nucleus.mask)
-    pixels = tuple(
-        math.ceil(n * h / fine_um - 1e-3) for n, h in zip(whole.shape, nucleus.pixel_size_um, strict=True)
-    )
-    return _nearest(whole, nucleus, fine_um, pixels)
-
-
-def _nearest(
-    values: np.ndarray, nucleus: SimulatedChromatin, fine_um: float, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Value of the cell in which each fine pixel's middle lies."""
-    indices = [
-        np.minimum(((np.arange(n) + 0.5) * fine_um / h).astype(int), cells - 1)
-        for n, h, cells in zip(shape, nucleus.pixel_size_um, values.shape, strict=True)
-    ]
-    return values[np.ix_(*indices)]

@@ -239,7 +239,8 @@ def _draw(
     path: Path, field: FieldOfView, counts: np.ndarray, table: pd.DataFrame, settings: SimulationSettings
 ) -> None:
     image = counts.sum(0) if counts.ndim == 3 else counts
-    maps = {n: np.where(field.labels > 0, v, np.nan) for n, v in field.maps.items()}
+    shown = ("phi_h", "gamma_me_per_um2", "gamma_ac_per_um2")
+    maps = {name: np.where(field.labels > 0, field.maps[name], np.nan) for name in shown}
     picture = draw_overview(
         image, field.labels, maps, pixel_size_um=settings.pixel_size_um, title="Simulated nuclei and their true rates",
         channel_note="hetero- and euchromatin, added" if settings.marks else "total chromatin",

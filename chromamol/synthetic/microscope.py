@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from chromamol.errors import FieldError, ParameterError
 from chromamol.shapes import FloatField
@@ -145,19 +144,33 @@ def bin_pixels(values: FloatField, factor: int | Sequence[int]) -> FloatField:
 def resample(values: FloatField, spacing_um: Sequence[float], pixel_size_um: Sequence[float]) -> FloatField:
     """Bring a density onto pixels of another size: each holds the mean of the density over its area.
 
-    Along each axis the integral from the near border is interpolated monotonically between the cell borders
-    (PCHIP) and differenced over the new pixels. The amount is kept to rounding, and nothing
-    becomes negative. The last pixel may reach beyond the array, where nothing lies.
+    The density is even within a cell. The amount is kept to rounding, and no value leaves the range of the
+    density. The last pixel may reach beyond the array, where nothing lies.
     """
     for axis, (h, pixel) in enumerate(zip(spacing_um, pixel_size_um, strict=True)):
         cells = values.shape[axis]
-        amount = h * np.cumsum(values, axis=axis)
-        start = np.zeros_like(np.take(amount, [0], axis=axis))
-        borders = h * np.arange(cells + 1)
-        integral = PchipInterpolator(borders, np.concatenate([start, amount], axis=axis), axis=axis)
-        # A last pixel that would hold less than a thousandth of a cell is rounding, not a pixel.
-        pixels = math.ceil(cells * h / pixel - 1e-3)
-        edges = np.minimum(pixel * np.arange(pixels + 1), borders[-1])
-        edges[-1] = borders[-1]
-        values = np.diff(integral(edges), axis=axis) / pixel
+        moved = np.moveaxis(values, axis, -1)
+        integral = np.concatenate([np.zeros((*moved.shape[:-1], 1)), h * np.cumsum(moved, axis=-1)], axis=-1)
+        edges = np.minimum(pixel * np.arange(pixels_across(cells, h, pixel) + 1) / h, cells)
+        edges[-1] = cells
+        low = np.minimum(edges.astype(int), cells - 1)
+        share = edges - low
+        at_edges = (1.0 - share) * integral[..., low] + share * integral[..., low + 1]
+        values = np.moveaxis(np.diff(at_edges, axis=-1) / pixel, -1, axis)
     return values
+
+
+def nearest_cell(
+    values: np.ndarray, spacing_um: Sequence[float], pixel_size_um: Sequence[float]
+) -> np.ndarray:
+    """Bring masks or maps onto the pixels of `resample`: the value of the cell in which each middle lies."""
+    indices = [
+        np.minimum(((np.arange(pixels_across(n, h, pixel)) + 0.5) * pixel / h).astype(int), n - 1)
+        for n, h, pixel in zip(values.shape, spacing_um, pixel_size_um, strict=True)
+    ]
+    return values[np.ix_(*indices)]
+
+
+def pixels_across(cells: int, spacing_um: float, pixel_um: float) -> int:
+    """Pixels that cover so many cells; one that would hold less than a thousandth of a pixel is rounding."""
+    return math.ceil(cells * spacing_um / pixel_um - 1e-3)

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
 from chromamol.errors import FieldError, ParameterError
-from chromamol.synthetic.microscope import Microscope, bin_pixels, blur, illumination, resample
+from chromamol.synthetic.microscope import Microscope, bin_pixels, blur, illumination, nearest_cell, resample
 from chromamol.synthetic.rates import log_normal_rate
 from chromamol.synthetic.scene import PlacedNucleus, place, scatter, touch
 from chromamol.synthetic.shapes import nucleus_mask, outline, thickness
@@ -130,19 +130,21 @@ def test_log_normal_rates_have_their_moments_and_correlation() -> None:
 
 
 def test_a_pixel_collects_what_falls_on_its_area() -> None:
-    """A linear density: the mean over a pixel is its value in the middle, whatever the two grids."""
-    density = np.broadcast_to(0.1 * (np.arange(60) + 0.5), (8, 60))
+    """Pixels of 2.5 cells: two whole cells and half of the next, or of the one before."""
+    density = np.broadcast_to(np.arange(10.0), (4, 10))
     out = resample(density, (0.1, 0.1), (0.1, 0.25))
-    middle = 0.25 * (np.arange(24) + 0.5)
-    # 1e-3: the monotone interpolant is not exact for parabolas, and jumps at the two ends
-    np.testing.assert_allclose(out[3, 1:-1], middle[1:-1], rtol=1e-3)
+    expected = [(0 + 1 + 0.5 * 2), (0.5 * 2 + 3 + 4), (5 + 6 + 0.5 * 7), (0.5 * 7 + 8 + 9)]
+    np.testing.assert_allclose(out, np.broadcast_to(np.array(expected) / 2.5, (4, 4)))
 
 
-def test_resampling_makes_nothing_negative() -> None:
+@pytest.mark.parametrize("pixel", [0.03, 0.07, 0.4])
+def test_resampling_stays_in_the_range_of_the_density(pixel: float) -> None:
     density = np.zeros((6, 40))
     density[:, 17:19] = 1.0
-    for pixel in (0.03, 0.07, 0.4):
-        assert resample(density, (0.1, 0.1), (0.1, pixel)).min() >= 0.0
+    out = resample(density, (0.1, 0.1), (0.1, pixel))
+    assert out.min() >= -1e-12
+    assert out.max() <= 1.0 + 1e-12
+    assert nearest_cell(density, (0.1, 0.1), (0.1, pixel)).shape == out.shape
 
 
 def test_binning_is_the_camera_and_keeps_the_light() -> None:
