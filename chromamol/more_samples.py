@@ -104,8 +104,8 @@ def write_film(folder: Path) -> None:
     methylation, acetylation = INHIBITOR.apply(start.methylation, start.acetylation)
     times = FILM_INTERVAL_S * np.arange(FILM_FRAMES)
     movie = evolve_chromatin(
-        start.heterochromatin, start.euchromatin, methylation, acetylation, times=times, pixel_size_um=start.pixel_size_um,
-        parameters=start.parameters, mask=start.mask, diffusivity_um2_per_s=FILM_D,
+        start.heterochromatin, start.euchromatin, methylation, acetylation, times=times,
+        pixel_size_um=start.pixel_size_um, parameters=start.parameters, mask=start.mask, diffusivity_um2_per_s=FILM_D,
     )  # fmt: skip
     around = [(0, 0), (12, 12), (12, 12)]
     microscope = Microscope(psf_sigma_um=0.1, counts_per_fraction=1500.0, read_noise=3.0, background=0.01)
@@ -136,11 +136,12 @@ def write_film(folder: Path) -> None:
 def write_dish(folder: Path, *, condition: str, replicate: int) -> None:
     """Write one image of four nuclei: a dish of one condition. Every nucleus of the six dishes is its own."""
     treated = condition == "treated"
+    factor = INHIBITOR.acetylation_factor if treated else 1.0
     dish = np.exp(DISH_SD * np.random.default_rng([40, replicate]).standard_normal(2))
     settings = DISH.with_values(
         seed=1000 * (1 + treated) + 100 * replicate,
         methylation_per_um2=DISH.methylation_per_um2 * float(dish[0]),
-        acetylation_per_um2=DISH.acetylation_per_um2 * float(dish[1]) * (INHIBITOR.acetylation_factor if treated else 1.0),
+        acetylation_per_um2=DISH.acetylation_per_um2 * float(dish[1]) * factor,
         interface_length_um=DISH.interface_um,
     )  # fmt: skip
     name = f"{condition}_replicate{replicate}"

@@ -124,6 +124,7 @@ def _crop(found: ImageResult, nucleus: int) -> tuple[tuple[slice, ...], Mask]:
 def _complete(values: np.ndarray, mask: Mask, mean: float, name: str, notes: list[str]) -> FloatField:
     """Fill what is not estimable with the mean and lift what is below zero; say how much of it there was."""
     rate = "methylation" if "me" in name.split("_") else "acetylation"
+    values = values.astype(np.float64)
     known = np.isfinite(values) & mask
     if not np.isfinite(mean):
         mean = float(values[known].mean()) if known.any() else np.nan
@@ -139,7 +140,7 @@ def _complete(values: np.ndarray, mask: Mask, mean: float, name: str, notes: lis
         )
     if below > 0.0:
         notes.append(f"{rate} was estimated below zero in {below:.1%} of the nucleus: zero stands there")
-    return np.where(known, np.maximum(values, 0.0), mean).astype(np.float64)
+    return np.where(known, np.maximum(values, 0.0), mean)
 
 
 def _refinement(pixel_um: float, mask: Mask, parameters: ChromatinParameters) -> int:
