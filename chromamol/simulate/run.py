@@ -14,7 +14,7 @@ import pandas as pd
 
 from chromamol import provenance
 from chromamol.batch.output import require_free, staged
-from chromamol.errors import FieldError
+from chromamol.errors import FieldError, ParameterError
 from chromamol.io import atomic_write, write_channels, write_labels, write_text
 from chromamol.io.counts import write_counts
 from chromamol.io.thunderstorm import write_thunderstorm
@@ -49,6 +49,7 @@ CONTENTS = (
 """What a simulation writes at the top of its folder; nothing else in the folder is ever touched."""
 
 STATES = ("before", "after")
+LARGEST_STEADINESS = 0.1
 Progress = Callable[[str], None]
 
 
@@ -88,6 +89,7 @@ def simulate(
     ParameterError, FieldError : settings that cannot be simulated.
     """
     output, settings, say = Path(output), settings or SimulationSettings(), progress or _silent
+    _require_patience(change, settings.steadiness)
     require_free(output, overwrite=overwrite, contents=CONTENTS)
     started = provenance.now()
     nuclei = []
@@ -130,6 +132,7 @@ def simulate_from_results(
     OutputError, FieldError, ParameterError : as `simulate`.
     """
     output, say = Path(output), progress or _silent
+    _require_patience(change, steadiness)
     require_free(output, overwrite=overwrite, contents=CONTENTS)
     started = provenance.now()
     for note in nucleus.notes:
@@ -146,6 +149,16 @@ def simulate_from_results(
         _write_response(folder, [response], tables, change.text, found)
         _write_record(folder, started, device, command, change, nucleus.notes)
     return output
+
+
+def _require_patience(change: Change | None, steadiness: float) -> None:
+    """A changed rate moves the pattern at a few tenths per turnover: a run that calls that rest shows nothing."""
+    if change is not None and change.time_um2 is None and steadiness > LARGEST_STEADINESS:
+        raise ParameterError(
+            f"steadiness = {steadiness} for a change of rates.",
+            expected=f"at most {LARGEST_STEADINESS}.",
+            do="leave it at 0.03, or give a time.",
+        )
 
 
 def _respond(

@@ -74,12 +74,12 @@ def test_results_are_not_replaced_unasked(field: Path) -> None:
 
 
 def test_a_nucleus_does_not_depend_on_the_others() -> None:
-    few, many = (simulate_nucleus(1, SMALL.with_values(nuclei=n)) for n in (2, 5))
+    few, many = (simulate_nucleus(1, SMALL.with_values(nuclei=n, steadiness=5.0)) for n in (2, 5))
     np.testing.assert_array_equal(few.heterochromatin, many.heterochromatin)
 
 
 def test_before_and_after_an_inhibitor(tmp_path: Path) -> None:
-    settings = SMALL.with_values(touching=0, nuclei=1, marks=True)
+    settings = SMALL.with_values(touching=0, nuclei=1, marks=True, steadiness=0.05)
     folder = simulate(output=tmp_path, settings=settings, change=LESS)
     table = pd.read_csv(folder / "response.csv").set_index("state")
     before, after = table.loc["before"], table.loc["after"]
@@ -87,6 +87,11 @@ def test_before_and_after_an_inhibitor(tmp_path: Path) -> None:
     assert after["heterochromatin_fraction"] < before["heterochromatin_fraction"] - 0.03
     assert read_image(folder / "after.tif").data.shape[0] == 2
     assert (folder / "response.png").stat().st_size > 10_000
+
+
+def test_a_stop_too_early_to_see_the_change_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="steadiness"):
+        simulate(output=tmp_path, settings=SMALL, change=LESS)
 
 
 # --- from a result -----------------------------------------------------------------------------------------
