@@ -139,6 +139,61 @@ def segment(
 
 
 @app.command()
+def simulate(
+    output: Output,
+    nuclei: Annotated[int | None, typer.Option(help="Nuclei in the field.")] = None,
+    diameter_um: Annotated[float | None, typer.Option(help="Of a nucleus.")] = None,
+    methylation_per_um2: Annotated[float | None, typer.Option(help="Median rate over D.")] = None,
+    acetylation_per_um2: Annotated[float | None, typer.Option(help="Median rate over D.")] = None,
+    pixel_size_um: Annotated[float | None, typer.Option(help="Of the camera, in the sample.")] = None,
+    psf: Annotated[str | None, typer.Option(help="gaussian, widefield or confocal.")] = None,
+    psf_sigma_um: Annotated[float | None, typer.Option(help="Of a Gaussian point spread function.")] = None,
+    perturb: Annotated[
+        list[str] | None,
+        typer.Option(help="Before and after, for instance acetylation=x1.5 or methylation=-0.2; repeatable."),
+    ] = None,
+    time: Annotated[
+        float | None, typer.Option(help="Look after this time, in um^2 (time x D); else when steady.")
+    ] = None,
+    diffusivity_um2_per_s: Annotated[float | None, typer.Option(help="D: --time is in seconds.")] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Start from a nucleus of an output folder of infer.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="Image of that nucleus, as in nuclei.csv.")] = None,
+    nucleus: Annotated[int | None, typer.Option(help="Number of that nucleus.")] = None,
+    region: Annotated[
+        Path | None, typer.Option(help="Mask TIFF of that image: where the rates change.")
+    ] = None,
+    seed: Seed = None,
+    settings: SettingsFile = None,
+    set_: SetValues = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate nuclei with known rates as a microscope would see them, and what a changed rate does."""
+    options = {
+        "nuclei": nuclei,
+        "diameter_um": diameter_um,
+        "methylation_per_um2": methylation_per_um2,
+        "acetylation_per_um2": acetylation_per_um2,
+        "pixel_size_um": pixel_size_um,
+        "psf": psf,
+        "psf_sigma_um": psf_sigma_um,
+        "seed": seed,
+    }
+
+    def work() -> Path:
+        from chromamol.simulate.command import Request, run  # noqa: PLC0415 - --help stays fast
+
+        request = Request(
+            settings, dict(_assignment(text) for text in set_ or []), options, tuple(perturb or ()), time,
+            diffusivity_um2_per_s, from_, image, nucleus, region,
+        )  # fmt: skip
+        return run(request, output=output, overwrite=overwrite, progress=_say)
+
+    _say(f"written: {_guarded(work)}")
+
+
+@app.command()
 def report(results: Annotated[Path, typer.Argument(help="Output folder of `chromamol infer`.")]) -> None:
     """Write the HTML report of an output folder again."""
 

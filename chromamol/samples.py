@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.ndimage import zoom
 
+from chromamol import more_samples
 from chromamol.io.atomic import write_text
 from chromamol.io.counts import write_counts
 from chromamol.io.write import write_channels, write_labels
@@ -26,7 +26,7 @@ from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField
 from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings, simulate_chromatin
 from chromamol.synthetic.levels import simulate_in_levels
-from chromamol.synthetic.microscope import Microscope, resample
+from chromamol.synthetic.microscope import Microscope, nearest_cell, resample
 from chromamol.synthetic.rates import log_normal_rate
 from chromamol.synthetic.scene import PlacedNucleus, Scene, place, touch
 from chromamol.synthetic.shapes import nucleus_mask
@@ -49,6 +49,8 @@ CONFOCAL_PIXEL_UM = 0.06
 CONFOCAL_UNIT_UM = 1.2
 CONFOCAL_CELL_UM = 0.09
 FIELD_SHAPE = (512, 512)
+
+PROCESSES = 2
 
 
 def simulate_nanoscope_nucleus() -> SimulatedChromatin:
@@ -88,10 +90,8 @@ def confocal_scene(nuclei: list[SimulatedChromatin]) -> tuple[Scene, list[int]]:
 
     Four are simulated; 5 and 6 are turned copies of 3 and 4.
     """
-    ratio = CONFOCAL_CELL_UM / CONFOCAL_PIXEL_UM
     pixels = (CONFOCAL_PIXEL_UM,) * 2
-    masks = [zoom(n.mask.astype(np.uint8), ratio, order=0, grid_mode=True, mode="grid-constant") > 0
-             for n in nuclei]  # fmt: skip
+    masks = [nearest_cell(n.mask, n.pixel_size_um, pixels) for n in nuclei]
     densities = [resample(n.total, n.pixel_size_um, pixels) for n in nuclei]
     dna = (1.0, 0.85, 1.1, 0.95, 0.9, 1.05)  # cells differ in DNA content and stain
     turned = [(0, 0), (1, 0), (2, 0), (3, 0), (2, 1), (3, 2)]
@@ -153,13 +153,13 @@ def write_confocal(folder: Path) -> None:
     write_text(folder / TRUTH / "field_confocal_rates.csv", "\n".join(rows) + "\n")
 
 
-WRITERS = (write_confocal, write_nanoscope)
+WRITERS = (write_nanoscope, write_confocal, *more_samples.WRITERS)
 
 
 def remake(folder: Path) -> list[Path]:
     """Write every sample into `folder`, with its truth in `folder/truth`; return the files in order."""
     (folder / TRUTH).mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(len(WRITERS), mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         for done in [pool.submit(write, folder) for write in WRITERS]:
             done.result()
     return sorted(p for p in folder.rglob("*") if p.suffix in {".tif", ".csv"})

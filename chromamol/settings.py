@@ -70,11 +70,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(Settings)
-        for each in fields(self):
-            object.__setattr__(
-                self, each.name, _checked(each.name, getattr(self, each.name), hints[each.name])
-            )
+        check_types(self)
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -89,25 +85,13 @@ class Settings:
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> Settings:
         """Return settings from names and values; an unknown name is an error, with the nearest known ones."""
-        known = [f.name for f in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ParameterError(
-                f"Unknown settings: {', '.join(unknown)}.",
-                expected=f"names among: {', '.join(known)}.",
-                do="correct the spelling.",
-            )
+        require_known(cls, values)
         return cls(**values)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Settings:
         """Read a settings file, for instance the `settings.toml` of an earlier run."""
-        try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ParameterError(f"Settings file {path}: {error}.", expected="a readable TOML file.",
-                                 do="start from the settings.toml of a finished run.") from None  # fmt: skip
-        return cls.from_mapping(values)
+        return cls.from_mapping(read_toml(path))
 
     def with_values(self, **values: Any) -> Settings:
         """Return a copy with some values replaced; None leaves a value as it is."""
@@ -126,6 +110,35 @@ _POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_ga
 _NOT_NEGATIVE = ("min_area_um2", "split_constant_sd", "psf_sigma_um", "known_acetylation_per_um2", "seed")
 
 
+def require_known(kind: type, values: dict[str, Any]) -> None:
+    """Raise `ParameterError` for a name that is no field of the dataclass `kind`."""
+    known = [f.name for f in fields(kind)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ParameterError(
+            f"Unknown settings: {', '.join(unknown)}.",
+            expected=f"names among: {', '.join(known)}.",
+            do="correct the spelling.",
+        )
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return the values of a TOML file; raises `ParameterError` for one that cannot be read."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ParameterError(f"Settings file {path}: {error}.", expected="a readable TOML file.",
+                             do="start from the settings of a finished run.") from None  # fmt: skip
+
+
+def check_types(settings: Any) -> None:
+    """Bring each field of a frozen dataclass to its annotated type, or raise `ParameterError`."""
+    hints = get_type_hints(type(settings))
+    for each in fields(settings):
+        value = _checked(each.name, getattr(settings, each.name), hints[each.name])
+        object.__setattr__(settings, each.name, value)
+
+
 def _checked(name: str, value: Any, hint: Any) -> Any:
     """Return `value` if it has the annotated type; whole numbers pass for floats, nothing else is converted."""
     kinds = get_args(hint) or (hint,)
@@ -133,7 +146,7 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool) and int not in kinds and float in kinds:
         return float(value)
-    if isinstance(value, kinds) and not isinstance(value, bool):
+    if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)):
         return value
     wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
     raise _out_of_range(name, value, wanted)

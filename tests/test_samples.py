@@ -57,3 +57,59 @@ def test_labels_of_the_field_fit_its_table() -> None:
     for row in rows:
         _, methylation, acetylation, ratio, _ = (float(v) for v in row.split(","))
         assert methylation / acetylation == pytest.approx(ratio, abs=1e-4)
+
+
+def test_every_image_and_table_has_its_truth() -> None:
+    folders = ("two_channel", "comparison/control", "comparison/treated", "storm", "z_stack")
+    files = [path for folder in folders for path in (FOLDER / folder).iterdir()]
+    assert len(files) == 9
+    for path in files:
+        rows = (FOLDER / "truth" / f"{path.stem}_nuclei.csv").read_text(encoding="utf-8").splitlines()
+        assert len(rows) > 1
+        if path.parent.name in ("two_channel", "control", "treated"):
+            labels = tifffile.imread(FOLDER / "truth" / f"{path.stem}_labels.tif")
+            assert labels.shape == tifffile.imread(path).shape[-2:]
+            assert labels.max() == len(rows) - 1
+
+
+def test_treated_nuclei_have_half_as_much_acetylation_more_and_less_heterochromatin() -> None:
+    tables = {
+        arm: [np.genfromtxt(FOLDER / "truth" / f"{arm}_replicate{i}_nuclei.csv", delimiter=",", names=True, dtype=None,
+                            encoding="utf-8") for i in (1, 2, 3)]
+        for arm in ("control", "treated")
+    }  # fmt: skip
+    assert all(len(t) == 4 for dishes in tables.values() for t in dishes)
+    means = {
+        column: [np.mean([t[column].mean() for t in tables[arm]]) for arm in ("control", "treated")]
+        for column in ("gamma_ac_per_um2", "heterochromatin_fraction")
+    }
+    # Dishes and nuclei differ by 5 % each: three dishes of four nuclei are good to about 5 %.
+    assert means["gamma_ac_per_um2"][1] / means["gamma_ac_per_um2"][0] == pytest.approx(1.5, rel=0.1)
+    assert means["heterochromatin_fraction"][1] < means["heterochromatin_fraction"][0] - 0.05
+
+
+def test_the_film_is_that_of_an_inhibitor() -> None:
+    frames = np.genfromtxt(FOLDER / "truth" / "inhibitor_movie_frames.csv", delimiter=",", names=True)
+    film = tifffile.imread(FOLDER / "time_lapse" / "inhibitor_movie.tif")
+    assert len(film) == len(frames) == 12
+    assert np.all(np.diff(frames["heterochromatin_fraction"]) < 0.0)
+
+
+def test_localisations_are_denser_where_chromatin_is() -> None:
+    table = np.genfromtxt(
+        FOLDER / "storm" / "nucleus_storm.csv", delimiter=",", skip_header=1, usecols=(2, 3)
+    )
+    truth = tifffile.imread(FOLDER / "truth" / "nucleus_storm_truth.ome.tif")
+    total = truth[2] + truth[3]
+    x, y = np.clip((table.T / 20.0).astype(int), 0, np.array(total.shape[::-1])[:, None] - 1)
+    counts = np.zeros(total.shape)
+    np.add.at(counts, (y, x), 1.0)
+    inside, dense = total > 0.05, truth[2] > 0.5
+    ratio = counts[dense].mean() / counts[inside & ~dense].mean()
+    # errors of 5 nm carry a little light over the interface
+    assert ratio == pytest.approx(total[dense].mean() / total[inside & ~dense].mean(), rel=0.1)
+    assert counts.sum() * 0.9 < counts[inside].sum()
+
+
+def test_the_samples_are_small() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 8e6

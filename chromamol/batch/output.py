@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,12 +24,12 @@ CONTENTS = (
 _STAGING = ".chromamol-partial-"
 
 
-def require_free(output: Path, *, overwrite: bool) -> None:
+def require_free(output: Path, *, overwrite: bool, contents: Sequence[str] = CONTENTS) -> None:
     """Raise `OutputError` if `output` is no folder, or holds results that were not meant to be replaced."""
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file.", expected="a folder, new or existing.",
                           do="choose another --output.")  # fmt: skip
-    held = [name for name in CONTENTS if (output / name).exists()]
+    held = [name for name in contents if (output / name).exists()]
     if held and not overwrite:
         raise OutputError(
             f"{output} already holds results ({', '.join(held)}).",
@@ -39,8 +39,10 @@ def require_free(output: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def staged(output: Path) -> Iterator[Path]:
-    """Lend an empty folder inside `output`; its contents take their place there when the block ends well.
+def staged(output: Path, *, contents: Sequence[str] = CONTENTS) -> Iterator[Path]:
+    """Lend an empty folder inside `output`; `contents` of it take their place there when the block ends well.
+
+    What an earlier run left there under one of these names is removed, also if this run did not make it again.
 
     If the block raises, nothing is left behind: not the folder, and not `output` if it was made here.
 
@@ -57,9 +59,9 @@ def staged(output: Path) -> Iterator[Path]:
     done = False
     try:
         yield staging
-        for name in CONTENTS:
+        for name in contents:
+            _remove(output / name)
             if (staging / name).exists():
-                _remove(output / name)
                 (staging / name).replace(output / name)
         done = True
     except OSError as error:

@@ -1,7 +1,7 @@
 """A synthetic microscope: from volume fractions to camera counts.
 
-Light is linear: density -> blur by the point spread function -> average over the pixel -> uneven field
--> Poisson counts -> read noise and offset. Every step is a function on arrays; `Microscope` chains them.
+Light is linear: density -> blur by the point spread function -> integral over the camera's pixel -> uneven
+field -> Poisson counts -> read noise and offset. Every step is a function on arrays; `Microscope` chains them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, zoom
 
 from chromamol.errors import FieldError, ParameterError
 from chromamol.shapes import FloatField
+from chromamol.synthetic.optics import GaussianSpread, PointSpread, require_density
 
 UINT16_MAX = 65_535
 EXPECTED_DECIMALS = 3
@@ -26,13 +26,16 @@ class Microscope:
 
     Parameters
     ----------
-    psf_sigma_um : standard deviation of the Gaussian point spread function, one number or one per axis.
+    psf_sigma_um : standard deviation of a Gaussian point spread function, one number or one per axis.
         A confocal of numerical aperture 1.4 at 500 nm has about 0.1 um in the plane and 0.3 um along z.
     counts_per_fraction : mean photo-electrons per pixel at volume fraction 1.
     offset : counts that the camera adds to every pixel.
     read_noise : standard deviation of the electronics' noise, in counts.
     background : volume fraction that light from outside the nucleus amounts to.
     unevenness : relative drop of the illumination from the centre of the field to its corners.
+    psf : another point spread function, in place of the Gaussian.
+    binning : grid cells per camera pixel along y and x. The density is blurred on its own grid, and each
+        pixel collects what falls on its area.
     """
 
     psf_sigma_um: float | tuple[float, ...] = 0.1
@@ -41,47 +44,86 @@ class Microscope:
     read_noise: float = 2.0
     background: float = 0.0
     unevenness: float = 0.0
+    psf: PointSpread | None = None
+    binning: int = 1
 
     def __post_init__(self) -> None:
         values = [*np.atleast_1d(self.psf_sigma_um), self.offset, self.read_noise, self.background]
-        good = all(math.isfinite(v) and v >= 0.0 for v in values)
+        good = all(math.isfinite(v) and v >= 0.0 for v in values) and self.binning >= 1
         if not (good and self.counts_per_fraction > 0.0 and 0.0 <= self.unevenness < 1.0):
-            raise ParameterError(f"{self}.", expected="finite numbers >= 0, gain > 0, unevenness in [0, 1).",
-                                 do="see the docstring of Microscope for each one's meaning.")  # fmt: skip
+            raise ParameterError(
+                f"{self}.",
+                expected="finite numbers >= 0, gain > 0, unevenness in [0, 1), binning >= 1.",
+                do="see the docstring of Microscope for each one's meaning.",
+            )
 
     def expected(self, density: FloatField, pixel_size_um: Sequence[float]) -> FloatField:
-        """Mean counts without the offset, same shape as `density` (a volume fraction, 0..1)."""
-        light = blur(density, pixel_size_um, self.psf_sigma_um) + self.background
-        return self.counts_per_fraction * light * illumination(density.shape, self.unevenness)
+        """Mean counts without the offset, on the camera's pixels.
+
+        Parameters
+        ----------
+        density : a volume fraction, 0..1, (y, x) or (z, y, x). z is not binned: each plane is an exposure.
+        pixel_size_um : cell of the density's grid per axis.
+        """
+        require_density(density)
+        psf = self.psf or GaussianSpread(self.psf_sigma_um)
+        blurred = psf.spread(density, pixel_size_um)
+        light = bin_pixels(blurred, (1,) * (density.ndim - 2) + (self.binning,) * 2) + self.background
+        return self.counts_per_fraction * light * illumination(light.shape, self.unevenness)
 
     def image(
         self, density: FloatField, pixel_size_um: Sequence[float], *, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return one exposure as uint16 counts.
+        """Return one exposure, or one per plane, as uint16 counts.
 
         Raises
         ------
         FieldError : a negative density, or counts beyond 16 bits (a real camera would saturate silently).
         """
+        return self.exposed(self.expected(density, pixel_size_um), rng=rng)
+
+    def exposed(self, expected: FloatField, *, rng: np.random.Generator) -> np.ndarray:
+        """Return counts of the given mean: shot noise, read noise, offset, rounding to uint16."""
         # Rounded, or a last bit that differs between machines would send the generator another way.
-        expected = np.round(self.expected(density, pixel_size_um), EXPECTED_DECIMALS)
-        counts = rng.poisson(expected).astype(np.float64)
-        counts += self.offset + self.read_noise * rng.standard_normal(density.shape)
+        counts = rng.poisson(np.round(expected, EXPECTED_DECIMALS)).astype(np.float64)
+        counts += self.offset + self.read_noise * rng.standard_normal(expected.shape)
         if counts.max() > UINT16_MAX:
             raise FieldError(f"The brightest pixel has {counts.max():.0f} counts.",
                              expected=f"at most {UINT16_MAX}.", do="lower counts_per_fraction.")  # fmt: skip
         return np.rint(np.maximum(counts, 0.0)).astype(np.uint16)
+
+    def channels(
+        self, densities: Sequence[FloatField], pixel_size_um: Sequence[float], *, rng: np.random.Generator,
+        gains: Sequence[float] | None = None, crosstalk: float = 0.0,
+    ) -> np.ndarray:  # fmt: skip
+        """Return exposures of several stains, (channel, *pixels), uint16.
+
+        Parameters
+        ----------
+        densities : one volume fraction per stain.
+        gains : relative brightness of the stains; 1 when omitted.
+        crosstalk : share of each stain's light that each other channel also sees.
+
+        Raises
+        ------
+        ParameterError : gains that do not fit, or a crosstalk outside [0, 1).
+        """
+        gains = [1.0] * len(densities) if gains is None else gains
+        if len(gains) != len(densities) or min(gains) <= 0.0 or not 0.0 <= crosstalk < 1.0:
+            raise ParameterError(f"gains {tuple(gains)} for {len(densities)} stains, crosstalk {crosstalk}.",
+                                 expected="one positive gain per stain, crosstalk in [0, 1).",
+                                 do="correct them.")  # fmt: skip
+        own = [g * self.expected(d, pixel_size_um) for g, d in zip(gains, densities, strict=True)]
+        total = np.sum(own, axis=0)
+        return np.stack([self.exposed(light + crosstalk * (total - light), rng=rng) for light in own])
 
 
 def blur(
     density: FloatField, pixel_size_um: Sequence[float], psf_sigma_um: float | tuple[float, ...]
 ) -> FloatField:
     """Convolve with a Gaussian of the given width; nothing lies beyond the border of the array."""
-    if (density < 0.0).any():
-        raise FieldError(f"The density goes down to {density.min():.3g}.", expected="volume fractions >= 0.",
-                         do="pass the simulated fields themselves.")  # fmt: skip
-    sigmas = np.broadcast_to(psf_sigma_um, density.ndim) / np.asarray(pixel_size_um)
-    return gaussian_filter(density.astype(np.float64), sigmas, mode="constant", truncate=6.0)
+    require_density(density)
+    return GaussianSpread(psf_sigma_um).spread(density, pixel_size_um)
 
 
 def illumination(shape: Sequence[int], unevenness: float) -> FloatField:
@@ -91,22 +133,44 @@ def illumination(shape: Sequence[int], unevenness: float) -> FloatField:
     return np.broadcast_to(field, tuple(shape))
 
 
-def bin_pixels(values: FloatField, factor: int) -> FloatField:
+def bin_pixels(values: FloatField, factor: int | Sequence[int]) -> FloatField:
     """Average over blocks of `factor` pixels along each axis; a rest at the far side is dropped."""
-    kept = values[tuple(slice(0, n - n % factor) for n in values.shape)]
-    blocks = [m for n in kept.shape for m in (n // factor, factor)]
+    factors = np.broadcast_to(factor, values.ndim)
+    kept = values[tuple(slice(0, n - n % f) for n, f in zip(values.shape, factors, strict=True))]
+    blocks = [int(m) for n, f in zip(kept.shape, factors, strict=True) for m in (n // f, f)]
     return kept.reshape(blocks).mean(axis=tuple(range(1, 2 * values.ndim, 2)))
 
 
 def resample(values: FloatField, spacing_um: Sequence[float], pixel_size_um: Sequence[float]) -> FloatField:
-    """Bring a density onto another pixel size, keeping its integral.
+    """Bring a density onto pixels of another size: each holds the mean of the density over its area.
 
-    The density is first averaged over what a pixel covers (a Gaussian of the box's variance), then
-    sampled linearly; the sum is restored, because sampling shifts it by a fraction of a percent.
+    The density is even within a cell. The amount is kept to rounding, and no value leaves the range of the
+    density. The last pixel may reach beyond the array, where nothing lies.
     """
-    ratios = np.asarray(pixel_size_um, dtype=float) / np.asarray(spacing_um, dtype=float)
-    widths = np.sqrt(np.maximum(ratios**2 - 1.0, 0.0) / 12.0)
-    out = zoom(gaussian_filter(values, widths, mode="constant"), 1.0 / ratios, order=1, grid_mode=True,
-               mode="grid-constant")  # fmt: skip
-    volume = float(np.prod(ratios))
-    return out * (values.sum() / (out.sum() * volume)) if out.sum() > 0.0 else out
+    for axis, (h, pixel) in enumerate(zip(spacing_um, pixel_size_um, strict=True)):
+        cells = values.shape[axis]
+        moved = np.moveaxis(values, axis, -1)
+        integral = np.concatenate([np.zeros((*moved.shape[:-1], 1)), h * np.cumsum(moved, axis=-1)], axis=-1)
+        edges = np.minimum(pixel * np.arange(pixels_across(cells, h, pixel) + 1) / h, cells)
+        edges[-1] = cells
+        low = np.minimum(edges.astype(int), cells - 1)
+        share = edges - low
+        at_edges = (1.0 - share) * integral[..., low] + share * integral[..., low + 1]
+        values = np.moveaxis(np.diff(at_edges, axis=-1) / pixel, -1, axis)
+    return values
+
+
+def nearest_cell(
+    values: np.ndarray, spacing_um: Sequence[float], pixel_size_um: Sequence[float]
+) -> np.ndarray:
+    """Bring masks or maps onto the pixels of `resample`: the value of the cell in which each middle lies."""
+    indices = [
+        np.minimum(((np.arange(pixels_across(n, h, pixel)) + 0.5) * pixel / h).astype(int), n - 1)
+        for n, h, pixel in zip(values.shape, spacing_um, pixel_size_um, strict=True)
+    ]
+    return values[np.ix_(*indices)]
+
+
+def pixels_across(cells: int, spacing_um: float, pixel_um: float) -> int:
+    """Pixels that cover so many cells; one that would hold less than a thousandth of a pixel is rounding."""
+    return math.ceil(cells * spacing_um / pixel_um - 1e-3)

@@ -5,14 +5,17 @@ An inhibitor of histone deacetylases, for instance, is `Perturbation(acetylation
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import label
 
-from chromamol.errors import FieldError, ParameterError
+from chromamol.errors import FieldError, ParameterError, SimulationError
 from chromamol.shapes import FloatField, Mask
+from chromamol.synthetic.evolve import EvolutionOutcome, EvolutionSettings, evolve_chromatin
 from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings, simulate_chromatin
+from chromamol.synthetic.steady import Outcome
 
 DOMAIN_THRESHOLD = 0.5  # of phi_max: half way up the interface
 
@@ -86,7 +89,7 @@ class Response:
 
 def perturb(
     nucleus: SimulatedChromatin, perturbation: Perturbation, *, region: Mask | None = None,
-    settings: SolverSettings | None = None,
+    time_um2: float | None = None, settings: SolverSettings | None = None,
 ) -> Response:  # fmt: skip
     """Change the rates of a nucleus and run on from its pattern.
 
@@ -95,17 +98,43 @@ def perturb(
     nucleus : simulated, or built from an inferred result: its fields need not be steady, because the run
         without the perturbation is made as well and is what the response is compared with.
     region : pixels where the rates change; everywhere when omitted.
+    time_um2 : time × D to run on for, with and without the perturbation; to the steady state when omitted.
+    settings : of the way to the steady state; of a run in time, the device only.
 
     Raises
     ------
     FieldError : a rate that becomes negative, or a region of another shape.
+    ParameterError : a time that is not positive.
     """
     if region is not None and region.shape != nucleus.mask.shape:
         raise FieldError(f"A region of shape {region.shape}.", expected=f"{nucleus.mask.shape}, that of the nucleus.",
                          do="draw the region on the nucleus's own grid.")  # fmt: skip
     methylation, acetylation = perturbation.apply(nucleus.methylation, nucleus.acetylation, region)
     changed = replace(nucleus, methylation=methylation, acetylation=acetylation)
-    return Response(_run_on(nucleus, settings), _run_on(changed, settings))
+    if time_um2 is None:
+        return Response(_run_on(nucleus, settings), _run_on(changed, settings))
+    if not (math.isfinite(time_um2) and time_um2 > 0.0):
+        raise ParameterError(f"time_um2 = {time_um2}.", expected="a positive, finite time × D in um².",
+                             do="multiply the time in seconds by D in um²/s.")  # fmt: skip
+    return Response(_run_for(nucleus, time_um2, settings), _run_for(changed, time_um2, settings))
+
+
+def _run_for(
+    nucleus: SimulatedChromatin, time_um2: float, settings: SolverSettings | None
+) -> SimulatedChromatin:
+    movie = evolve_chromatin(
+        nucleus.heterochromatin, nucleus.euchromatin, nucleus.methylation, nucleus.acetylation,
+        times=(0.0, time_um2), pixel_size_um=nucleus.pixel_size_um, parameters=nucleus.parameters,
+        mask=None if nucleus.mask.all() else nucleus.mask,
+        settings=EvolutionSettings(device=(settings or SolverSettings()).device),
+    )  # fmt: skip
+    if movie.outcome is not EvolutionOutcome.COMPLETE:
+        raise SimulationError(f"The run of {time_um2:g} um²: {movie.outcome.value}.",
+                              expected="a run that reaches the time asked for.",
+                              do="ask for a shorter time.")  # fmt: skip
+    # A run in time does not say how far it is from rest.
+    return replace(nucleus, heterochromatin=movie.heterochromatin[-1], euchromatin=movie.euchromatin[-1],
+                   steadiness=math.nan, outcome=Outcome.FOLLOWED)  # fmt: skip
 
 
 def _run_on(nucleus: SimulatedChromatin, settings: SolverSettings | None) -> SimulatedChromatin:

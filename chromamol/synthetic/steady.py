@@ -30,6 +30,8 @@ class Outcome(Enum):
     STEADY = "the state is as steady as was asked"
     STEP_LIMIT = "the largest number of steps was reached before the state was as steady as was asked"
     STALLED = "the steps became too small to go on"
+    FOLLOWED = "the state was followed for the time asked for, not to rest"
+    GIVEN = "the state was given, not simulated"
 
 
 @dataclass(frozen=True)

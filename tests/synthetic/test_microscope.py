@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation, binary_erosion, label
 
 from chromamol.errors import FieldError, ParameterError
-from chromamol.synthetic.microscope import Microscope, bin_pixels, blur, illumination, resample
+from chromamol.synthetic.microscope import Microscope, bin_pixels, blur, illumination, nearest_cell, resample
 from chromamol.synthetic.rates import log_normal_rate
-from chromamol.synthetic.scene import PlacedNucleus, place, touch
-from chromamol.synthetic.shapes import nucleus_mask
+from chromamol.synthetic.scene import PlacedNucleus, place, scatter, touch
+from chromamol.synthetic.shapes import nucleus_mask, outline, thickness
+from chromamol.synthetic.timelapse import film
 
 
 def spot() -> np.ndarray:
@@ -125,3 +127,111 @@ def test_log_normal_rates_have_their_moments_and_correlation() -> None:
     assert z.mean() == pytest.approx(0.0, abs=1e-12)
     assert z.std() == pytest.approx(0.3)
     assert (z * np.roll(z, 5, 0)).mean() / z.var() == pytest.approx(np.exp(-0.5), abs=0.05)
+
+
+def test_a_pixel_collects_what_falls_on_its_area() -> None:
+    """Pixels of 2.5 cells: two whole cells and half of the next, or of the one before."""
+    density = np.broadcast_to(np.arange(10.0), (4, 10))
+    out = resample(density, (0.1, 0.1), (0.1, 0.25))
+    expected = [(0 + 1 + 0.5 * 2), (0.5 * 2 + 3 + 4), (5 + 6 + 0.5 * 7), (0.5 * 7 + 8 + 9)]
+    np.testing.assert_allclose(out, np.broadcast_to(np.array(expected) / 2.5, (4, 4)))
+
+
+@pytest.mark.parametrize("pixel", [0.03, 0.07, 0.4])
+def test_resampling_stays_in_the_range_of_the_density(pixel: float) -> None:
+    density = np.zeros((6, 40))
+    density[:, 17:19] = 1.0
+    out = resample(density, (0.1, 0.1), (0.1, pixel))
+    assert out.min() >= -1e-12
+    assert out.max() <= 1.0 + 1e-12
+    assert nearest_cell(density, (0.1, 0.1), (0.1, pixel)).shape == out.shape
+
+
+def test_binning_is_the_camera_and_keeps_the_light() -> None:
+    fine = blur(spot(), (0.05, 0.05), 0.1)
+    binned = Microscope(psf_sigma_um=0.0, binning=2).expected(fine[:40, :40], (0.05, 0.05))
+    assert binned.shape == (20, 20)
+    whole = Microscope(psf_sigma_um=0.0).expected(fine[:40, :40], (0.05, 0.05))
+    assert 4.0 * binned.sum() == pytest.approx(whole.sum())
+
+
+def test_planes_of_a_stack_are_exposures_of_their_own() -> None:
+    stack = np.zeros((3, 8, 8))
+    stack[1] = 0.5
+    counts = Microscope(psf_sigma_um=(0.0, 0.1, 0.1), binning=2).image(
+        stack, (0.3, 0.1, 0.1), rng=np.random.default_rng(0)
+    )
+    assert counts.shape == (3, 4, 4)
+    assert counts[1].mean() > counts[0].mean() + 400.0
+
+
+def test_two_stains_have_their_gains_and_their_crosstalk() -> None:
+    dense, light = np.full((40, 40), 0.4), np.full((40, 40), 0.1)
+    microscope = Microscope(psf_sigma_um=0.0, counts_per_fraction=1000.0, offset=0.0, read_noise=0.0)
+    seen = microscope.channels(
+        [dense, light], (0.1, 0.1), rng=np.random.default_rng(0), gains=(1.0, 2.0), crosstalk=0.1
+    )
+    assert seen[0].mean() == pytest.approx(400.0 + 0.1 * 200.0, abs=2.0)
+    assert seen[1].mean() == pytest.approx(200.0 + 0.1 * 400.0, abs=2.0)
+    with pytest.raises(ParameterError, match="one positive gain per stain"):
+        microscope.channels([dense], (0.1, 0.1), rng=np.random.default_rng(0), gains=(1.0, 1.0))
+
+
+def test_a_film_bleaches() -> None:
+    frames = film(
+        np.full((4, 30, 30), 0.5), Microscope(offset=0.0), pixel_size_um=(0.1, 0.1), bleaching=0.2,
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    brightness = frames[:, 10:20, 10:20].mean((1, 2))
+    np.testing.assert_allclose(brightness[1:] / brightness[:-1], 0.8, rtol=0.01)
+    with pytest.raises(FieldError, match="put time first"):
+        film(np.ones((5, 5)), Microscope(), pixel_size_um=(0.1, 0.1), rng=np.random.default_rng(0))
+    with pytest.raises(ParameterError):
+        film(np.ones((2, 5, 5)), Microscope(), pixel_size_um=(0.1, 0.1), bleaching=1.0,
+             rng=np.random.default_rng(0))  # fmt: skip
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_nucleoli_are_holes_inside_the_outline(ndim: int) -> None:
+    spacing = (0.2, 0.2, 0.2)[3 - ndim :]
+    mask = nucleus_mask(8.0, spacing, nucleoli=2, rng=np.random.default_rng(0))
+    whole = outline(mask)
+    holes, count = label(whole & ~mask)
+    assert count == 2
+    touching_the_wall = binary_dilation(holes > 0) & ~whole
+    assert not touching_the_wall.any()
+
+
+def test_nucleoli_that_find_no_room_are_refused() -> None:
+    with pytest.raises(ParameterError, match="60 nucleoli"):
+        nucleus_mask(8.0, (0.2, 0.2), nucleoli=60, rng=np.random.default_rng(0))
+
+
+def test_a_flat_nucleus_is_thick_in_the_middle_and_thin_at_the_wall() -> None:
+    mask = nucleus_mask(6.0, (0.1, 0.1), rng=np.random.default_rng(0))
+    height = thickness(mask, (0.1, 0.1), rim_um=1.0)
+    assert height[mask].max() == 1.0
+    assert height[~mask].max() == 0.0
+    edge = mask & ~binary_erosion(mask)
+    # one pixel from the wall of a quarter circle: √(1 - 0.9²)
+    assert height[edge].max() == pytest.approx(np.sqrt(1.0 - 0.9**2), abs=0.15)
+
+
+def test_scattered_nuclei_touch_in_pairs_and_lie_across_the_border() -> None:
+    masks = [nucleus_mask(3.0, (0.1, 0.1), rng=np.random.default_rng(s)) for s in range(6)]
+    corners = scatter(masks, (140, 140), touching=1, cut=1, rng=np.random.default_rng(0))
+    scene = place([PlacedNucleus(1.0 * m, m, c) for m, c in zip(masks, corners, strict=True)], (140, 140))
+    sizes = np.bincount(scene.labels.ravel(), minlength=7)[1:]
+    assert [s == m.sum() for s, m in zip(sizes, masks, strict=True)] == [True] * 5 + [False]
+    pieces, _ = label(scene.labels > 0)
+    assert pieces[scene.labels == 1].max() == pieces[scene.labels == 2].max()
+    others = [set(np.unique(pieces[scene.labels == n])) for n in (1, 3, 4, 5, 6)]
+    assert all(not a & b for i, a in enumerate(others) for b in others[i + 1 :])
+
+
+def test_a_field_without_room_is_refused() -> None:
+    masks = [nucleus_mask(3.0, (0.1, 0.1), rng=np.random.default_rng(s)) for s in range(4)]
+    with pytest.raises(FieldError, match="No free place"):
+        scatter(masks, (45, 45), rng=np.random.default_rng(0))
+    with pytest.raises(FieldError, match="3 touching pairs"):
+        scatter(masks, (145, 145), touching=3, rng=np.random.default_rng(0))

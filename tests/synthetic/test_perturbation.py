@@ -63,3 +63,27 @@ def test_summary_of_two_discs() -> None:
     assert summary.domain_count == 2
     assert summary.domain_radius_um == pytest.approx(1.5, rel=0.01)
     assert summary.domain_area_fraction == discs.mean()
+
+
+def test_a_response_in_time_lies_between_the_start_and_the_steady_one(box: SimulatedChromatin) -> None:
+    change = Perturbation(acetylation_factor=1.5)
+    early, later = (
+        summarise(perturb(box, change, time_um2=t).after).heterochromatin_fraction for t in (0.05, 0.3)
+    )
+    start = summarise(box).heterochromatin_fraction
+    end = perturb(box, change, settings=ROUGH).summaries[1].heterochromatin_fraction
+    assert end - 0.01 < later < early < start
+
+
+def test_a_short_time_changes_the_fraction_at_the_rate_of_the_reactions(box: SimulatedChromatin) -> None:
+    """At rest both reactions balance; the added half of the acetylation is then the whole change of φ_h."""
+    time = 1e-3
+    response = perturb(box, Perturbation(acetylation_factor=1.5), time_um2=time)
+    change = (response.after.heterochromatin - response.before.heterochromatin).mean()
+    assert change == pytest.approx(-0.5 * time * box.heterochromatin.mean(), rel=0.01)
+
+
+@pytest.mark.parametrize("time", [0.0, -1.0, float("nan")])
+def test_a_time_that_is_none_is_refused(box: SimulatedChromatin, time: float) -> None:
+    with pytest.raises(ParameterError, match="time_um2"):
+        perturb(box, Perturbation(), time_um2=time)

@@ -1,0 +1,255 @@
+"""`simulate`: what is written is what was simulated, and what cannot be simulated is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+import chromamol as cm
+from chromamol.cli import app
+from chromamol.errors import FieldError, OutputError, ParameterError, ReadError
+from chromamol.io import read_image, write_channels, write_labels
+from chromamol.report import write_tables
+from chromamol.settings import Settings
+from chromamol.simulate import SimulationSettings, parse_perturbation, read_nucleus
+from chromamol.simulate.nuclei import simulate_nucleus
+from chromamol.simulate.run import Change, simulate, simulate_from_results
+from chromamol.synthetic.perturbation import Perturbation
+
+SMALL = SimulationSettings(nuclei=2, diameter_um=3.0, touching=1, steadiness=0.5, seed=3)
+LESS = Change(Perturbation(acetylation_factor=1.5), "acetylation=x1.5")
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = SMALL.with_values(molecules_per_um2=200.0)
+    return simulate(output=tmp_path_factory.mktemp("field"), settings=settings)
+
+
+def test_the_image_can_be_analysed_as_it_is(field: Path) -> None:
+    image = read_image(field / "field.tif")
+    assert image.pixel_size_um == pytest.approx(0.06)
+    labels = tifffile.imread(field / "truth" / "field_labels.tif")
+    assert labels.shape == image.shape
+    counts = image.channel().astype(float)
+    assert counts[labels > 0].mean() > 4.0 * counts[labels == 0].mean()
+
+
+def test_the_truth_table_says_what_the_truth_maps_show(field: Path) -> None:
+    maps = read_image(field / "truth" / "field_truth.ome.tif")
+    labels = tifffile.imread(field / "truth" / "field_labels.tif")
+    table = pd.read_csv(field / "truth" / "nuclei.csv").set_index("nucleus")
+    assert list(table.index) == [1, 2]
+    for number, row in table.iterrows():
+        inside = labels == number
+        assert inside.sum() * 0.06**2 == pytest.approx(row["area_um2"])
+        h, e = (maps.channel(name)[inside].sum() for name in ("phi_h", "phi_e"))
+        assert h / (h + e) == pytest.approx(row["heterochromatin_fraction"], rel=0.02)
+        for rate in ("gamma_me_per_um2", "gamma_ac_per_um2"):
+            assert maps.channel(rate)[inside].mean() == pytest.approx(row[rate], rel=0.02)
+    assert np.isnan(maps.channel("gamma_me_per_um2")[labels == 0]).all()
+
+
+def test_localisations_lie_in_the_nuclei(field: Path) -> None:
+    table = pd.read_csv(field / "localizations.csv")
+    labels = tifffile.imread(field / "truth" / "field_labels.tif")
+    where = (table[["y [nm]", "x [nm]"]].to_numpy() / 60.0).astype(int).clip(0, len(labels) - 1)
+    assert (labels[tuple(where.T)] > 0).mean() > 0.97
+    assert len(table) > 200.0
+
+
+def test_settings_repeat_the_run(field: Path, tmp_path: Path) -> None:
+    again = simulate(output=tmp_path, settings=SimulationSettings.from_toml(field / "simulation.toml"))
+    for name in ("field.tif", "localizations.csv", "truth/field_truth.ome.tif"):
+        assert (again / name).read_bytes() == (field / name).read_bytes()
+
+
+def test_results_are_not_replaced_unasked(field: Path) -> None:
+    with pytest.raises(OutputError, match="already holds"):
+        simulate(output=field, settings=SMALL)
+
+
+def test_a_nucleus_does_not_depend_on_the_others() -> None:
+    few, many = (simulate_nucleus(1, SMALL.with_values(nuclei=n, steadiness=5.0)) for n in (2, 5))
+    np.testing.assert_array_equal(few.heterochromatin, many.heterochromatin)
+
+
+def test_before_and_after_an_inhibitor(tmp_path: Path) -> None:
+    settings = SMALL.with_values(touching=0, nuclei=1, marks=True, steadiness=0.05)
+    folder = simulate(output=tmp_path, settings=settings, change=LESS)
+    table = pd.read_csv(folder / "response.csv").set_index("state")
+    before, after = table.loc["before"], table.loc["after"]
+    assert after["gamma_ac_per_um2"] / before["gamma_ac_per_um2"] == pytest.approx(1.5, rel=1e-5)
+    assert after["heterochromatin_fraction"] < before["heterochromatin_fraction"] - 0.03
+    assert read_image(folder / "after.tif").data.shape[0] == 2
+    assert (folder / "response.png").stat().st_size > 10_000
+
+
+def test_a_stop_too_early_to_see_the_change_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="steadiness"):
+        simulate(output=tmp_path, settings=SMALL, change=LESS)
+
+
+# --- from a result -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `infer` writes it, of one nucleus whose rate maps end before its border."""
+    folder = tmp_path_factory.mktemp("results")
+    nucleus = simulate_nucleus(0, SMALL)
+    mask, pixel = nucleus.mask, nucleus.pixel_size_um[-1]
+    valid = mask & (np.hypot(*(np.indices(mask.shape) - np.array(mask.shape).reshape(2, 1, 1) / 2)) < 12)
+    methylation = np.where(valid, nucleus.methylation, np.nan)
+    middle = tuple(np.argwhere(valid)[len(np.argwhere(valid)) // 2])
+    methylation[middle] = -0.1
+    maps = {
+        "phi_h": np.where(mask, nucleus.heterochromatin, np.nan),
+        "phi_e": np.where(mask, nucleus.euchromatin, np.nan),
+        "gamma_me_per_um2": methylation,
+        "gamma_ac_per_um2": np.where(valid, nucleus.acetylation, np.nan),
+    }
+    where = folder / "images" / "a"
+    where.mkdir(parents=True)
+    write_channels(where / "rates.ome.tif", maps, pixel_size_um=pixel)
+    write_labels(where / "labels.tif", mask.astype(np.int32))
+    rows = [
+        {"image": "a", "nucleus": 1, "gamma_me_per_um2": 0.6, "gamma_ac_per_um2": 0.7, "flags": ""},
+        {"image": "a", "nucleus": 2, "gamma_me_per_um2": 0.6, "gamma_ac_per_um2": np.nan, "flags": ""},
+    ]
+    images = pd.DataFrame([{"image": "a", "path": "a.tif", "status": "done", "nuclei": 2}])
+    write_tables(folder, pd.DataFrame(rows), images)
+    length = nucleus.parameters.interface_length_um
+    (folder / "settings.toml").write_text(Settings(interface_length_um=length).to_toml(), encoding="utf-8")
+    return folder
+
+
+def test_where_a_rate_map_ends_its_mean_stands_and_that_is_said(results: Path) -> None:
+    found = read_nucleus(results, nucleus=1)
+    assert found.refinement == 1
+    inside = found.state.mask
+    assert np.isfinite(found.state.methylation[inside]).all()
+    assert (found.state.acetylation[inside] == np.float64(0.7)).mean() > 0.3
+    assert found.state.methylation[inside].min() == 0.0
+    notes = " ".join(found.notes)
+    assert "its mean 0.6 um^-2 stands there" in notes
+    assert "below zero" in notes
+
+
+def test_a_prediction_from_a_result_has_table_maps_and_figure(results: Path, tmp_path: Path) -> None:
+    found = read_nucleus(results, nucleus=1)
+    change = Change(LESS.perturbation, LESS.text, time_um2=0.3)
+    folder = simulate_from_results(found, change, output=tmp_path)
+    table = pd.read_csv(folder / "response.csv").set_index("state")
+    assert list(table.index) == ["inferred", "before", "after"]
+    assert table["heterochromatin_fraction"]["after"] < table["heterochromatin_fraction"]["before"]
+    before, after = (read_image(folder / f"{name}.ome.tif") for name in ("before", "after"))
+    inside = np.isfinite(before.channel("phi_h"))
+    ratio = after.channel("gamma_ac_per_um2")[inside] / before.channel("gamma_ac_per_um2")[inside]
+    np.testing.assert_allclose(ratio, 1.5, rtol=1e-5)
+    totals = [m.channel("phi_h")[inside].sum() + m.channel("phi_e")[inside].sum() for m in (before, after)]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+
+
+def test_a_region_changes_only_itself(results: Path, tmp_path: Path) -> None:
+    found = read_nucleus(results, nucleus=1)
+    shape = cm.Results(results).open("a").labels.shape
+    region = np.zeros(shape, dtype=bool)
+    region[: shape[0] // 2] = True
+    change = Change(LESS.perturbation, LESS.text, time_um2=0.01)
+    folder = simulate_from_results(found, change, output=tmp_path, region=region)
+    before, after = (
+        read_image(folder / f"{n}.ome.tif").channel("gamma_ac_per_um2") for n in ("before", "after")
+    )
+    ratio = after / before
+    here = region[found.slices]
+    np.testing.assert_allclose(ratio[here & np.isfinite(ratio)], 1.5, rtol=1e-5)
+    np.testing.assert_allclose(ratio[~here & np.isfinite(ratio)], 1.0, rtol=1e-5)
+    with pytest.raises(FieldError, match="meets the nucleus"):
+        simulate_from_results(found, change, output=tmp_path / "b", region=np.zeros(shape, dtype=bool))
+
+
+def test_what_cannot_be_started_from_is_refused(results: Path) -> None:
+    with pytest.raises(ReadError, match="2 nuclei fit"):
+        read_nucleus(results)
+    with pytest.raises(ReadError, match="0 nuclei fit"):
+        read_nucleus(results, nucleus=7)
+
+
+# --- words -------------------------------------------------------------------------------------------------
+
+
+def test_changes_are_read_as_written() -> None:
+    assert parse_perturbation(["acetylation=x1.5"]) == Perturbation(acetylation_factor=1.5)
+    both = parse_perturbation(["methylation = *0.5", "methylation=-0.2", "acetylation=+1e-1"])
+    assert both == Perturbation(0.5, 1.0, -0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    "text", ["acetylation", "acetylation=1.5", "demethylation=x2", "acetylation=xtwo", "acetylation=x-1"]
+)
+def test_other_changes_are_refused(text: str) -> None:
+    with pytest.raises(ParameterError, match=r"write for instance --perturb acetylation=x1\.5"):
+        parse_perturbation([text])
+    with pytest.raises(ParameterError, match="changed already"):
+        parse_perturbation(["acetylation=x1.5", "acetylation=x2"])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"nuclei": 0}, {"psf": "magic"}, {"nuclei": 1, "touching": 1}, {"methylation_per_um2": -1.0},
+            {"read_noise": float("nan")}],
+)  # fmt: skip
+def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ParameterError):
+        SimulationSettings.from_mapping(bad)
+
+
+def test_a_nucleus_with_too_many_cells_is_refused_before_it_is_simulated() -> None:
+    with pytest.raises(ParameterError, match="cells"):
+        simulate_nucleus(0, SimulationSettings(diameter_um=20.0, acetylation_per_um2=100.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--time", "1"], "without --perturb"),
+        (["--nucleus", "1"], "without --from"),
+        (["--perturb", "acetylation=x2", "--diffusivity-um2-per-s", "1"], "without --time"),
+        (["--set", "colour=1"], "Unknown settings"),
+        (["--from", "nowhere", "--nuclei", "2", "--perturb", "acetylation=x2"], "with --from"),
+        (["--from", "nowhere"], "--from without --perturb"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        app(["simulate", "--output", str(tmp_path / "o"), *options], prog_name="chromamol")
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_command_writes_a_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "simulate",
+        "-o",
+        str(tmp_path / "o"),
+        "--nuclei",
+        "1",
+        "--diameter-um",
+        "3",
+        "--set",
+        "steadiness=0.5",
+    ]
+    with pytest.raises(SystemExit) as stop:
+        app(arguments, prog_name="chromamol")
+    assert stop.value.code in (None, 0)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "nucleus 1 of 1" in shown.err
+    assert (tmp_path / "o" / "overview.png").is_file()
