@@ -12,6 +12,7 @@ from pathlib import Path
 
 from chromamol.errors import ReadError
 from chromamol.io.reading import OPENERS
+from chromamol.io.smlm import is_localization_table
 
 MAX_STEM_BYTES = 120
 
@@ -46,7 +47,8 @@ class Found:
 def discover(paths: Iterable[str | Path], *, suffixes: Iterable[str] = tuple(OPENERS)) -> list[Found]:
     """List the inputs of a run, in the order given; the files of a folder by name.
 
-    A file that is named is always taken. Of a folder, the files with one of `suffixes` are taken, not
+    A file that is named is always taken. Of a folder, the files with one of `suffixes` and the localisation tables
+    whose dialect is recognised are taken, not
     those in folders inside it; hidden files, label images and other things are listed as skipped, with the
     reason. A file that is met twice is listed once. A path that is not there becomes an entry with an error.
 
@@ -105,8 +107,8 @@ def _reason_to_skip(path: Path, suffixes: tuple[str, ...]) -> str:
         return "hidden file"
     if path.is_dir():
         return "a folder inside a folder is not searched"
-    if path.suffix.lower() not in suffixes:
-        return f"not an image that is read ({path.suffix or 'no ending'})"
+    if path.suffix.lower() not in suffixes and not is_localization_table(path):
+        return f"neither an image nor a localisation table that is read ({path.suffix or 'no ending'})"
     if _LABEL_NAME.search(_without_ending(path.name)):
         return "looks like a label image; name the file itself to analyse it"
     return ""

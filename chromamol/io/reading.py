@@ -98,6 +98,11 @@ def _opener(path: Path) -> Callable[..., AbstractContextManager[ImageSource]]:
     return opener
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is read as an image: by its ending, or by the first bytes of a TIFF."""
+    return path.suffix.lower() in OPENERS or path.is_dir() or first_bytes(path).startswith(MAGIC)
+
+
 def first_bytes(path: Path) -> bytes:
     """Read the head of a file; raises `ReadError` if it is missing, a folder, unreadable or empty."""
 

@@ -64,9 +64,15 @@ def _picasso(file: h5py.File, path: Path) -> StatedTable:
     if not {"x", "y"} <= set(named):
         raise ReadError(f"{path}: 'locs' with columns {', '.join(named) or 'without names'}.",
                         expected="Picasso's x and y.", do="save the localisations in Picasso again.")  # fmt: skip
-    columns = {meaning: np.asarray(table[name], dtype=np.float64) for name, meaning in _PICASSO.items() if name in named}
+    columns = {
+        meaning: np.asarray(table[name], dtype=np.float64)
+        for name, meaning in _PICASSO.items()
+        if name in named
+    }
     pixel, rule = _picasso_pixel(path)
-    return StatedTable(columns, {"x": "px", "z": "nm", "precision_z": "nm"}, "Picasso", "by dialect", pixel, rule)
+    return StatedTable(
+        columns, {"x": "px", "z": "nm", "precision_z": "nm"}, "Picasso", "by dialect", pixel, rule
+    )
 
 
 def _picasso_pixel(path: Path) -> tuple[tuple[float, float] | None, str]:
@@ -100,7 +106,9 @@ def _decode(file: h5py.File, path: Path) -> StatedTable:
     columns = dict(zip("xyz", xyz.T, strict=True))
     data = file["data"]
     if "xyz_sig" in data and data["xyz_sig"].shape == xyz.shape:
-        columns |= dict(zip(("precision_x", "precision_y", "precision_z"), _take(data["xyz_sig"], path).T, strict=True))
+        columns |= dict(
+            zip(("precision_x", "precision_y", "precision_z"), _take(data["xyz_sig"], path).T, strict=True)
+        )
     for name, meaning in (("frame_ix", "frame"), ("phot", "intensity")):
         if name in data and data[name].shape == (len(xyz),):
             columns[meaning] = _take(data[name], path)
@@ -119,7 +127,9 @@ def read_mat(path: Path, *, is_hdf5: bool) -> StatedTable:
                 # MATLAB's axes come in reverse order out of HDF5.
                 return minflux_table(_take(file["itr/loc"], path).T, path)
             raise _no_mat(path, list(file))
-    content = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False, variable_names=["saveloc", "itr"])
+    content = scipy.io.loadmat(
+        path, squeeze_me=True, struct_as_record=False, variable_names=["saveloc", "itr"]
+    )
     loc = getattr(content.get("saveloc"), "loc", None)
     if loc is not None:
         return _smap({name: np.ravel(getattr(loc, name)) for name in _SMAP if hasattr(loc, name)}, path)
@@ -133,7 +143,9 @@ def _smap(arrays: Mapping[str, np.ndarray], path: Path) -> StatedTable:
         raise ReadError(f"{path}: SMAP table with {', '.join(arrays) or 'no columns'}.",
                         expected="xnm and ynm, and columns of one length.",
                         do="save the localisations in SMAP again.")  # fmt: skip
-    return StatedTable({_SMAP[name]: array for name, array in arrays.items()}, {"x": "nm"}, "SMAP", "by dialect")
+    return StatedTable(
+        {_SMAP[name]: array for name, array in arrays.items()}, {"x": "nm"}, "SMAP", "by dialect"
+    )
 
 
 def _no_mat(path: Path, found: list[str]) -> ReadError:
@@ -173,7 +185,11 @@ def _smlm_table(manifest: Any, tables: list[Any], layout: Any, rows: bytes) -> S
         meaning = _SMLM.get(header.lower())
         if meaning:
             columns[meaning] = table[header].astype(np.float64) + float(offset.get(header, 0))
-    stated = {_SMLM[header.lower()]: units.get(header, "") for header in layout["headers"] if header.lower() in _SMLM}
+    stated = {
+        _SMLM[header.lower()]: units.get(header, "")
+        for header in layout["headers"]
+        if header.lower() in _SMLM
+    }
     stated = {name: unit for name, unit in stated.items() if unit}
     others = (f"{len(tables) - 1} further tables in the archive left out",) if len(tables) > 1 else ()
     return StatedTable(columns, stated, "SMLM", "units of the manifest" if stated else "", notes=others)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 Names = tuple[str, ...]
@@ -25,7 +25,7 @@ class Dialect:
 
     name: str
     required: Names
-    columns: dict[str, Names]
+    columns: Mapping[str, Names]
     unit: str
     rule: str = "by dialect"
     pixel_um: float | None = None
@@ -35,7 +35,7 @@ class Dialect:
         return set(self.required) <= set(header)
 
 
-_XYZ = {"x": ("x",), "y": ("y",), "z": ("z",)}
+_XYZ: dict[str, Names] = {"x": ("x",), "y": ("y",), "z": ("z",)}
 
 DIALECTS: tuple[Dialect, ...] = (
     # Drift-corrected and, where there is one, chromatically warped columns first.
@@ -80,7 +80,14 @@ _MEANING: dict[str, Names] = {
     "x": ("x", "position x", "x position", "pos x", "xpos", "x coordinate"),
     "y": ("y", "position y", "y position", "pos y", "ypos", "y coordinate"),
     "z": ("z", "position z", "z position", "pos z", "zpos", "z coordinate"),
-    "precision": ("precision", "uncertainty", "localization precision", "locprec", "sigma xy", "uncertainty xy"),
+    "precision": (
+        "precision",
+        "uncertainty",
+        "localization precision",
+        "locprec",
+        "sigma xy",
+        "uncertainty xy",
+    ),
     "frame": ("frame", "frame number", "first frame", "t"),
     "intensity": ("intensity", "photons", "number photons", "n photons"),
 }

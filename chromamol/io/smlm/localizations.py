@@ -91,14 +91,20 @@ class Localizations:
         if not matches and str(which).isdecimal() and int(which or 0) < len(names):
             matches = [int(which or 0)]
         if len(matches) != 1:
-            counts = np.bincount(self.channel, minlength=len(names)) if self.channel is not None else [len(self)]
-            listed = ", ".join(f"{i}: {n!r} ({c:,} rows)" for i, (n, c) in enumerate(zip(names, counts, strict=True)))
+            counts = (
+                np.bincount(self.channel, minlength=len(names)) if self.channel is not None else [len(self)]
+            )
+            listed = ", ".join(
+                f"{i}: {n!r} ({c:,} rows)" for i, (n, c) in enumerate(zip(names, counts, strict=True))
+            )
             given = "several channels and none named" if which is None else f"channel {which!r} is not there"
             raise AxesError(f"{self.name}: {given}.", expected=f"one of {listed}.",
                             do="name the chromatin channel with --chromatin-channel.")  # fmt: skip
         index = matches[0]
         chosen = self if self.channel is None else self.select(self.channel == index)
-        return chosen, ChannelChoice(index, names[index], f"channel {index} ({names[index]!r}) named by the user")
+        return chosen, ChannelChoice(
+            index, names[index], f"channel {index} ({names[index]!r}) named by the user"
+        )
 
 
 def arrays_of(table: Localizations) -> dict[str, np.ndarray]:

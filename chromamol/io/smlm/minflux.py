@@ -33,7 +33,11 @@ def minflux_table(
     columns = {axis: last[kept, i] for i, axis in enumerate("xyz"[: last.shape[1]])}
     if trace is not None:
         columns["trace"] = np.ravel(trace)[kept]
-    notes = () if valid is None else (f"{np.count_nonzero(~kept):,} localisations that the instrument calls invalid",)
+    notes = (
+        ()
+        if valid is None
+        else (f"{np.count_nonzero(~kept):,} localisations that the instrument calls invalid",)
+    )
     return StatedTable(columns, {"x": "m"}, "MINFLUX", "by dialect", notes=notes)
 
 
@@ -46,7 +50,9 @@ def read_npy(path: Path) -> StatedTable:
     """
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read_header = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = read_header(file)
         position = file.tell()
     names = dtype.names or ()

@@ -60,10 +60,13 @@ def _unit(unit: str) -> str:
 
 def _rows(text: bytes, width: int, path: Path) -> np.ndarray:
     # Rows of tracks differ in length: only the first `width` cells are the track's own.
-    cells = [line.split(None, width)[:width] for line in text.splitlines() if line.strip() and line[:1] != b"#"]
+    cells = [
+        line.split(None, width)[:width] for line in text.splitlines() if line.strip() and line[:1] != b"#"
+    ]
     try:
         rows = np.array(cells, dtype="S32").astype(np.float64) if cells else np.empty((0, width))
     except ValueError as error:
         raise ReadError(f"{path}: rows that are no numbers, or of different lengths.",
-                        expected=f"{width} numbers at the start of each row.", do="export again.") from error  # fmt: skip
+                        expected=f"{width} numbers at the start of each row.",
+                        do="export again.") from error  # fmt: skip
     return rows.reshape(-1, width)

@@ -30,8 +30,8 @@ def read_localizations(
     """Read a localisation table.
 
     Known without being told: ThunderSTORM, N-STORM, Elyra, Nanoimager, Vutara, rapidSTORM text (drift-corrected
-    columns are preferred); Picasso and DECODE HDF5, SMAP `.mat`, `.smlm`; MINFLUX `.npy`, `.mat`, `.json`; O-SNAP by its
-    file name; and any header that states units ("x [nm]", "y_um"). Decimal commas and quoted headers are
+    columns are preferred); Picasso and DECODE HDF5, SMAP `.mat`, `.smlm`; MINFLUX `.npy`, `.mat`, `.json`; O-SNAP by
+    its file name; and any header that states units ("x [nm]", "y_um"). Decimal commas and quoted headers are
     understood. The unit follows from the dialect or the header; where neither states one, the table is refused.
 
     Parameters
@@ -109,7 +109,11 @@ def is_localization_table(path: Path) -> bool:
     try:
         head = first_bytes(path)
         if head.startswith((HDF5_MAGIC, b"MATLAB 7.3")):
-            read = read_hdf5(path, only_kind=True) if head.startswith(HDF5_MAGIC) else read_mat(path, is_hdf5=True)
+            read = (
+                read_hdf5(path, only_kind=True)
+                if head.startswith(HDF5_MAGIC)
+                else read_mat(path, is_hdf5=True)
+            )
             return bool(read.dialect)
         if path.suffix.lower() in (".smlm",):
             return True

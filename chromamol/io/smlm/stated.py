@@ -154,9 +154,7 @@ def _whole(frame: np.ndarray, path: Path) -> np.ndarray:
     return np.rint(values).astype(np.int64)
 
 
-def _channels(
-    values: np.ndarray | None, names: tuple[str, ...]
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _channels(values: np.ndarray | None, names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     if values is None:
         return None, ("0",)
     if names:

@@ -257,7 +257,9 @@ def _values(bytes_: mmap.mmap, layout: Layout, places: dict[str, int], path: Pat
 
 def _arrow(rows: pa.Buffer, layout: Layout, places: dict[str, int]) -> dict[str, np.ndarray]:
     names = [str(i) for i in range(layout.width)]
-    wanted = {str(place): pa.string() if meaning == "channel" else pa.float64() for meaning, place in places.items()}
+    wanted = {
+        str(place): pa.string() if meaning == "channel" else pa.float64() for meaning, place in places.items()
+    }
     table = pacsv.read_csv(
         pa.BufferReader(rows),
         read_options=pacsv.ReadOptions(column_names=names, use_threads=False),
@@ -281,7 +283,9 @@ def _white_space(rows: bytes, layout: Layout, places: dict[str, int]) -> dict[st
     text = pa.BufferReader(pa.py_buffer(rows))
     frame = pd.read_csv(text, sep=r"\s+", header=None, names=range(layout.width), usecols=sorted(set(places.values())),
                         decimal=layout.decimal, engine="c", encoding="latin-1")  # fmt: skip
-    return {meaning: pd.to_numeric(frame[place]).to_numpy(dtype=np.float64) for meaning, place in places.items()}
+    return {
+        meaning: pd.to_numeric(frame[place]).to_numpy(dtype=np.float64) for meaning, place in places.items()
+    }
 
 
 def _name_channels(words: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
