@@ -12,8 +12,9 @@ from scipy.spatial import cKDTree
 from chromamol.errors import ParameterError
 from chromamol.io import Localizations
 
-DISTANCE_PER_PRECISION = 3.0
-"""Two sightings of one molecule differ by √2 precisions along each axis: 3 hold 90 % of the pairs in the plane."""
+DISTANCE_PER_PRECISION = 4.0
+"""Two sightings of one molecule differ by √2 precisions along each axis: in the plane 98 % of the pairs lie within 4,
+1 - exp(-4²/4)."""
 
 DARK_FRAMES = 1
 """Frames that a molecule may be missing within one blink. Longer dark times can't be told from a neighbour

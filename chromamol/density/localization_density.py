@@ -4,7 +4,7 @@ Kernel estimate: each localisation is a Gaussian of its own precision,
 
     ρ(r) = Σᵢ g(r - rᵢ; σᵢ),        Var ρ(r) = Σᵢ g(r - rᵢ; σᵢ)²        (Poisson),
 
-and g² is a Gaussian of σ / √2 times 1 / (2 √π σ)^d, so both sums are histograms by class of σ, each filtered once.
+and both sums are histograms by class of σ, filtered with the kernel and with its square.
 The noise of ρ is correlated over σ. A fit over lengths beyond σ sees white noise of the variance ρ / h^d per pixel
 instead (h the pixel), which `white_noise_sd` gives.
 
@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import correlate1d
 from scipy.spatial import QhullError, Voronoi, cKDTree
 
 from chromamol.errors import ImageContentError, ParameterError
@@ -167,19 +167,28 @@ def _kernel(
         chosen = classes == number
         # Root mean square of the class; wider than the field is as good as flat.
         width = min(float(np.sqrt(np.mean(np.square(sigma[chosen])))), widest)
+        kernels = [_taps(width, h) for h in grid.spacing_um]
         counts = np.bincount(index[chosen], minlength=values.size).reshape(grid.shape).astype(np.float64)
-        values += _blurred(counts, width, grid)
-        # ∫g² over a pixel wider than σ is that of the pixel's box.
-        peak = math.prod(1.0 / max(2.0 * math.sqrt(math.pi) * width, h) for h in grid.spacing_um)
-        variance += peak * _blurred(counts, width / math.sqrt(2.0), grid)
+        values += _filtered(counts, kernels)
+        variance += _filtered(counts, [np.square(taps) for taps in kernels])
     volume = grid.pixel_volume_um
-    return values / volume, variance / volume, None
+    return values / volume, variance / volume**2, None
 
 
-def _blurred(counts: np.ndarray, width: float, grid: Grid) -> np.ndarray:
-    """Filter a histogram; binning has blurred it by h² / 12 already, which the filter leaves out."""
-    widths = [math.sqrt(max(width**2 - h**2 / 12.0, 0.0)) / h for h in grid.spacing_um]
-    return np.asarray(gaussian_filter(counts, widths, mode="constant", truncate=MARGIN_SIGMAS))
+def _taps(width: float, spacing: float) -> np.ndarray:
+    """Return a Gaussian's taps, of sum 1; binning has blurred by h² / 12 already, which the taps leave out."""
+    pixels = math.sqrt(max(width**2 - spacing**2 / 12.0, 0.0)) / spacing
+    if pixels < 0.1:
+        return np.ones(1)
+    offsets = np.arange(-math.ceil(MARGIN_SIGMAS * pixels), math.ceil(MARGIN_SIGMAS * pixels) + 1)
+    taps = np.exp(-0.5 * np.square(offsets / pixels))
+    return np.asarray(taps / taps.sum())
+
+
+def _filtered(counts: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
+    for axis, taps in enumerate(kernels):
+        counts = correlate1d(counts, taps, axis=axis, mode="constant")
+    return counts
 
 
 def _voronoi(points: np.ndarray, _: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

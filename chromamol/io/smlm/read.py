@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _read(path: Path, head: bytes, columns: Mapping[str, str] | None, dialect: s
         return read_npy(path)
     if head.lstrip().startswith((b"{", b"[")):
         return read_minflux_json(path)
-    if b"\0" in head:
+    if b"\0" in head and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ReadError(f"{path}: binary data, starting with {head[:8]!r}.", expected="a localisation table.",
                         do="export the localisations as text, CSV or HDF5.")  # fmt: skip
     stated = read_text(path, columns=columns, dialect=dialect)

@@ -238,21 +238,24 @@ def _values(bytes_: mmap.mmap, layout: Layout, places: dict[str, int], path: Pat
     if layout.stop <= layout.start:
         return {meaning: np.empty(0) for meaning in places}
     require_memory(layout.stop - layout.start, name=str(path))
-    rows = memoryview(bytes_)[layout.start : layout.stop]
+    reason = f"{layout.width} cells in the first row, {len(layout.header)} names"
     try:
+        if max(places.values()) >= layout.width:
+            raise ValueError(reason)
         if layout.quoted_rows:
-            text = bytes(rows).replace(b'""', b"\1").replace(b'"', b"").replace(b"\1", b'"')
+            text = bytes_[layout.start : layout.stop].replace(b'""', b"\1").replace(b'"', b"").replace(b"\1", b'"')
             return _arrow(pa.py_buffer(text), layout, places)
         if layout.separator == " ":
-            return _white_space(bytes(rows), layout, places)
-        return _arrow(pa.py_buffer(rows), layout, places)
+            return _white_space(bytes_[layout.start : layout.stop], layout, places)
+        return _arrow(pa.py_buffer(memoryview(bytes_)[layout.start : layout.stop]), layout, places)
     except (pa.ArrowInvalid, pd.errors.ParserError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
-        raise ReadError(f"{path}: rows that can't be read ({reason}).",
-                        expected=f"{layout.width} cells in each row, numbers with {layout.decimal!r} as decimal sign.",
-                        do="export the table again, or name its columns with --columns.") from error  # fmt: skip
-    finally:
-        rows.release()
+    # Raised out here: a chained error would keep the map of the file in use, which then could not be closed.
+    raise ReadError(
+        f"{path}: rows that can't be read ({reason}).",
+        expected=f"{layout.width} cells in each row, numbers with {layout.decimal!r} as decimal sign.",
+        do="export the table again, or name its columns with --columns.",
+    )
 
 
 def _arrow(rows: pa.Buffer, layout: Layout, places: dict[str, int]) -> dict[str, np.ndarray]:
