@@ -43,7 +43,7 @@ Chromatin = Annotated[str | None, typer.Option(help="DNA stain or H2B: channel i
 Heterochromatin = Annotated[str | None, typer.Option(help="Heterochromatin mark: channel index or name.")]
 Euchromatin = Annotated[str | None, typer.Option(help="Euchromatin mark: channel index or name.")]
 LabelsPath = Annotated[
-    Path | None, typer.Option(help="Use these outlines: a label TIFF, or a folder of them.")
+    Path | None, typer.Option(help="Use these outlines: label image or ImageJ ROIs, or a folder of them.")
 ]
 Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]

@@ -332,7 +332,7 @@ def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> L
         source = Path(settings.labels)
         if micrograph.path is not None and source.is_dir():
             source = find_labels(source, image=micrograph.path)
-        return np.array(read_labels(source, shape=micrograph.shape))
+        return np.array(read_labels(source, shape=micrograph.shape, allow_pickle=settings.allow_pickle))
     if channels.outlines is not None:
         return channels.outlines
     spacing = micrograph.spacing_um

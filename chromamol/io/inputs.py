@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chromamol.errors import ReadError
+from chromamol.io.ome_zarr import is_zarr
 from chromamol.io.reading import OPENERS
 from chromamol.io.smlm import is_localization_table
 
@@ -60,7 +61,8 @@ def discover(paths: Iterable[str | Path], *, suffixes: Iterable[str] = tuple(OPE
     """
     found: list[Found] = []
     for path in map(Path, paths):
-        found += _in_folder(path, tuple(suffixes)) if path.is_dir() else [_named(path)]
+        is_folder = path.is_dir() and not is_zarr(path)
+        found += _in_folder(path, tuple(suffixes)) if is_folder else [_named(path)]
     named = {f.path.resolve() for f in found if f.is_readable}
     listed: dict[Path, Found] = {}
     for entry in found:
@@ -105,6 +107,8 @@ def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Found]:
 def _reason_to_skip(path: Path, suffixes: tuple[str, ...]) -> str:
     if path.name.startswith("."):
         return "hidden file"
+    if is_zarr(path):
+        return ""
     if path.is_dir():
         return "a folder inside a folder is not searched"
     if path.suffix.lower() not in suffixes and not is_localization_table(path):

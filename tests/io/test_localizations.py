@@ -198,7 +198,11 @@ def test_minflux_is_metres_last_iterations_and_traces(tmp_path):
     rows["itr"]["loc"][:, 1] = [(1e-6, 2e-6, 0), (3e-6, 4e-6, 1e-7), (9, 9, 9)]
     np.save(tmp_path / "m.npy", rows)
     records = [
-        {"vld": bool(row["vld"]), "tid": int(row["tid"]), "itr": [{"loc": i["loc"].tolist()} for i in row["itr"]]}
+        {
+            "vld": bool(row["vld"]),
+            "tid": int(row["tid"]),
+            "itr": [{"loc": i["loc"].tolist()} for i in row["itr"]],
+        }
         for row in rows
     ]
     (tmp_path / "m.json").write_text(json.dumps(records))

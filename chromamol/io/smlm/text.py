@@ -243,7 +243,12 @@ def _values(bytes_: mmap.mmap, layout: Layout, places: dict[str, int], path: Pat
         if max(places.values()) >= layout.width:
             raise ValueError(reason)
         if layout.quoted_rows:
-            text = bytes_[layout.start : layout.stop].replace(b'""', b"\1").replace(b'"', b"").replace(b"\1", b'"')
+            text = (
+                bytes_[layout.start : layout.stop]
+                .replace(b'""', b"\1")
+                .replace(b'"', b"")
+                .replace(b"\1", b'"')
+            )
             return _arrow(pa.py_buffer(text), layout, places)
         if layout.separator == " ":
             return _white_space(bytes_[layout.start : layout.stop], layout, places)
