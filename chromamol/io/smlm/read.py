@@ -6,6 +6,8 @@ import codecs
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from chromamol.errors import ChromamolError, ParameterError, ReadError
 from chromamol.io.reading import first_bytes
 from chromamol.io.smlm.containers import read_hdf5, read_mat, read_smlm
@@ -63,8 +65,10 @@ def read_localizations(
         columns = parse_columns(columns)
     head = first_bytes(path)
     try:
-        stated = _read(path, head, columns, dialect)
-        return to_localizations(stated, path, camera_pixel_um=pixel_size_um)
+        # Numbers that do not fit are judged as numbers: a warning would say less than the error or the note.
+        with np.errstate(invalid="ignore", over="ignore"):
+            stated = _read(path, head, columns, dialect)
+            return to_localizations(stated, path, camera_pixel_um=pixel_size_um)
     except ChromamolError:
         raise
     except Exception as error:
