@@ -237,6 +237,26 @@ def test_a_truncated_container_is_a_typed_error(sample, tmp_path, name):
             read_localizations(path, pixel_size_um=0.1)
 
 
+def test_hdf5_that_sends_its_library_round_in_circles_is_ended(sample, tmp_path, monkeypatch):
+    # Found among mutants: eight bytes of DECODE's empty table, after which a string of it is looked for without end.
+    mutant = bytearray(sample("locan_decode_data_empty").read_bytes())
+    for at, value in (
+        (893, 1),
+        (2072, 111),
+        (2257, 255),
+        (2961, 1),
+        (6062, 127),
+        (7164, 255),
+        (8582, 255),
+        (9583, 255),
+    ):
+        mutant[at] = value
+    (tmp_path / "a.h5").write_bytes(bytes(mutant))
+    monkeypatch.setattr("chromamol.io.smlm.hdf5_probe.LEAST_SECONDS", 2.0)
+    with pytest.raises(ReadError, match=r"a\.h5: broken or truncated HDF5 \("):
+        read_localizations(tmp_path / "a.h5")
+
+
 @pytest.fixture
 def write(tmp_path):
     def to_file(name, text):

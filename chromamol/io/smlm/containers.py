@@ -14,6 +14,7 @@ import scipy.io
 import yaml
 
 from chromamol.errors import ReadError
+from chromamol.io.smlm.hdf5_probe import require_readable
 from chromamol.io.smlm.minflux import minflux_table
 from chromamol.io.smlm.stated import StatedTable
 from chromamol.io.source import require_memory
@@ -31,24 +32,32 @@ _SMLM = {"x": "x", "position_x": "x", "y": "y", "position_y": "y", "z": "z", "po
          "uncertainty_xy": "precision", "uncertainty_z": "precision_z"}  # fmt: skip
 
 
-def read_hdf5(path: Path, *, only_kind: bool = False) -> StatedTable:
-    """Read Picasso (`locs`) or DECODE (`data/xyz`); with `only_kind` only say which it is.
+def read_hdf5(path: Path) -> StatedTable:
+    """Read Picasso (`locs`) or DECODE (`data/xyz`).
 
     Raises
     ------
     ReadError : another kind of HDF5.
     """
+    require_readable(path)
     with h5py.File(path, "r") as file:
-        kind = "Picasso" if "locs" in file else "DECODE" if "data/xyz" in file else ""
-        if only_kind:
-            return StatedTable({}, {}, kind, "")
-        if kind == "Picasso":
+        if "locs" in file:
             return _picasso(file, path)
-        if kind == "DECODE":
+        if "data/xyz" in file:
             return _decode(file, path)
         found = ", ".join(map(str, list(file)[:6])) or "nothing"
-    raise ReadError(f"{path}: HDF5 with {found} in it.", expected="'locs' of Picasso or 'data/xyz' of DECODE.",
-                    do="export the localisations as CSV.")  # fmt: skip
+    raise ReadError(
+        f"{path}: HDF5 with {found} in it.",
+        expected="'locs' of Picasso or 'data/xyz' of DECODE.",
+        do="export the localisations as CSV.",
+    )
+
+
+def has_table(path: Path) -> bool:
+    """Whether an HDF5 file (or MATLAB's of version 7.3) holds a table of a kind that is read; raises `ReadError`."""
+    require_readable(path)
+    with h5py.File(path, "r") as file:
+        return any(name in file for name in ("locs", "data/xyz", "saveloc/loc", "itr/loc"))
 
 
 def _take(dataset: Any, path: Path) -> np.ndarray:
@@ -119,6 +128,7 @@ def _decode(file: h5py.File, path: Path) -> StatedTable:
 def read_mat(path: Path, *, is_hdf5: bool) -> StatedTable:
     """Read SMAP's `saveloc.loc` or MINFLUX's `itr.loc` from a MATLAB file of either kind."""
     if is_hdf5:
+        require_readable(path)
         with h5py.File(path, "r") as file:
             if "saveloc/loc" in file:
                 loc = file["saveloc/loc"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from chromamol.errors import ChromamolError, ParameterError, ReadError
 from chromamol.io.reading import first_bytes
-from chromamol.io.smlm.containers import read_hdf5, read_mat, read_smlm
+from chromamol.io.smlm.containers import has_table, read_hdf5, read_mat, read_smlm
 from chromamol.io.smlm.dialects import BY_NAME
 from chromamol.io.smlm.localizations import Localizations
 from chromamol.io.smlm.minflux import read_minflux_json, read_npy
@@ -114,13 +114,8 @@ def is_localization_table(path: Path) -> bool:
     try:
         head = first_bytes(path)
         if head.startswith((HDF5_MAGIC, b"MATLAB 7.3")):
-            read = (
-                read_hdf5(path, only_kind=True)
-                if head.startswith(HDF5_MAGIC)
-                else read_mat(path, is_hdf5=True)
-            )
-            return bool(read.dialect)
-        if path.suffix.lower() in (".smlm",):
+            return has_table(path)
+        if path.suffix.lower() == ".smlm":
             return True
         if path.suffix.lower() not in (".csv", ".txt", ".tsv", ".ascii") or b"\0" in head:
             return False
