@@ -26,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "batch": ["infer"],
         "calculus": ["MollifierLayer", "mollified_derivative"],
         "inverse.infer": ["infer_rates"],
-        "io": ["read_image"],
+        "io": ["read_image", "read_localizations"],
         "nucleus": ["segment_nuclei"],
         "physics.parameters": ["ChromatinParameters"],
         "physics.split": ["split_chromatin"],

@@ -32,7 +32,10 @@ app = typer.Typer(
 benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(benchmarks, name="benchmark", help="Measure: what a run needs, how good the derivatives are.")
 
-Paths = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)]
+Paths = Annotated[
+    list[Path],
+    typer.Argument(help="Images or localisation tables: files, or folders of them.", show_default=False),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
 PixelSize = Annotated[float | None, typer.Option(help="Side of a pixel in um, in place of the file's.")]
 ZStep = Annotated[float | None, typer.Option(help="Distance between planes in um, in place of the file's.")]
@@ -40,11 +43,18 @@ Chromatin = Annotated[str | None, typer.Option(help="DNA stain or H2B: channel i
 Heterochromatin = Annotated[str | None, typer.Option(help="Heterochromatin mark: channel index or name.")]
 Euchromatin = Annotated[str | None, typer.Option(help="Euchromatin mark: channel index or name.")]
 LabelsPath = Annotated[
-    Path | None, typer.Option(help="Use these outlines: a label TIFF, or a folder of them.")
+    Path | None, typer.Option(help="Use these outlines: label image or ImageJ ROIs, or a folder of them.")
 ]
 Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
 Method = Annotated[str | None, typer.Option(help="auto, regression or joint.")]
+Columns = Annotated[
+    str | None, typer.Option(help="Localisation tables of no known kind: x=NAME,y=NAME,frame=NAME,unit=nm.")
+]
+Scene = Annotated[
+    str | None, typer.Option(help="Scene, series or position of a file with several: index or name.")
+]
+TimeIndex = Annotated[int | None, typer.Option("--time", help="Time point of a series, from 0.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]; an absent one is an error.")]
 Jobs = Annotated[int | None, typer.Option(help="Images analysed at the same time.")]
 Seed = Annotated[int | None, typer.Option(help="Of whatever is random.")]
@@ -70,6 +80,9 @@ def infer(
     output: Output,
     pixel_size_um: PixelSize = None,
     z_step_um: ZStep = None,
+    scene: Scene = None,
+    time_index: TimeIndex = None,
+    columns: Columns = None,
     chromatin_channel: Chromatin = None,
     heterochromatin_channel: Heterochromatin = None,
     euchromatin_channel: Euchromatin = None,
@@ -88,6 +101,9 @@ def infer(
     options = {
         "pixel_size_um": pixel_size_um,
         "z_step_um": z_step_um,
+        "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
+        "time_index": time_index,
+        "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
         "heterochromatin_channel": heterochromatin_channel,
         "euchromatin_channel": euchromatin_channel,
@@ -115,6 +131,9 @@ def segment(
     output: Output,
     pixel_size_um: PixelSize = None,
     z_step_um: ZStep = None,
+    scene: Scene = None,
+    time_index: TimeIndex = None,
+    columns: Columns = None,
     chromatin_channel: Chromatin = None,
     jobs: Jobs = None,
     settings: SettingsFile = None,
@@ -125,6 +144,9 @@ def segment(
     options = {
         "pixel_size_um": pixel_size_um,
         "z_step_um": z_step_um,
+        "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
+        "time_index": time_index,
+        "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
         "jobs": jobs,
     }

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chromamol.density import calibrate_dense, calibrate_marks, calibrate_total, dark_level
+from chromamol.density import (
+    calibrate_dense,
+    calibrate_marks,
+    calibrate_total,
+    dark_level,
+    drop_duplicates,
+    localization_density,
+    merge_blinks,
+)
 from chromamol.domains import measure_domains
 from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
 from chromamol.inverse.infer import infer_rates
 from chromamol.inverse.rates import Rates
-from chromamol.io import Micrograph, check_content, check_nuclear_diameter, find_labels, read_labels
-from chromamol.nucleus import Nucleus, find_nuclei, segment_nuclei
+from chromamol.io import (
+    Localizations,
+    Micrograph,
+    check_content,
+    check_nuclear_diameter,
+    find_labels,
+    read_labels,
+)
+from chromamol.nucleus import Nucleus, find_nuclei, outline_localizations, segment_nuclei
 from chromamol.nucleus.flags import join as join_flags
 from chromamol.nucleus.flags import ordered
 from chromamol.nucleus.fractions import label_fractions
@@ -46,11 +61,15 @@ class Channels:
     planes : by role: "total", "heterochromatin", "euchromatin"; (y, x) or (z, y, x).
     calibrated : True when they are volume fractions already.
     note : which channel of the file was taken and why.
+    outlines : labels that came with the planes; None where nuclei are still to be found.
+    counting_variance : of each pixel of "total", for planes that were counted: localisations.
     """
 
     planes: dict[str, np.ndarray]
     calibrated: bool
     note: str
+    outlines: Labels | None = None
+    counting_variance: np.ndarray | None = None
 
     @property
     def all_chromatin(self) -> np.ndarray:
@@ -95,7 +114,48 @@ def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
     ------
     ChromamolError : what is wrong with the image, its calibration or the settings.
     """
-    channels = choose_channels(micrograph, settings)
+    return _analyse(micrograph, choose_channels(micrograph, settings), settings)
+
+
+def analyse_localizations(table: Localizations, settings: Settings) -> ImageAnalysis:
+    """Find the nuclei of one localisation table and infer the rates of each from the density of localisations.
+
+    Raises
+    ------
+    ChromamolError : what is wrong with the table or the settings.
+    """
+    return _analyse(*render_localizations(table, settings))
+
+
+def outline_localized_nuclei(table: Localizations, settings: Settings) -> ImageAnalysis:
+    """Find the nuclei of one localisation table and stop there."""
+    return _outline(*render_localizations(table, settings))
+
+
+def render_localizations(table: Localizations, settings: Settings) -> tuple[Micrograph, Channels, Settings]:
+    """Return the density of localisations as a micrograph, its planes with outlines and noise, and their settings."""
+    chosen, choice = table.choose_channel(settings.chromatin_channel)
+    merged = merge_blinks(drop_duplicates(chosen), distance_um=settings.merge_distance_um,
+                          dark_frames=settings.merge_dark_frames)  # fmt: skip
+    counted = localization_density(
+        merged, pixel_size_um=settings.density_pixel_um, method=settings.density_method
+    )
+    values = np.where(counted.density.mask, counted.density.values, 0.0).astype(np.float32)
+    pixel = counted.density.grid.spacing_um[-1]
+    projected = ("z projected",) if merged.is_3d else ()
+    note = "; ".join((f"density of localisations: {table.dialect}, {choice.name}, {choice.reason}", *merged.notes,
+                      *projected, *counted.notes))  # fmt: skip
+    micrograph = Micrograph(values[None], (choice.name,), pixel, calibration_note=f"positions in {table.unit_note}",
+                            path=table.path, axes_note=table.dialect)  # fmt: skip
+    outlines = None
+    if settings.labels is None:
+        outlines = outline_localizations(merged, counted.density.grid, min_area_um2=settings.min_area_um2)
+    channels = Channels({"total": micrograph.data[0]}, False, note, outlines, values / pixel**2)
+    blur = counted.blur_um if settings.psf_sigma_um is None else settings.psf_sigma_um
+    return micrograph, channels, replace(settings, psf_sigma_um=blur)
+
+
+def _analyse(micrograph: Micrograph, channels: Channels, settings: Settings) -> ImageAnalysis:
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
     spacing = micrograph.spacing_um
@@ -110,14 +170,15 @@ def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
     rows, notes, unsplit = [], [], {}
     for nucleus in nuclei:
         try:
-            fractions, assumed = _volume_fractions(channels, labels, nucleus, settings)
-            rates = infer_nucleus(fractions, nucleus, spacing, settings)
+            fractions, assumed, noise_sd = _volume_fractions(channels, labels, nucleus, settings)
+            rates = infer_nucleus(fractions, nucleus, spacing, settings, noise_sd=noise_sd)
         except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
             notes.append(f"nucleus {nucleus.label}: {error}")
             labels[labels == nucleus.label] = 0
             continue
         _paint(maps, nucleus, rates)
-        rows.append(nucleus_row(nucleus, rates, assumed=assumed, settings=settings))
+        counted = ("localization_density",) if channels.counting_variance is not None else ()
+        rows.append(nucleus_row(nucleus, rates, assumed=assumed, settings=settings, flags=counted))
         if rates.diagnostics.get("unsplit_fraction", 0.0) >= UNSPLIT_WORTH_A_NOTE:
             unsplit[nucleus.label] = rates.diagnostics["unsplit_fraction"]
     if unsplit:
@@ -137,7 +198,10 @@ def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
 
 def outline_nuclei(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
     """Find the nuclei of one image and stop there: no maps, and rows of geometry only."""
-    channels = choose_channels(micrograph, settings)
+    return _outline(micrograph, choose_channels(micrograph, settings), settings)
+
+
+def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> ImageAnalysis:
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
     labels = _labels(micrograph, channels, settings)
@@ -192,7 +256,12 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
 
 
 def infer_nucleus(
-    fractions: dict[str, FloatField], nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings
+    fractions: dict[str, FloatField],
+    nucleus: Nucleus,
+    spacing_um: tuple[float, ...],
+    settings: Settings,
+    *,
+    noise_sd: float | None = None,
 ) -> Rates:
     """Infer the rates of one nucleus from its volume fractions ("phi_h", "phi_e", "total")."""
     return infer_rates(
@@ -203,6 +272,7 @@ def infer_nucleus(
         parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
         mask=nucleus.mask,
         known_acetylation_per_um2=settings.known_acetylation_per_um2,
+        noise_sd=noise_sd,
         psf_sigma_um=settings.psf_sigma_um or 0.0,
         split_constant=settings.split_constant,
         split_constant_sd=settings.split_constant_sd,
@@ -212,18 +282,20 @@ def infer_nucleus(
     )
 
 
-def nucleus_row(nucleus: Nucleus, rates: Rates, *, assumed: bool, settings: Settings) -> dict[str, Any]:
+def nucleus_row(
+    nucleus: Nucleus, rates: Rates, *, assumed: bool, settings: Settings, flags: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return one row of `nuclei.csv`, without the image's name."""
     mask = nucleus.mask
     domains = measure_domains(rates.phi_h, mask, phi_max=settings.phi_max)
     h, e = (float(f.values[mask].sum()) for f in (rates.phi_h, rates.phi_e))
-    flags = [*nucleus.flags, *rates.flags]
+    raised = [*nucleus.flags, *rates.flags, *flags]
     if assumed:
-        flags.append("calibration_assumed")
+        raised.append("calibration_assumed")
     if domains.count == 0:
-        flags.append("no_domains")
+        raised.append("no_domains")
     if mask.ndim == 2:
-        flags.append("section_thickness_assumed")
+        raised.append("section_thickness_assumed")
     valid = rates.methylation.valid if rates.methylation.valid.any() else rates.acetylation.valid
     row: dict[str, Any] = {
         "nucleus": nucleus.label,
@@ -245,7 +317,7 @@ def nucleus_row(nucleus: Nucleus, rates: Rates, *, assumed: bool, settings: Sett
         "mollifier_width_um": rates.mollifier_width_um,
         "noise_sd": rates.noise_sd[0],
         "method": rates.method,
-        "flags": join_flags(ordered(flags)),
+        "flags": join_flags(ordered(raised)),
     }
     if settings.diffusivity_um2_per_s is not None:
         for rate in ("me", "ac"):
@@ -260,7 +332,9 @@ def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> L
         source = Path(settings.labels)
         if micrograph.path is not None and source.is_dir():
             source = find_labels(source, image=micrograph.path)
-        return np.array(read_labels(source, shape=micrograph.shape))
+        return np.array(read_labels(source, shape=micrograph.shape, allow_pickle=settings.allow_pickle))
+    if channels.outlines is not None:
+        return channels.outlines
     spacing = micrograph.spacing_um
     if channels.calibrated:
         labels = label_fractions(channels.all_chromatin)
@@ -297,12 +371,12 @@ def _saturation(micrograph: Micrograph, channels: Channels) -> float | None:
 
 def _volume_fractions(
     channels: Channels, labels: Labels, nucleus: Nucleus, settings: Settings
-) -> tuple[dict[str, FloatField], bool]:
-    """Return the volume fractions of one nucleus on its crop, and whether their scale was assumed."""
+) -> tuple[dict[str, FloatField], bool, float | None]:
+    """Return the volume fractions of one nucleus on its crop, whether their scale was assumed, and their noise."""
     crops = {role: np.asarray(plane[nucleus.slices]) for role, plane in channels.planes.items()}
     if channels.calibrated:
         phi = {role: crop.astype(np.float64) for role, crop in crops.items()}
-        return {"phi_h": phi["heterochromatin"], "phi_e": phi["euchromatin"]}, False
+        return {"phi_h": phi["heterochromatin"], "phi_e": phi["euchromatin"]}, False, None
     around, mask = labels[nucleus.slices], nucleus.mask
     given = settings.dark_level
     dark = {role: dark_level(crop, around, mask) if given is None else given for role, crop in crops.items()}
@@ -313,14 +387,18 @@ def _volume_fractions(
             dark=(dark["heterochromatin"], dark["euchromatin"]),
             gain=(settings.heterochromatin_gain, settings.euchromatin_gain), water_fraction=water,
         )  # fmt: skip
-        return {"phi_h": dense.phi, "phi_e": light.phi}, dense.assumed or light.assumed
+        return {"phi_h": dense.phi, "phi_e": light.phi}, dense.assumed or light.assumed, None
     total = calibrate_total(crops["total"], mask, dark=dark["total"], gain=settings.chromatin_gain,
                             water_fraction=water)  # fmt: skip
     if "heterochromatin" not in crops:
-        return {"total": total.phi}, total.assumed
+        variance = channels.counting_variance
+        noise_sd = (
+            None if variance is None else math.sqrt(float(variance[nucleus.slices][mask].mean())) / total.gain
+        )
+        return {"total": total.phi}, total.assumed, noise_sd
     dense = calibrate_dense(crops["heterochromatin"], mask, dark=dark["heterochromatin"],
                                         gain=settings.heterochromatin_gain)  # fmt: skip
-    return {"phi_h": dense.phi, "total": total.phi}, dense.assumed or total.assumed
+    return {"phi_h": dense.phi, "total": total.phi}, dense.assumed or total.assumed, None
 
 
 def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:

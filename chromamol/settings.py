@@ -25,6 +25,14 @@ class Settings:
         chromatin gives two fields; otherwise total chromatin is split.
     axes, scene, time_index : which axes a file has where it does not say, which scene and which time.
     labels : label image, or folder of label images of the same stem, in place of segmentation.
+    allow_pickle : read Cellpose's `_seg.npy` as labels. It is a pickle, which can run code: only for files of your own.
+    localization_columns : "x=NAME,y=NAME,unit=nm" for tables of no known dialect. For tables in camera pixels,
+        `pixel_size_um` is the camera pixel.
+    localization_dialect : "osnap", "storm_analysis", "leica", "minflux", for text that doesn't tell.
+    merge_distance_um, merge_dark_frames : localisations of one molecule within this distance (None: 3 median
+        precisions) and 1 + this many frames are one. 1 dark frame bridges a blink, not a return.
+    density_pixel_um : pixel of the density of localisations; the median precision when None.
+    density_method : "kernel" (a Gaussian of each localisation's precision) or "voronoi".
     min_area_um2 : nuclei smaller than this are not analysed. 3 µm² is a disc of 2 µm: below any nucleus.
     dark_level : intensity without chromatin; measured beside each nucleus when None.
     chromatin_gain, heterochromatin_gain, euchromatin_gain : intensity per unit of volume fraction; by
@@ -51,6 +59,13 @@ class Settings:
     scene: int | str | None = None
     time_index: int | None = None
     labels: str | Path | None = None
+    allow_pickle: bool = False
+    localization_columns: str | None = None
+    localization_dialect: str | None = None
+    merge_distance_um: float | None = None
+    merge_dark_frames: int = 1
+    density_pixel_um: float | None = None
+    density_method: str = "kernel"
     min_area_um2: float = 3.0
     dark_level: float | None = None
     chromatin_gain: float | None = None
@@ -106,8 +121,17 @@ class Settings:
 
 
 _POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain", "phi_max",
-             "interface_length_um", "diffusivity_um2_per_s", "jobs")  # fmt: skip
-_NOT_NEGATIVE = ("min_area_um2", "split_constant_sd", "psf_sigma_um", "known_acetylation_per_um2", "seed")
+             "interface_length_um", "diffusivity_um2_per_s", "density_pixel_um", "jobs")  # fmt: skip
+_NOT_NEGATIVE = (
+    "min_area_um2",
+    "merge_distance_um",
+    "merge_dark_frames",
+    "time_index",
+    "split_constant_sd",
+    "psf_sigma_um",
+    "known_acetylation_per_um2",
+    "seed",
+)
 
 
 def require_known(kind: type, values: dict[str, Any]) -> None:

@@ -25,9 +25,28 @@ from chromamol.batch.threads import single_threaded
 from chromamol.device import resolve_device
 from chromamol.errors import ChromamolError, ImageContentError, OutputError, ParameterError
 from chromamol.inverse.infer import METHODS
-from chromamol.io import Found, atomic_write, discover, read_image, write_channels, write_labels, write_text
+from chromamol.io import (
+    Found,
+    Localizations,
+    Micrograph,
+    atomic_write,
+    discover,
+    is_image,
+    read_image,
+    read_localizations,
+    write_channels,
+    write_labels,
+    write_text,
+)
 from chromamol.io.pixel_size import PIXEL_SIZE_RANGE_UM, Z_STEP_RANGE_UM, require_range
-from chromamol.pipeline import ImageAnalysis, analyse_image, outline_nuclei, require_analysable
+from chromamol.pipeline import (
+    ImageAnalysis,
+    analyse_image,
+    analyse_localizations,
+    outline_localized_nuclei,
+    outline_nuclei,
+    require_analysable,
+)
 from chromamol.report import draw_overview, write_report, write_tables
 from chromamol.report.tables import readable
 from chromamol.results import Results
@@ -213,7 +232,11 @@ def _fault(found: Found, error: Exception) -> str:
 
 def _analyse_and_write(found: Found, settings: Settings, folder: Path) -> ImageRecord:
     start = time.perf_counter()
-    analysis = analyse_image(_read(found, settings), settings)
+    content = _read(found, settings)
+    if isinstance(content, Localizations):
+        analysis = analyse_localizations(content, settings)
+    else:
+        analysis = analyse_image(content, settings)
     where = _image_folder(found, folder)
     write_labels(where / "labels.tif", analysis.labels)
     spacing = analysis.spacing_um
@@ -228,7 +251,11 @@ def _analyse_and_write(found: Found, settings: Settings, folder: Path) -> ImageR
 
 def _outline_and_write(found: Found, settings: Settings, folder: Path) -> ImageRecord:
     start = time.perf_counter()
-    analysis = outline_nuclei(_read(found, settings), settings)
+    content = _read(found, settings)
+    if isinstance(content, Localizations):
+        analysis = outline_localized_nuclei(content, settings)
+    else:
+        analysis = outline_nuclei(content, settings)
     where = _image_folder(found, folder)
     write_labels(where / "labels.tif", analysis.labels)
     return _finish(found, analysis, where, start)
@@ -255,7 +282,12 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
     return ImageRecord(row, rows)
 
 
-def _read(found: Found, settings: Settings) -> Any:
+def _read(found: Found, settings: Settings) -> Micrograph | Localizations:
+    if not is_image(found.path):
+        return read_localizations(
+            found.path, columns=settings.localization_columns, pixel_size_um=settings.pixel_size_um,
+            dialect=settings.localization_dialect,
+        )  # fmt: skip
     return read_image(
         found.path, pixel_size_um=settings.pixel_size_um, z_step_um=settings.z_step_um,
         time_index=settings.time_index, scene=settings.scene, axes=settings.axes,

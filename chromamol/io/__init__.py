@@ -2,22 +2,28 @@
 
 from chromamol.io.atomic import atomic_write, write_text
 from chromamol.io.inputs import Found, discover
+from chromamol.io.labels import find_labels, read_labels
 from chromamol.io.micrograph import ChannelChoice, Micrograph, check_content
 from chromamol.io.pixel_size import check_nuclear_diameter, require_pixel_size, require_z_step
-from chromamol.io.reading import read_image
-from chromamol.io.write import find_labels, read_labels, write_channels, write_labels
+from chromamol.io.reading import is_image, read_image
+from chromamol.io.smlm import Localizations, is_localization_table, read_localizations
+from chromamol.io.write import write_channels, write_labels
 
 __all__ = [
     "ChannelChoice",
     "Found",
+    "Localizations",
     "Micrograph",
     "atomic_write",
     "check_content",
     "check_nuclear_diameter",
     "discover",
     "find_labels",
+    "is_image",
+    "is_localization_table",
     "read_image",
     "read_labels",
+    "read_localizations",
     "require_pixel_size",
     "require_z_step",
     "write_channels",

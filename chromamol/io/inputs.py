@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chromamol.errors import ReadError
+from chromamol.io.ome_zarr import is_zarr
 from chromamol.io.reading import OPENERS
+from chromamol.io.smlm import is_localization_table
 
 MAX_STEM_BYTES = 120
 
@@ -46,7 +48,8 @@ class Found:
 def discover(paths: Iterable[str | Path], *, suffixes: Iterable[str] = tuple(OPENERS)) -> list[Found]:
     """List the inputs of a run, in the order given; the files of a folder by name.
 
-    A file that is named is always taken. Of a folder, the files with one of `suffixes` are taken, not
+    A file that is named is always taken. Of a folder, the files with one of `suffixes` and the localisation tables
+    whose dialect is recognised are taken, not
     those in folders inside it; hidden files, label images and other things are listed as skipped, with the
     reason. A file that is met twice is listed once. A path that is not there becomes an entry with an error.
 
@@ -58,7 +61,8 @@ def discover(paths: Iterable[str | Path], *, suffixes: Iterable[str] = tuple(OPE
     """
     found: list[Found] = []
     for path in map(Path, paths):
-        found += _in_folder(path, tuple(suffixes)) if path.is_dir() else [_named(path)]
+        is_folder = path.is_dir() and not is_zarr(path)
+        found += _in_folder(path, tuple(suffixes)) if is_folder else [_named(path)]
     named = {f.path.resolve() for f in found if f.is_readable}
     listed: dict[Path, Found] = {}
     for entry in found:
@@ -103,10 +107,12 @@ def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Found]:
 def _reason_to_skip(path: Path, suffixes: tuple[str, ...]) -> str:
     if path.name.startswith("."):
         return "hidden file"
+    if is_zarr(path):
+        return ""
     if path.is_dir():
         return "a folder inside a folder is not searched"
-    if path.suffix.lower() not in suffixes:
-        return f"not an image that is read ({path.suffix or 'no ending'})"
+    if path.suffix.lower() not in suffixes and not is_localization_table(path):
+        return f"neither an image nor a localisation table that is read ({path.suffix or 'no ending'})"
     if _LABEL_NAME.search(_without_ending(path.name)):
         return "looks like a label image; name the file itself to analyse it"
     return ""

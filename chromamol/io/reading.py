@@ -11,9 +11,11 @@ import numpy as np
 from chromamol.errors import ReadError
 from chromamol.io.axes import plan_axes
 from chromamol.io.micrograph import Micrograph
+from chromamol.io.ome_zarr import is_zarr, open_zarr
 from chromamol.io.pixel_size import judge_pixel_size, judge_z_step
 from chromamol.io.source import ImageSource
 from chromamol.io.tiff import MAGIC, open_tiff, require_tiff
+from chromamol.io.vendor import open_czi, open_lif, open_nd2
 
 OPENERS: dict[str, Callable[..., AbstractContextManager[ImageSource]]] = {
     ".tif": open_tiff,
@@ -21,6 +23,10 @@ OPENERS: dict[str, Callable[..., AbstractContextManager[ImageSource]]] = {
     ".lsm": open_tiff,
     ".btf": open_tiff,
     ".tf8": open_tiff,
+    ".nd2": open_nd2,
+    ".lif": open_lif,
+    ".czi": open_czi,
+    ".zarr": open_zarr,
 }
 """File ending -> reader. A format is added here and nowhere else."""
 
@@ -37,7 +43,8 @@ def read_image(
     scene: int | str | None = None,
     axes: str | None = None,
 ) -> Micrograph:
-    """Read an image file: TIFF, OME-TIFF, ImageJ TIFF (hyperstacks too), LSM.
+    """Read an image file: TIFF, OME-TIFF, ImageJ TIFF (hyperstacks too), LSM; with the extra `formats` OME-Zarr (a
+    folder), ND2, LIF and CZI. Of these, only the planes of the scene and time point that are wanted are read.
 
     Nothing is guessed. A file without a believable pixel size is read, with `pixel_size_um` None and the
     reason in `calibration_note`; the analysis is what demands one.
@@ -83,6 +90,8 @@ def read_image(
 
 def _opener(path: Path) -> Callable[..., AbstractContextManager[ImageSource]]:
     """Choose a reader by the ending, or by the first bytes where the ending says nothing."""
+    if is_zarr(path):
+        return open_zarr
     head = first_bytes(path)
     opener = OPENERS.get(path.suffix.lower())
     if opener is None and head.startswith(MAGIC):
@@ -96,6 +105,11 @@ def _opener(path: Path) -> Callable[..., AbstractContextManager[ImageSource]]:
     if opener is open_tiff:
         require_tiff(path, head)
     return opener
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is read as an image: by its ending, or by the first bytes of a TIFF."""
+    return path.suffix.lower() in OPENERS or is_zarr(path) or first_bytes(path).startswith(MAGIC)
 
 
 def first_bytes(path: Path) -> bytes:

@@ -34,6 +34,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "was fixed by convention.",
         "calibration_assumed": "Intensity was turned into volume fraction by an assumed scale: "
         "absolute rates hang on it.",
+        "localization_density": "Chromatin was taken to be proportional to the density of localisations: "
+        "uneven labelling and blinking look like chromatin.",
         "section_thickness_assumed": "The image is a section or projection of a 3D nucleus whose thickness "
         "was not given.",
         # how the inversion ended

@@ -38,9 +38,9 @@ def test_missing_files_folders_and_other_formats_are_refused(tmp_path):
         read_image(tmp_path / "missing.tif")
     with pytest.raises(ReadError, match="a folder"):
         read_image(tmp_path)
-    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE" + bytes(40))
-    with pytest.raises(ReadError, match=r"files ending in '\.czi' are not read.*OME-TIFF"):
-        read_image(tmp_path / "a.czi")
+    (tmp_path / "a.vsi").write_bytes(b"II*\1" + bytes(40))
+    with pytest.raises(ReadError, match=r"files ending in '\.vsi' are not read.*OME-TIFF"):
+        read_image(tmp_path / "a.vsi")
 
 
 def test_a_tiff_with_another_ending_is_still_a_tiff(tmp_path):

@@ -29,9 +29,9 @@ def test_a_folder_gives_its_images_by_name_and_says_why_others_are_skipped(tmp_p
     reasons = {entry.path.name: entry.skipped for entry in found if not entry.is_readable}
     assert reasons == {
         ".hidden.tif": "hidden file",
-        "README": "not an image that is read (no ending)",
+        "README": "neither an image nor a localisation table that is read (no ending)",
         "deeper": "a folder inside a folder is not searched",
-        "notes.txt": "not an image that is read (.txt)",
+        "notes.txt": "neither an image nor a localisation table that is read (.txt)",
     }
 
 

@@ -1,0 +1,233 @@
+"""Outlines made elsewhere: label TIFF and PNG, Cellpose `_seg.npy`, ROIs drawn in ImageJ."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import roifile
+from scipy import ndimage
+from skimage.draw import polygon2mask
+
+from chromamol.errors import AxesError, ChromamolError, ImageContentError, ReadError
+from chromamol.io.inputs import safe_stem
+from chromamol.io.reading import first_bytes
+from chromamol.io.source import require_memory
+from chromamol.io.tiff import open_tiff, require_tiff
+from chromamol.io.write import Int32Labels
+
+LABEL_ENDINGS = ("", "_labels", "_label", "_masks", "_mask", "_cp_masks", ".stardist")
+
+ROI_ENDINGS = ("_RoiSet.zip", "_rois.zip", ".zip", ".roi")
+"""ImageJ's ROI manager saves `RoiSet.zip`; people put the image's stem before it."""
+
+MAX_ROIS = 100_000
+
+MAX_ROI_BYTES = 10_000_000
+
+_AREAS = ("POLYGON", "RECT", "OVAL", "FREEHAND", "TRACED")
+"""Kinds of ROI that enclose an area; lines, points and angles do not."""
+
+
+def read_labels(path: str | Path, *, shape: tuple[int, ...], allow_pickle: bool = False) -> Int32Labels:
+    """Read outlines made elsewhere (Cellpose, StarDist, Fiji, ours).
+
+    Parameters
+    ----------
+    path : TIFF or PNG of integers, or of real numbers that are whole; `_seg.npy` of Cellpose; `.roi` or `.zip` of
+        ImageJ, whose ROIs get the numbers 1, 2, ... in their order (where two meet, the later one lies above).
+    shape : (y, x) or (z, y, x) of the image that the labels belong to.
+    allow_pickle : `_seg.npy` is a pickle, which can run any code as it is read: only for files of your own.
+
+    Returns
+    -------
+    int32 labels, numbers as in the file, 0 = background.
+
+    Raises
+    ------
+    ReadError : no such file, broken, values that are no labels, or a pickle without `allow_pickle`.
+    AxesError : another shape than the image.
+    ImageContentError : no label in it.
+    """
+    path = Path(path)
+    head = first_bytes(path)
+    if head.startswith((b"PK\x03\x04", b"Iout")):
+        labels = _read_rois(path, shape)
+    elif head.startswith(b"\x89PNG"):
+        labels = _fitted(
+            _guarded(path, "PNG", lambda: imagecodecs.png_decode(path.read_bytes())), path, shape
+        )
+    elif head.startswith(b"\x93NUMPY"):
+        labels = _fitted(_read_cellpose(path, allow_pickle=allow_pickle), path, shape)
+    else:
+        require_tiff(path, head)
+        with open_tiff(path) as source:
+            _require_shape(source.axes.shape, path, shape)
+            labels = source.read({}).reshape(shape)
+    _require_labels(labels, path)
+    return labels.astype(np.int32)
+
+
+def _guarded(path: Path, kind: str, read: Any) -> Any:
+    try:
+        return read()
+    except ChromamolError:
+        raise
+    except Exception as error:
+        # Decoders and unpickling raise anything over broken bytes.
+        raise ReadError(
+            f"{path}: broken or truncated {kind} ({(str(error).splitlines() or [''])[0][:120]}).",
+            expected=f"a complete {kind} file.",
+            do="save the outlines again.",
+        ) from error
+
+
+def _require_shape(found: tuple[int, ...], path: Path, shape: tuple[int, ...]) -> None:
+    if tuple(n for n in found if n > 1) != tuple(n for n in shape if n > 1):
+        raise AxesError(
+            f"{path}: labels of shape {found}.",
+            expected=f"{shape}, the shape of the image.",
+            do="make the labels from the same image, without resizing or cropping.",
+        )
+
+
+def _fitted(labels: Any, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    labels = np.asarray(labels)
+    _require_shape(labels.shape, path, shape)
+    return labels.reshape(shape)
+
+
+def _read_cellpose(path: Path, *, allow_pickle: bool) -> Any:
+    if not allow_pickle:
+        raise ReadError(
+            f"{path}: Cellpose's _seg.npy is a pickle, which can run any code as it is read.",
+            expected="labels as TIFF or PNG, or your word that the file is your own.",
+            do="save masks as TIFF in Cellpose, or pass --set allow_pickle=true.",
+        )
+
+    def masks() -> Any:
+        content = np.load(path, allow_pickle=True)
+        return content.item()["masks"] if content.dtype == object else content
+
+    return _guarded(path, "_seg.npy", masks)
+
+
+def _read_rois(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw the ROIs of a file. On a stack each lies on the plane that its position names."""
+    require_memory(4 * int(np.prod(shape)), name=str(path))
+    rois = _guarded(path, "ROI file", lambda: _load_rois(path))
+    labels = np.zeros(shape, dtype=np.int32)
+    for number, roi in enumerate(rois, start=1):
+        kind = roi.roitype.name
+        if kind not in _AREAS:
+            raise ReadError(f"{path}: ROI {number} ({roi.name!r}) is a {kind.lower()}.",
+                            expected="outlines of areas: polygon, freehand, traced, oval or rectangle.",
+                            do="leave lines and points out of the ROI set.")  # fmt: skip
+        plane = labels
+        if len(shape) == 3:
+            z = int(roi.z_position or roi.position) - 1
+            if not 0 <= z < shape[0]:
+                raise AxesError(f"{path}: ROI {number} ({roi.name!r}) on plane {z + 1} of {shape[0]}.",
+                                expected="ROIs with a position in the stack.",
+                                do="set their positions in Fiji (Image > Stacks), or use a label image.")  # fmt: skip
+            plane = labels[z]
+        corners = _guarded(path, "ROI file", lambda roi=roi: _corners(roi))
+        plane[polygon2mask(plane.shape, corners)] = number
+    return labels
+
+
+def _load_rois(path: Path) -> list[Any]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = [e for e in archive.infolist() if e.filename.lower().endswith(".roi")]
+            if not entries or len(entries) > MAX_ROIS or any(e.file_size > MAX_ROI_BYTES for e in entries):
+                raise ReadError(
+                    f"{path}: {len(entries)} ROIs, or ROIs of impossible size.",
+                    expected=f"1 to {MAX_ROIS:,} ROIs of ImageJ.",
+                    do="save the ROI set again.",
+                )
+            return [roifile.ImagejRoi.frombytes(archive.read(entry)) for entry in entries]
+    if path.stat().st_size > MAX_ROI_BYTES:
+        raise ReadError(
+            f"{path}: a ROI of impossible size.", expected="a .roi of ImageJ.", do="save it again."
+        )
+    return [roifile.ImagejRoi.frombytes(path.read_bytes())]
+
+
+def _corners(roi: Any) -> np.ndarray:
+    """Return the outline (n, 2) as (y, x) in pixel indices. ImageJ counts from the corner of the first pixel."""
+    if roi.roitype.name in ("OVAL", "RECT"):
+        middle = np.array([roi.top + roi.bottom, roi.left + roi.right]) / 2.0
+        half = np.array([roi.bottom - roi.top, roi.right - roi.left]) / 2.0
+        angle = np.linspace(0.0, 2.0 * np.pi, 361)
+        unit = np.stack([np.sin(angle), np.cos(angle)], axis=1)
+        if roi.roitype.name == "RECT":
+            unit = np.array([(-1.0, -1.0), (-1.0, 1.0), (1.0, 1.0), (1.0, -1.0)])
+        return np.asarray(middle + half * unit - 0.5)
+    return np.asarray(roi.coordinates(), dtype=np.float64)[:, ::-1] - 0.5
+
+
+def _require_labels(labels: np.ndarray, path: Path) -> None:
+    limit = np.iinfo(np.int32).max
+    # NaN is unequal to itself and so not whole.
+    whole = labels.dtype.kind in "ui" or bool(np.all(labels == np.floor(labels)))
+    if not whole or labels.min() < 0 or labels.max() > limit:
+        raise ReadError(
+            f"{path}: values from {labels.min()} to {labels.max()} of type {labels.dtype}.",
+            expected=f"whole numbers from 0 (background) to {limit}.",
+            do="save the label image itself, not an overlay or a probability map.",
+        )
+    values = np.unique(labels[labels > 0])
+    pieces = ndimage.label(labels > 0)[1] if values.size == 1 else 1
+    if pieces > 1:
+        raise ReadError(
+            f"{path}: {pieces} separate pieces that all have the value {values[0]}: a mask, not labels.",
+            expected="a number of its own for each nucleus.",
+            do="label the pieces (Fiji: MorphoLibJ, Connected Components Labeling; Python: "
+            "skimage.measure.label) after touching nuclei were split.",
+        )
+    if not values.size:
+        raise ImageContentError(
+            f"{path}: no label in it, every pixel is background.",
+            expected="at least one nucleus.",
+            do="segment again, or leave --labels out to use the built-in segmentation.",
+        )
+
+
+def find_labels(labels: str | Path, *, image: str | Path) -> Path:
+    """Return the label file that belongs to `image`.
+
+    Parameters
+    ----------
+    labels : a label file, or a folder that holds one of the image's stem: `img01.tif` finds `img01.tif`,
+        `img01_labels.tif`, `img01_masks.tif`, `img01_cp_masks.tif` (or `.png`), `img01.stardist.tif`,
+        `img01_seg.npy`, `img01_RoiSet.zip`, `img01.zip` or `img01.roi` in it, and `img01/labels.tif` as chromamol
+        writes them. The pickle `_seg.npy` counts only where there is no other.
+
+    Raises
+    ------
+    ReadError : nothing there, or several that fit.
+    """
+    labels, image = Path(labels), Path(image)
+    if not labels.is_dir():
+        return labels
+    stem = image.name.removesuffix(image.suffix).removesuffix(".ome")
+    candidates = [
+        labels / f"{stem}{end}{kind}" for end in LABEL_ENDINGS for kind in (".tif", ".tiff", ".png")
+    ]
+    candidates += [labels / f"{stem}{end}" for end in ROI_ENDINGS]
+    candidates.append(labels / safe_stem(image.name) / "labels.tif")
+    fitting = [path for path in candidates if path.is_file() and path.resolve() != image.resolve()]
+    if not fitting and (labels / f"{stem}_seg.npy").is_file():
+        return labels / f"{stem}_seg.npy"
+    if len(fitting) != 1:
+        raise ReadError(
+            f"{labels}: {len(fitting)} label files for {image.name}"
+            f"{': ' + ', '.join(path.name for path in fitting) if fitting else ''}.",
+            expected=f"one file named {stem}_labels.tif or {stem}_cp_masks.tif.",
+            do="give the label file itself, or a folder with one per image.",
+        )
+    return fitting[0]

@@ -1,0 +1,113 @@
+"""`Localizations`: where single molecules were seen, in µm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from chromamol.errors import AxesError, FieldError
+from chromamol.io.micrograph import ChannelChoice
+
+PER_ROW = ("x_um", "y_um", "z_um", "precision_um", "precision_z_um", "frame", "intensity", "channel", "trace")
+
+
+@dataclass(frozen=True, eq=False)
+class Localizations:
+    """A table of localisations; every array has one entry per localisation, None where the file has none.
+
+    Parameters
+    ----------
+    x_um, y_um, z_um : positions in µm.
+    precision_um, precision_z_um : standard error of the position, in the plane and along z, in µm.
+    frame : number of the camera frame.
+    intensity : photons or counts, in the file's unit.
+    channel : index into `channel_names`.
+    channel_names : probes or channels of the table.
+    trace : number of the molecule, where the instrument followed it (MINFLUX).
+    dialect : whose table it is.
+    unit_note : which unit the positions had and how that is known.
+    notes : rows left out, columns preferred.
+    path : the file, None for a table that never was one.
+
+    Raises
+    ------
+    FieldError : arrays of different lengths.
+    """
+
+    x_um: np.ndarray
+    y_um: np.ndarray
+    z_um: np.ndarray | None = None
+    precision_um: np.ndarray | None = None
+    precision_z_um: np.ndarray | None = None
+    frame: np.ndarray | None = None
+    intensity: np.ndarray | None = None
+    channel: np.ndarray | None = None
+    channel_names: tuple[str, ...] = ()
+    trace: np.ndarray | None = None
+    dialect: str = ""
+    unit_note: str = ""
+    notes: tuple[str, ...] = ()
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {name: array.shape for name in PER_ROW if (array := getattr(self, name)) is not None}
+        if len(set(lengths.values())) != 1 or self.x_um.ndim != 1:
+            raise FieldError(f"Localisations with arrays of shapes {lengths}.", expected="one length for all.",
+                             do="give one entry per localisation in each array.")  # fmt: skip
+
+    def __len__(self) -> int:
+        return int(self.x_um.size)
+
+    @property
+    def name(self) -> str:
+        """File name for messages."""
+        return "table" if self.path is None else str(self.path)
+
+    @property
+    def is_3d(self) -> bool:
+        """Whether there are z positions that differ."""
+        return self.z_um is not None and bool(self.z_um.size) and float(np.ptp(self.z_um)) > 0
+
+    def select(self, rows: np.ndarray, *, note: str = "") -> Localizations:
+        """Return the chosen rows (a mask or indices), with a further note for the record."""
+        chosen = {name: array[rows] for name in PER_ROW if (array := getattr(self, name)) is not None}
+        return replace(self, **chosen, notes=(*self.notes, note) if note else self.notes)
+
+    def choose_channel(self, which: int | str | None = None) -> tuple[Localizations, ChannelChoice]:
+        """Return the localisations of one channel and the sentence that records the choice.
+
+        A single channel needs no naming; of several, one must be named, as in an image.
+
+        Raises
+        ------
+        AxesError : several channels and none named, or one that is not there. The message lists them.
+        """
+        names = self.channel_names or ("0",)
+        if which is None and len(names) == 1:
+            return self, ChannelChoice(0, names[0], "the only channel of the table")
+        matches = [i for i, name in enumerate(names) if str(which).casefold() == name.casefold()]
+        if not matches and str(which).isdecimal() and int(which or 0) < len(names):
+            matches = [int(which or 0)]
+        if len(matches) != 1:
+            counts = (
+                np.bincount(self.channel, minlength=len(names)) if self.channel is not None else [len(self)]
+            )
+            listed = ", ".join(
+                f"{i}: {n!r} ({c:,} rows)" for i, (n, c) in enumerate(zip(names, counts, strict=True))
+            )
+            given = "several channels and none named" if which is None else f"channel {which!r} is not there"
+            raise AxesError(f"{self.name}: {given}.", expected=f"one of {listed}.",
+                            do="name the chromatin channel with --chromatin-channel.")  # fmt: skip
+        index = matches[0]
+        chosen = self if self.channel is None else self.select(self.channel == index)
+        return chosen, ChannelChoice(
+            index, names[index], f"channel {index} ({names[index]!r}) named by the user"
+        )
+
+
+def arrays_of(table: Localizations) -> dict[str, np.ndarray]:
+    """Return the arrays that the table has, by name."""
+    return {f.name: getattr(table, f.name) for f in fields(table)
+            if f.name in PER_ROW and getattr(table, f.name) is not None}  # fmt: skip

@@ -1,0 +1,315 @@
+"""Delimited text, as instruments, Excel and scripts write it: separator, decimal sign and header are found out."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import mmap
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from chromamol.errors import ReadError
+from chromamol.io.smlm.dialects import BY_NAME, DIALECTS, OSNAP, OSNAP_NAME, Dialect, by_meaning
+from chromamol.io.smlm.rapidstorm import RAPIDSTORM_START, read_rapidstorm
+from chromamol.io.smlm.stated import LENGTHS, OTHERS, StatedTable
+from chromamol.io.source import require_memory
+
+HEAD_BYTES = 65_536
+
+_BYTES_PER_VALUE = 8
+
+_DECIMAL_COMMA = re.compile(r"\d,\d")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the text is laid out.
+
+    Parameters
+    ----------
+    header : names of the columns, empty without one.
+    separator : one character, or " " for any white space.
+    decimal : "." or ",".
+    start, stop : bytes that hold the rows.
+    quoted_rows : each row is one quoted cell, as Excel leaves them.
+    width : columns of a row.
+    """
+
+    header: tuple[str, ...]
+    separator: str
+    decimal: str
+    start: int
+    stop: int
+    quoted_rows: bool
+    width: int
+
+
+def read_text(
+    path: Path, *, columns: Mapping[str, str] | None, dialect: str | None, only_header: bool = False
+) -> StatedTable | None:
+    """Read a text table, or with `only_header` say by None that its columns are not recognised.
+
+    Parameters
+    ----------
+    columns : the user's word: meaning -> name or number (from 0) of a column, and "unit" -> unit.
+    dialect : a name of `BY_NAME`, for tables that don't say what they are.
+
+    Raises
+    ------
+    ReadError : no text, no table, rows that differ in length, cells that are no numbers.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as bytes_:
+        head = _decode(bytes_[:HEAD_BYTES], path)
+        if head.startswith(RAPIDSTORM_START):
+            return read_rapidstorm(path, bytes_)
+        layout = _layout(head, bytes_, path)
+        places, stated = _recognise(layout, path, columns, dialect)
+        if not {"x", "y"} <= set(places):
+            if only_header:
+                return None
+            raise _unknown(layout, path)
+        if only_header:
+            return stated
+        values = _values(bytes_, layout, places, path)
+    names: tuple[str, ...] = ()
+    if "channel" in values and values["channel"].dtype.kind not in "iuf":
+        names, values["channel"] = _name_channels(values["channel"])
+    return StatedTable(values, stated.units, stated.dialect, stated.rule, stated.pixel_um, stated.pixel_rule, names,
+                       stated.notes)  # fmt: skip
+
+
+def _decode(head: bytes, path: Path) -> str:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ReadError(f"{path}: text in UTF-16.", expected="text in UTF-8 or ASCII.",
+                        do="save the table as CSV in UTF-8.")  # fmt: skip
+    # Elyra writes its settings behind the rows, after a zero byte.
+    head = head.removeprefix(codecs.BOM_UTF8).split(b"\0")[0]
+    try:
+        return head.decode("utf-8")
+    except UnicodeDecodeError:
+        return head.decode("latin-1")
+
+
+def _layout(head: str, bytes_: mmap.mmap, path: Path) -> Layout:
+    """Find header, separator and decimal sign from the first lines."""
+    lines = head.splitlines(keepends=True)
+    stop = found if (found := bytes_.find(b"\0")) >= 0 else len(bytes_)
+    start = len(codecs.BOM_UTF8) if bytes_[:3] == codecs.BOM_UTF8 else 0
+    while lines and (not lines[0].strip() or (lines[0].startswith("#") and not _looks_like_header(lines))):
+        start += _length(lines.pop(0), bytes_, start)
+    if not lines:
+        raise _no_table(path, "no row in it")
+    first = lines[0].strip("\r\n").removeprefix("#").strip()
+    second = lines[1].strip("\r\n") if len(lines) > 1 else ""
+    unquoted = _unquote_line(first)
+    separator = _separator(unquoted)
+    cells = _split(unquoted, separator)
+    has_header = not all(_is_number(cell) for cell in cells)
+    row = second if has_header else unquoted
+    quoted_rows = bool(row) and _unquote_line(row) != row
+    decimal = "," if _has_decimal_comma(_unquote_line(row), separator) else "."
+    if has_header:
+        start += _length(lines[0], bytes_, start)
+    width = len(_split(_unquote_line(row), separator)) if row.strip() else len(cells)
+    header = tuple(cell.strip().strip('"').strip() for cell in cells) if has_header else ()
+    if width < 2:
+        raise _no_table(path, f"one column, beginning {first[:40]!r}")
+    return Layout(header, separator, decimal, start, stop, quoted_rows, width)
+
+
+def _looks_like_header(lines: list[str]) -> bool:
+    """Whether a line behind "#" names columns: it has as many cells as the next line, which are numbers."""
+    if len(lines) < 2:
+        return False
+    names, row = lines[0].strip().removeprefix("#").strip(), lines[1].strip()
+    separator = _separator(row)
+    cells = _split(row, separator)
+    return len(cells) > 1 and all(map(_is_number, cells)) and len(_split(names, separator)) == len(cells)
+
+
+def _length(line: str, bytes_: mmap.mmap, start: int) -> int:
+    """Bytes of a line with its end, which decoding may have changed in number."""
+    end = bytes_.find(b"\n", start)
+    return (end + 1 if end >= 0 else len(bytes_)) - start if "\n" in line or end >= 0 else len(bytes_) - start
+
+
+def _unquote_line(line: str) -> str:
+    """Undo Excel's quoting of a whole line, in which the quotes of cells are doubled."""
+    text = line.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        (inner,) = cells if len(cells := next(csv.reader([text]))) == 1 else (text,)
+        return inner
+    return line
+
+
+def _separator(line: str) -> str:
+    for candidate in ("\t", ";", ","):
+        if candidate in line:
+            return candidate
+    return " "
+
+
+def _split(line: str, separator: str) -> list[str]:
+    if separator == " ":
+        return line.split()
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
+def _has_decimal_comma(row: str, separator: str) -> bool:
+    if separator == ",":
+        return any(_DECIMAL_COMMA.search(cell) for cell in _split(row, ","))
+    return bool(_DECIMAL_COMMA.search(row)) and "." not in row
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.strip().strip('"').replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _recognise(
+    layout: Layout, path: Path, columns: Mapping[str, str] | None, dialect: str | None
+) -> tuple[dict[str, int], StatedTable]:
+    """Decide what the columns mean: the user's word, then a dialect, then the words and units of the header."""
+    lower = [name.lower() for name in layout.header]
+    if columns:
+        return _by_user(layout, path, columns)
+    known = BY_NAME[dialect] if dialect else next((d for d in DIALECTS if d.fits(lower)), None)
+    if known is None and OSNAP_NAME.search(path.name) and OSNAP.fits(lower):
+        known = OSNAP
+    if known is not None:
+        return _by_dialect(known, lower, layout.width)
+    places, units = by_meaning(layout.header)
+    units = {name: unit for name, unit in units.items() if name in LENGTHS}
+    rule = "as the header says" if "x" in units else ""
+    return places, StatedTable({}, units, "named columns", rule)
+
+
+def _by_dialect(known: Dialect, lower: list[str], width: int) -> tuple[dict[str, int], StatedTable]:
+    places = {
+        meaning: next(lower.index(name) for name in names if name in lower)
+        for meaning, names in known.columns.items()
+        if any(name in lower for name in names)
+    }
+    if not lower:
+        places = dict(zip("xyz"[: min(width, 3)], range(width), strict=False))
+    taken = ", ".join(lower[places[axis]] for axis in "xyz" if axis in places) if lower else "first columns"
+    notes = (f"positions from {taken}",) if lower and lower[places.get("x", 0)] not in ("x", "x [nm]") else ()
+    pixel = None if known.pixel_um is None else (known.pixel_um,) * 2
+    return places, StatedTable({}, {"x": known.unit, **known.units}, known.name, known.rule, pixel,
+                               f"the camera pixel of {known.name}", notes=notes)  # fmt: skip
+
+
+def _by_user(layout: Layout, path: Path, columns: Mapping[str, str]) -> tuple[dict[str, int], StatedTable]:
+    places = {}
+    for meaning, wanted in columns.items():
+        if meaning == "unit":
+            continue
+        matches = [i for i, name in enumerate(layout.header) if name == wanted]
+        if not matches and wanted.isdecimal() and int(wanted) < layout.width:
+            matches = [int(wanted)]
+        if meaning not in (*LENGTHS, *OTHERS) or len(matches) != 1:
+            raise ReadError(
+                f"{path}: --columns {meaning}={wanted} with columns {', '.join(layout.header) or layout.width}.",
+                expected=f"{', '.join((*LENGTHS, *OTHERS))}, each = one column's name, or its number from 0.",
+                do="correct --columns, for instance x=X,y=Y,frame=T,unit=nm.",
+            )
+        places[meaning] = matches[0]
+    _, units = by_meaning(layout.header)
+    given = columns.get("unit")
+    stated = {"x": given} if given else {name: units[name] for name in LENGTHS if name in units}
+    rule = "given by the user" if given else "as the header says"
+    return places, StatedTable({}, stated, "columns named by the user", rule)
+
+
+def _values(bytes_: mmap.mmap, layout: Layout, places: dict[str, int], path: Path) -> dict[str, np.ndarray]:
+    if layout.stop <= layout.start:
+        return {meaning: np.empty(0) for meaning in places}
+    require_memory(layout.stop - layout.start, name=str(path))
+    reason = f"{layout.width} cells in the first row, {len(layout.header)} names"
+    try:
+        if max(places.values()) >= layout.width:
+            raise ValueError(reason)
+        if layout.quoted_rows:
+            text = (
+                bytes_[layout.start : layout.stop]
+                .replace(b'""', b"\1")
+                .replace(b'"', b"")
+                .replace(b"\1", b'"')
+            )
+            return _arrow(pa.py_buffer(text), layout, places)
+        if layout.separator == " ":
+            return _white_space(bytes_[layout.start : layout.stop], layout, places)
+        return _arrow(pa.py_buffer(memoryview(bytes_)[layout.start : layout.stop]), layout, places)
+    except (pa.ArrowInvalid, pd.errors.ParserError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+    # Raised out here: a chained error would keep the map of the file in use, which then could not be closed.
+    raise ReadError(
+        f"{path}: rows that can't be read ({reason}).",
+        expected=f"{layout.width} cells in each row, numbers with {layout.decimal!r} as decimal sign.",
+        do="export the table again, or name its columns with --columns.",
+    )
+
+
+def _arrow(rows: pa.Buffer, layout: Layout, places: dict[str, int]) -> dict[str, np.ndarray]:
+    names = [str(i) for i in range(layout.width)]
+    wanted = {
+        str(place): pa.string() if meaning == "channel" else pa.float64() for meaning, place in places.items()
+    }
+    table = pacsv.read_csv(
+        pa.BufferReader(rows),
+        read_options=pacsv.ReadOptions(column_names=names, use_threads=False),
+        parse_options=pacsv.ParseOptions(delimiter=layout.separator, newlines_in_values=False),
+        convert_options=pacsv.ConvertOptions(include_columns=list(wanted), column_types=wanted,
+                                             decimal_point=layout.decimal),
+    )  # fmt: skip
+    return {meaning: _column(table[str(place)]) for meaning, place in places.items()}
+
+
+def _column(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_string(column.type):
+        coded = column.combine_chunks().dictionary_encode()
+        words = np.array([word or "" for word in coded.dictionary.to_pylist()], dtype=object)
+        codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        return words[codes] if words.size else np.full(len(column), "", dtype=object)
+    return column.to_numpy().astype(np.float64)
+
+
+def _white_space(rows: bytes, layout: Layout, places: dict[str, int]) -> dict[str, np.ndarray]:
+    text = pa.BufferReader(pa.py_buffer(rows))
+    frame = pd.read_csv(text, sep=r"\s+", header=None, names=range(layout.width), usecols=sorted(set(places.values())),
+                        decimal=layout.decimal, engine="c", encoding="latin-1")  # fmt: skip
+    return {
+        meaning: pd.to_numeric(frame[place]).to_numpy(dtype=np.float64) for meaning, place in places.items()
+    }
+
+
+def _name_channels(words: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    codes, names = pd.factorize(words, sort=True)
+    return tuple(str(name) for name in names), codes
+
+
+def _unknown(layout: Layout, path: Path) -> ReadError:
+    columns = ", ".join(layout.header[:12]) if layout.header else f"{layout.width} columns without names"
+    return ReadError(
+        f"{path}: columns not recognised as x and y ({columns}).",
+        expected=f"a table of {', '.join(d.name for d in DIALECTS)}, rapidSTORM, or named columns.",
+        do="say it with --columns x=NAME,y=NAME,unit=nm (numbers from 0 where there are no names).",
+    )
+
+
+def _no_table(path: Path, found: str) -> ReadError:
+    return ReadError(f"{path}: no table ({found}).", expected="a header and rows of numbers.",
+                     do="export the localisations as text or CSV.")  # fmt: skip

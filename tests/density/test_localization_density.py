@@ -1,0 +1,159 @@
+"""Density of localisations: normalised, right in mean and noise, blinks joined, by a second method too."""
+
+import numpy as np
+import pytest
+
+from chromamol.density import drop_duplicates, localization_density, merge_blinks
+from chromamol.errors import ImageContentError, ParameterError
+from chromamol.io import Localizations
+from chromamol.nucleus import outline_localizations
+
+PRECISION_UM = 0.02
+
+
+def scattered(count, *, seed=0, side_um=4.0, **columns):
+    rng = np.random.default_rng(seed)
+    x, y = side_um * rng.random((2, count))
+    return Localizations(x, y, precision_um=np.full(count, PRECISION_UM), **columns)
+
+
+@pytest.mark.parametrize("z_step_um", [None, 0.1])
+def test_every_localisation_counts_once(z_step_um):
+    table = scattered(500, z_um=np.random.default_rng(1).random(500))
+    density = localization_density(table, pixel_size_um=0.02, z_step_um=z_step_um).density
+    total = density.values.sum() * density.grid.pixel_volume_um
+    assert total == pytest.approx(500, rel=2e-3), "the kernel is cut at 4 sigma"
+    assert density.unit == ("um^-2" if z_step_um is None else "um^-3")
+
+
+def test_one_localisation_is_a_gaussian_of_its_precision():
+    x = np.concatenate([[2.0], np.tile([0.0, 4.0], 6)])
+    y = np.concatenate([[2.0], np.repeat([0.0, 4.0], 6)])
+    table = Localizations(x, y, precision_um=np.full(13, 0.1))
+    counted = localization_density(table, pixel_size_um=0.01)
+    rows, columns = (o + h * np.arange(n) for o, h, n in zip(counted.density.grid.origin_um, (0.01, 0.01),
+                                                            counted.density.grid.shape, strict=True))  # fmt: skip
+    r2 = (rows[:, None] - 2.0) ** 2 + (columns[None] - 2.0) ** 2
+    near = r2 < 0.3**2
+    exact = np.exp(-r2 / (2 * 0.1**2)) / (2 * np.pi * 0.1**2)
+    # Cut at 4 sigma per axis, and placed to half a pixel.
+    np.testing.assert_allclose(counted.density.values[near], exact[near], atol=0.04 * exact.max())
+    np.testing.assert_allclose(counted.variance[near], exact[near] ** 2, atol=0.08 * exact.max() ** 2)
+
+
+def test_the_stated_noise_is_the_scatter_between_repeats():
+    inner = (slice(60, 140), slice(60, 140))
+    repeats = []
+    for seed in range(40):
+        # The corners fix the grid, so that all repeats share it.
+        corners = np.array([0.0, 4.0])
+        table = scattered(8000, seed=seed)
+        both = Localizations(np.append(table.x_um, corners), np.append(table.y_um, corners),
+                             precision_um=np.full(8002, PRECISION_UM))  # fmt: skip
+        repeats.append(localization_density(both, pixel_size_um=PRECISION_UM))
+    values = np.array([each.density.values[inner] for each in repeats])
+    variance = np.mean([each.variance[inner] for each in repeats])
+    assert values.mean() == pytest.approx(500.0, rel=0.02)
+    assert values.var(axis=0, ddof=1).mean() == pytest.approx(variance, rel=0.06)
+    # On long waves: the mean over 20 x 20 pixels scatters as white noise of the stated size would.
+    blocks = values.reshape(40, 4, 20, 4, 20).mean(axis=(2, 4))
+    white = repeats[0].white_noise_sd(np.ones(repeats[0].density.grid.shape, dtype=bool))
+    inner_white = white * np.sqrt(500.0 / repeats[0].density.values.mean())
+    assert blocks.std(axis=0, ddof=1).mean() == pytest.approx(inner_white / 20.0, rel=0.12)
+
+
+def test_kernel_and_voronoi_agree_on_a_flat_density_and_open_cells_are_not_valid():
+    table = scattered(20_000)
+    voronoi = localization_density(table, pixel_size_um=0.05, method="voronoi").density
+    grid = voronoi.grid
+    rows, columns = (
+        o + h * np.arange(n) for o, h, n in zip(grid.origin_um, grid.spacing_um, grid.shape, strict=True)
+    )
+    inside = ((rows > 0.2) & (rows < 3.8))[:, None] & ((columns > 0.2) & (columns < 3.8))[None]
+    assert voronoi.mask[inside].all()
+    assert not voronoi.mask[0].any(), "beyond the localisations there is no cell with an end"
+    # Each cell holds one localisation: over the area the mean is the count, the harmonic mean lies below.
+    assert voronoi.values[inside].mean() == pytest.approx(20_000 / 16, rel=0.03)
+    assert 1.0 / np.mean(1.0 / voronoi.values[inside]) < 0.9 * 20_000 / 16
+    kernel = localization_density(table, pixel_size_um=0.05).density
+    assert kernel.values[inside].mean() == pytest.approx(20_000 / 16, rel=0.02)
+
+
+def test_blinks_are_joined_and_neighbours_are_not():
+    x = np.array([1.0, 1.01, 1.02, 3.0, 3.0, 1.0])
+    frame = np.array([5, 6, 8, 5, 20, 9000])
+    table = Localizations(x, np.ones(6), frame=frame, precision_um=np.full(6, 0.01), intensity=np.arange(6.0))
+    merged = merge_blinks(table, distance_um=0.03, dark_frames=1)
+    assert sorted(merged.x_um.tolist()) == pytest.approx([1.0, 1.01, 3.0, 3.0])
+    chain = int(np.argmin(np.abs(merged.x_um - 1.01)))
+    assert merged.frame[chain] == 5
+    assert merged.intensity[chain] == pytest.approx(0 + 1 + 2)
+    assert merged.precision_um[chain] == pytest.approx(0.01 / np.sqrt(3))
+    assert len(merge_blinks(table, distance_um=0.03, dark_frames=0)) == 5, "frame 7 is dark"
+    assert len(merge_blinks(table, distance_um=0.0)) == 6
+
+
+def test_two_molecules_of_one_frame_are_never_one():
+    table = Localizations(
+        np.array([1.0, 1.001]), np.ones(2), frame=np.array([3, 3]), precision_um=np.full(2, 0.01)
+    )
+    assert len(merge_blinks(table)) == 2
+
+
+def test_merging_finds_the_number_of_molecules_of_a_simulation():
+    rng = np.random.default_rng(4)
+    place = 8.0 * rng.random((2, 3000))
+    start, lasts = rng.integers(1, 20_000, 3000), rng.integers(1, 6, 3000)
+    molecule = np.repeat(np.arange(3000), lasts)
+    frame = np.concatenate([s + np.arange(n) for s, n in zip(start, lasts, strict=True)])
+    seen = place[:, molecule] + PRECISION_UM * rng.standard_normal((2, molecule.size))
+    order = rng.permutation(molecule.size)
+    table = Localizations(seen[0][order], seen[1][order], frame=frame[order],
+                          precision_um=np.full(molecule.size, PRECISION_UM))  # fmt: skip
+    merged = merge_blinks(table)
+    assert len(merged) == pytest.approx(3000, rel=0.06)
+    assert len(merged) < 0.4 * len(table)
+
+
+def test_duplicates_go_and_the_rest_stays():
+    table = scattered(100, frame=np.arange(100))
+    twice = table.select(np.concatenate([np.arange(100), [3, 3, 60]]))
+    single = drop_duplicates(twice)
+    assert len(single) == 100
+    assert "3 exact duplicates" in single.notes[-1]
+    np.testing.assert_array_equal(np.sort(single.x_um), np.sort(table.x_um))
+    assert drop_duplicates(table) is table
+
+
+def test_a_nucleus_is_outlined_to_its_size():
+    rng = np.random.default_rng(2)
+    radius, angle = 4.0 * np.sqrt(rng.random(60_000)), 2 * np.pi * rng.random(60_000)
+    stray = 14.0 * rng.random((2, 1500))
+    x = np.concatenate([7.0 + radius * np.cos(angle), stray[0]])
+    y = np.concatenate([7.0 + radius * np.sin(angle), stray[1]])
+    table = Localizations(x, y, precision_um=np.full(x.size, PRECISION_UM))
+    grid = localization_density(table, pixel_size_um=0.05).density.grid
+    labels = outline_localizations(table, grid)
+    assert labels.max() == 1
+    rows, columns = (
+        o + h * np.arange(n) for o, h, n in zip(grid.origin_um, grid.spacing_um, grid.shape, strict=True)
+    )
+    truth = (rows[:, None] - 7.0) ** 2 + (columns[None] - 7.0) ** 2 < 16.0
+    dice = 2 * np.count_nonzero(truth & (labels > 0)) / (np.count_nonzero(truth) + np.count_nonzero(labels))
+    assert dice > 0.97
+    with pytest.raises(ImageContentError, match="no nucleus"):
+        outline_localizations(table, grid, min_area_um2=500.0)
+
+
+def test_few_or_collinear_points_and_wrong_methods_are_refused():
+    with pytest.raises(ImageContentError, match="5 localisations"):
+        localization_density(scattered(5))
+    with pytest.raises(ImageContentError, match="on one line"):
+        localization_density(Localizations(np.arange(20.0), np.ones(20)))
+    with pytest.raises(ParameterError, match="voronoi"):
+        localization_density(scattered(50), method="histogram")
+
+
+def test_unknown_precision_is_assumed_and_said():
+    table = Localizations(*np.random.default_rng(0).random((2, 50)))
+    assert "20 nm assumed" in localization_density(table).notes[0]

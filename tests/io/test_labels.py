@@ -1,0 +1,132 @@
+"""Outlines of other tools by their conventions: Cellpose, StarDist, ImageJ ROIs."""
+
+import pickle
+import zipfile
+
+import imagecodecs
+import numpy as np
+import pytest
+import roifile
+import tifffile
+
+from chromamol.errors import AxesError, ChromamolError, ReadError
+from chromamol.io import find_labels, read_labels
+
+LABELS = np.zeros((30, 40), dtype=np.uint16)
+LABELS[4:10, 5:15], LABELS[15:28, 20:35] = 1, 700
+
+
+def polygon(corners, **options):
+    roi = roifile.ImagejRoi.frompoints(np.asarray(corners, dtype=np.float32), **options)
+    roi.roitype = roifile.ROI_TYPE.POLYGON
+    return roi
+
+
+def save_rois(path, rois):
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, roi in enumerate(rois):
+            archive.writestr(f"{number:04d}.roi", roi.tobytes())
+    return path
+
+
+def test_a_cellpose_png_keeps_its_numbers(tmp_path):
+    path = tmp_path / "img01_cp_masks.png"
+    path.write_bytes(imagecodecs.png_encode(LABELS))
+    np.testing.assert_array_equal(read_labels(path, shape=(30, 40)), LABELS)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ReadError, match="broken or truncated PNG"):
+        read_labels(path, shape=(30, 40))
+
+
+def test_a_pickle_is_read_only_on_the_users_word(tmp_path):
+    path = tmp_path / "img01_seg.npy"
+    np.save(path, {"masks": LABELS, "outlines": LABELS}, allow_pickle=True)
+    with pytest.raises(ReadError, match=r"pickle.*--set allow_pickle=true"):
+        read_labels(path, shape=(30, 40))
+    np.testing.assert_array_equal(read_labels(path, shape=(30, 40), allow_pickle=True), LABELS)
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (self.target, "w"))
+
+
+def test_no_code_of_a_pickle_runs_without_the_users_word(tmp_path):
+    path, target = tmp_path / "img01_seg.npy", tmp_path / "ran"
+    np.save(path, np.array(Trap(str(target)), dtype=object), allow_pickle=True)
+    assert pickle.dumps(Trap(str(target))), "the trap is a pickle"
+    with pytest.raises(ReadError, match="pickle"):
+        read_labels(path, shape=(30, 40))
+    assert not target.exists()
+
+
+def test_rois_of_imagej_cover_the_pixels_that_imagej_fills(tmp_path):
+    # ImageJ counts from the corner of the first pixel: the square (5, 4) to (15, 10) holds 10 x 6 pixels.
+    square = polygon([(5, 4), (15, 4), (15, 10), (5, 10)])
+    rectangle = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, top=15, left=20, bottom=28, right=35)
+    labels = read_labels(save_rois(tmp_path / "a.zip", [square, rectangle]), shape=(30, 40))
+    np.testing.assert_array_equal(labels, np.where(LABELS == 700, 2, LABELS))
+
+
+def test_an_oval_has_the_area_of_an_ellipse(tmp_path):
+    oval = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.OVAL, top=5, left=10, bottom=45, right=70)
+    (tmp_path / "a.roi").write_bytes(oval.tobytes())
+    labels = read_labels(tmp_path / "a.roi", shape=(60, 80))
+    assert np.count_nonzero(labels) == pytest.approx(np.pi * 20 * 30, rel=0.01)
+    rows, columns = np.nonzero(labels)
+    assert (rows.mean(), columns.mean()) == pytest.approx((24.5, 39.5), abs=0.05)
+
+
+def test_lines_foreign_archives_and_stacks_without_positions_are_refused(tmp_path):
+    line = roifile.ImagejRoi(roitype=roifile.ROI_TYPE.LINE, x1=1, y1=1, x2=9, y2=9)
+    with pytest.raises(ReadError, match="is a line"):
+        read_labels(save_rois(tmp_path / "line.zip", [line]), shape=(30, 40))
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("notes.txt", "nothing")
+    with pytest.raises(ReadError, match="0 ROIs"):
+        read_labels(tmp_path / "other.zip", shape=(30, 40))
+    square = polygon([(5, 4), (15, 4), (15, 10), (5, 10)])
+    with pytest.raises(AxesError, match="on plane 0 of 3"):
+        read_labels(save_rois(tmp_path / "flat.zip", [square]), shape=(3, 30, 40))
+    square = polygon([(5, 4), (15, 4), (15, 10), (5, 10)])
+    square.position = 2
+    labels = read_labels(save_rois(tmp_path / "deep.zip", [square]), shape=(3, 30, 40))
+    assert [np.count_nonzero(plane) for plane in labels] == [0, 60, 0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["img01_cp_masks.tif", "img01_cp_masks.png", "img01.stardist.tif", "img01_labels.tif", "img01_RoiSet.zip",
+     "img01.zip", "img01_seg.npy"],
+)  # fmt: skip
+def test_the_outlines_of_an_image_are_found_by_its_stem(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "img02_labels.tif").write_bytes(b"x")
+    assert find_labels(tmp_path, image="elsewhere/img01.tif") == tmp_path / name
+
+
+def test_a_pickle_counts_only_where_there_is_no_other_and_two_others_are_refused(tmp_path):
+    for name in ("img01_seg.npy", "img01_cp_masks.tif"):
+        (tmp_path / name).write_bytes(b"x")
+    assert find_labels(tmp_path, image="img01.tif").name == "img01_cp_masks.tif"
+    (tmp_path / "img01_RoiSet.zip").write_bytes(b"x")
+    with pytest.raises(ReadError, match="2 label files"):
+        find_labels(tmp_path, image="img01.tif")
+
+
+def test_a_stardist_tiff_is_read(tmp_path):
+    tifffile.imwrite(tmp_path / "img01.stardist.tif", LABELS)
+    np.testing.assert_array_equal(read_labels(tmp_path / "img01.stardist.tif", shape=(30, 40)), LABELS)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_truncated_rois_are_typed_errors(tmp_path, kept):
+    path = save_rois(tmp_path / "a.zip", [polygon([(5, 4), (15, 4), (15, 10), (5, 10)])])
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ChromamolError, match=r"a\.zip"):
+        read_labels(path, shape=(30, 40))
