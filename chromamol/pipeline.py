@@ -19,6 +19,7 @@ from chromamol.nucleus import Nucleus, find_nuclei, segment_nuclei
 from chromamol.nucleus.flags import join as join_flags
 from chromamol.nucleus.flags import ordered
 from chromamol.nucleus.fractions import label_fractions
+from chromamol.nucleus.segment import require_method
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.settings import Settings
 from chromamol.shapes import FloatField, Labels
@@ -265,7 +266,9 @@ def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> L
     if channels.calibrated:
         labels = label_fractions(channels.all_chromatin)
     else:
-        labels = np.array(segment_nuclei(channels.all_chromatin, pixel_size_um=spacing))
+        labels = np.array(
+            segment_nuclei(channels.all_chromatin, pixel_size_um=spacing, method=settings.segmentation_method)
+        )
     footprint = labels if labels.ndim == 2 else labels.max(axis=0)
     areas = np.bincount(footprint.ravel()) * spacing[-1] * spacing[-2]
     small = np.flatnonzero(areas < settings.min_area_um2)
@@ -340,6 +343,7 @@ def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:
 
 def require_analysable(settings: Settings) -> None:
     """Raise `ParameterError` for settings that no image could be analysed with."""
+    require_method(settings.segmentation_method)
     if settings.labels is not None and not Path(settings.labels).exists():
         raise ParameterError(f"labels = {settings.labels}.", expected="a label image or a folder of them.",
                              do="check the path.")  # fmt: skip

@@ -25,6 +25,8 @@ class Settings:
         chromatin gives two fields; otherwise total chromatin is split.
     axes, scene, time_index : which axes a file has where it does not say, which scene and which time.
     labels : label image, or folder of label images of the same stem, in place of segmentation.
+    segmentation_method : "auto" (the built-in network for 2D images, the classical method for stacks), "classical",
+        "network", "cellpose" or "stardist". The last two must be installed, and fetch their weights at run time.
     min_area_um2 : nuclei smaller than this are not analysed. 3 µm² is a disc of 2 µm: below any nucleus.
     dark_level : intensity without chromatin; measured beside each nucleus when None.
     chromatin_gain, heterochromatin_gain, euchromatin_gain : intensity per unit of volume fraction; by
@@ -51,6 +53,7 @@ class Settings:
     scene: int | str | None = None
     time_index: int | None = None
     labels: str | Path | None = None
+    segmentation_method: str = "auto"
     min_area_um2: float = 3.0
     dark_level: float | None = None
     chromatin_gain: float | None = None

@@ -16,17 +16,17 @@ from chromamol.nucleus.split import split_touching
 class DecodeSettings:
     """Settings of `decode`, chosen on the training half. Lengths are pixels of what the network sees."""
 
-    probability: float = 0.5
+    probability: float = 0.45
     """A pixel is nuclear from here on."""
-    vote_sigma: float = 1.5
+    vote_sigma: float = 2.0
     """Gaussian on the votes: how well a pixel knows its centre."""
-    min_votes: float = 0.6
+    min_votes: float = 1.2
     """Votes per pixel, smoothed, below which there is no centre."""
-    min_fall: float = 0.5
+    min_fall: float = 0.7
     """Two heaps are two nuclei if the log of votes between them falls by at least this."""
     min_area: float = 18.0
     """Smaller is debris: a twentieth of a typical nucleus."""
-    min_depth: float = 0.35
+    min_depth: float = 0.52
     """Deepest pixel of a nucleus, according to the network, at least."""
 
 

@@ -67,7 +67,7 @@ def median_diameter(labels: Int32[np.ndarray, "y x"]) -> float:
 
 def _on_pixels(
     labels: Int32[np.ndarray, "y x"], maps: Maps, shape: tuple[int, ...], settings: DecodeSettings
-) -> Int32[np.ndarray, "y x"]:
+) -> Int32[np.ndarray, "Y X"]:
     """Bring labels back to the pixels of the image, their outlines where the probability passes its threshold."""
     _, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
     reach = labels[tuple(nearest)] * ndimage.binary_dilation(labels > 0, iterations=2)

@@ -6,6 +6,7 @@ of the nucleus is. Pixels vote for centres, and votes fall into one heap per nuc
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,9 +77,11 @@ class NucleusNet(nn.Module):
         super().__init__()
         widths = CHANNELS
         sources = (4 * INPUTS, *widths[:-1])
-        self.down = nn.ModuleList(_Convolutions(i, o, norm=norm) for i, o in zip(sources, widths, strict=True))
+        self.down = nn.ModuleList(
+            _Convolutions(i, o, norm=norm) for i, o in zip(sources, widths, strict=True)
+        )
         self.up = nn.ModuleList(
-            _Convolutions(low + high, high, norm=norm) for high, low in zip(widths[:-1], widths[1:], strict=True)
+            _Convolutions(low + high, high, norm=norm) for high, low in itertools.pairwise(widths)
         )
         self.head = nn.Conv2d(widths[0], 4 * OUTPUTS, 3, padding=1)
 

@@ -12,7 +12,7 @@ ANTIALIAS = 0.4
 """Gaussian in units of the new pixel before shrinking: what is finer than two new pixels is averaged out."""
 
 
-def resize(image: Float32[np.ndarray, "y x"], scale: float) -> Float32[np.ndarray, "y x"]:
+def resize(image: Float32[np.ndarray, "y x"], scale: float) -> Float32[np.ndarray, "Y X"]:
     """Enlarge (`scale` above 1) or shrink an image; shrinking averages first, so that nothing is aliased."""
     if scale < 1:
         image = ndimage.gaussian_filter(image, ANTIALIAS / scale)
@@ -76,7 +76,9 @@ def _along(values: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
     last = values.shape[axis] - 1
     places = np.clip(places, 0, last)
     left = np.minimum(places.astype(np.intp), max(last - 1, 0))
-    part = np.expand_dims((places - left).astype(values.dtype), tuple(a for a in range(values.ndim) if a != axis))
+    part = np.expand_dims(
+        (places - left).astype(values.dtype), tuple(a for a in range(values.ndim) if a != axis)
+    )
     return np.take(values, left, axis) * (1 - part) + np.take(values, np.minimum(left + 1, last), axis) * part
 
 

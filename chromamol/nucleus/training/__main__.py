@@ -21,23 +21,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of NAME.tif and NAME_labels.tif")
     parser.add_argument("--output", type=Path, required=True, help="weights, .npz")
     parser.add_argument("--checkpoint", type=Path, help="state of the training, to go on from")
+    parser.add_argument(
+        "--origin", type=Path, help="checkpoint of another training, to start from its weights"
+    )
+    parser.add_argument("--rate", type=float, default=TrainingSettings.rate, help="highest learning rate")
     parser.add_argument("--steps", type=int, default=TrainingSettings.steps)
     parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
     parser.add_argument("--workers", type=int, default=TrainingSettings.workers)
-    parser.add_argument("--spare", action="store_true", help="leave a fifth out, for choices between networks")
+    parser.add_argument(
+        "--spare", action="store_true", help="leave a fifth out, for choices between networks"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     names = [name for name in names_of(options.data) if not kept_out(name)]
     if options.spare:
         names = [name for name in names if not spared(name)]
     fields = [at_common_scale(read_field(options.data, name)) for name in names]
-    settings = TrainingSettings(steps=options.steps, seed=options.seed, workers=options.workers)
+    settings = TrainingSettings(
+        steps=options.steps, rate=options.rate, seed=options.seed, workers=options.workers
+    )
     start = time.monotonic()
 
     def report(step: int, loss: float) -> None:
-        sys.stderr.write(f"step {step} of {settings.steps}: loss {loss:.4f}, {time.monotonic() - start:.0f} s\n")
+        sys.stderr.write(
+            f"step {step} of {settings.steps}: loss {loss:.4f}, {time.monotonic() - start:.0f} s\n"
+        )
 
-    network = fit(fields, settings, checkpoint=options.checkpoint, report=report)
+    network = fit(fields, settings, checkpoint=options.checkpoint, origin=options.origin, report=report)
     save_weights(network, options.output)
     return 0
 

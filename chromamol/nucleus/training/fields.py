@@ -71,4 +71,3 @@ def at_common_scale(field: LabelledField) -> TrainingField:
     names = np.unique(labels)[1:]
     centres = np.array(ndimage.center_of_mass(labels > 0, labels, names), dtype=np.float32).reshape(-1, 2)
     return TrainingField(relative, labels, centres)
-

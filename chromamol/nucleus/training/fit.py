@@ -72,6 +72,7 @@ def fit(
     settings: TrainingSettings,
     *,
     checkpoint: Path | None = None,
+    origin: Path | None = None,
     report: Callable[[int, float], None] = lambda step, loss: None,
     every: int = 100,
 ) -> NucleusNet:
@@ -81,6 +82,7 @@ def fit(
     ----------
     fields : fields at the common scale.
     checkpoint : file in which the state is kept; a training of the same settings goes on from it.
+    origin : checkpoint of another training, whose weights this one starts from.
     report : called every `every` steps with the step and the mean loss since the last call.
 
     Raises
@@ -89,6 +91,8 @@ def fit(
     """
     torch.manual_seed(settings.seed)
     model = NucleusNet(norm=True).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub
+    if origin is not None:
+        model.load_state_dict(torch.load(origin, weights_only=True)["mean"])
     mean = NucleusNet(norm=True)
     mean.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, weight_decay=settings.decay)
