@@ -40,8 +40,8 @@ class LocalizationNuclei:
 
 
 def outline_localizations(
-    x_um: Float[np.ndarray, " localizations"],
-    y_um: Float[np.ndarray, " localizations"],
+    x_um: Float[np.ndarray, " x"],
+    y_um: Float[np.ndarray, " y"],
     *,
     pixel_size_um: float = 0.05,
     smoothing_um: float = 0.25,

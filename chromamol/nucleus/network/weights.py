@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from importlib import resources
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def load_weights(path: Path) -> NucleusNet:
         with np.load(path, allow_pickle=False) as stored:
             state = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in stored.files}
         model.load_state_dict(state)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile) as error:
         raise ReadError(
             f"{path}: no weights of this network ({error}).",
             expected="an .npz file that `python -m chromamol.nucleus.training` wrote.",
