@@ -20,12 +20,12 @@ class DecodeSettings:
     """A pixel is nuclear from here on."""
     vote_sigma: float = 2.0
     """Gaussian on the votes: how well a pixel knows its centre."""
-    min_votes: float = 1.2
+    min_votes: float = 0.7
     """Votes per pixel, smoothed, below which there is no centre."""
     min_fall: float = 0.7
     """Two heaps are two nuclei if the log of votes between them falls by at least this."""
-    min_area: float = 18.0
-    """Smaller is debris: a twentieth of a typical nucleus."""
+    min_area: float = 10.0
+    """Smaller is debris: a fortieth of a typical nucleus."""
     min_depth: float = 0.52
     """Deepest pixel of a nucleus, according to the network, at least."""
 
