@@ -15,7 +15,9 @@ PIXEL_UM = 0.0515
 
 
 def kept_out_fields():
-    names = [n.removeprefix(FIELDS) for n in datasets.names() if n.startswith(FIELDS) and not n.endswith("_labels")]
+    names = [
+        n.removeprefix(FIELDS) for n in datasets.names() if n.startswith(FIELDS) and not n.endswith("_labels")
+    ]
     return [n for n in names if kept_out(n)][::6]
 
 

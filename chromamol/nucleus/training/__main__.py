@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--rate", type=float, default=TrainingSettings.rate, help="highest learning rate")
     parser.add_argument("--steps", type=int, default=TrainingSettings.steps)
+    parser.add_argument(
+        "--until", type=int, help="stop after this step; a multiple of 100 leaves its checkpoint"
+    )
     parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
     parser.add_argument("--workers", type=int, default=TrainingSettings.workers)
     parser.add_argument(
@@ -47,7 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
             f"step {step} of {settings.steps}: loss {loss:.4f}, {time.monotonic() - start:.0f} s\n"
         )
 
-    network = fit(fields, settings, checkpoint=options.checkpoint, origin=options.origin, report=report)
+    network = fit(
+        fields,
+        settings,
+        checkpoint=options.checkpoint,
+        origin=options.origin,
+        until=options.until,
+        report=report,
+    )
     save_weights(network, options.output)
     return 0
 

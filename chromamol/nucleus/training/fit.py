@@ -73,6 +73,7 @@ def fit(
     *,
     checkpoint: Path | None = None,
     origin: Path | None = None,
+    until: int | None = None,
     report: Callable[[int, float], None] = lambda step, loss: None,
     every: int = 100,
 ) -> NucleusNet:
@@ -83,6 +84,7 @@ def fit(
     fields : fields at the common scale.
     checkpoint : file in which the state is kept; a training of the same settings goes on from it.
     origin : checkpoint of another training, whose weights this one starts from.
+    until : stop after this step of the schedule.
     report : called every `every` steps with the step and the mean loss since the last call.
 
     Raises
@@ -123,6 +125,8 @@ def fit(
             report(step + 1, float(np.mean(losses)))
             losses.clear()
             _keep(checkpoint, parts, settings, step + 1)
+        if step + 1 == until:
+            break
     return mean.eval().folded()
 
 

@@ -126,6 +126,12 @@ def test_training_goes_on_from_other_weights(field, tmp_path):
     torch.testing.assert_close(still.head.weight, mean["head.weight"])
 
 
+def test_a_schedule_can_be_left_early(field):
+    steps = []
+    fit([field], small(steps=4), until=2, report=lambda step, loss: steps.append(step), every=1)
+    assert steps == [1, 2]
+
+
 def test_something_is_learnt(field):
     losses = []
     fit([field], small(steps=24), report=lambda step, loss: losses.append(loss), every=6)
