@@ -30,10 +30,11 @@ from chromamol.io import (
     find_labels,
     read_labels,
 )
-from chromamol.nucleus import Nucleus, find_nuclei, outline_localizations, segment_nuclei
+from chromamol.nucleus import Nucleus, find_nuclei, outlines_on_grid, segment_nuclei
 from chromamol.nucleus.flags import join as join_flags
 from chromamol.nucleus.flags import ordered
 from chromamol.nucleus.fractions import label_fractions
+from chromamol.nucleus.segment import require_method
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.settings import Settings
 from chromamol.shapes import FloatField, Labels
@@ -149,7 +150,7 @@ def render_localizations(table: Localizations, settings: Settings) -> tuple[Micr
                             path=table.path, axes_note=table.dialect)  # fmt: skip
     outlines = None
     if settings.labels is None:
-        outlines = outline_localizations(merged, counted.density.grid, min_area_um2=settings.min_area_um2)
+        outlines = outlines_on_grid(merged, counted.density.grid, min_area_um2=settings.min_area_um2)
     channels = Channels({"total": micrograph.data[0]}, False, note, outlines, values / pixel**2)
     blur = counted.blur_um if settings.psf_sigma_um is None else settings.psf_sigma_um
     return micrograph, channels, replace(settings, psf_sigma_um=blur)
@@ -339,7 +340,9 @@ def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> L
     if channels.calibrated:
         labels = label_fractions(channels.all_chromatin)
     else:
-        labels = np.array(segment_nuclei(channels.all_chromatin, pixel_size_um=spacing))
+        labels = np.array(
+            segment_nuclei(channels.all_chromatin, pixel_size_um=spacing, method=settings.segmentation_method)
+        )
     footprint = labels if labels.ndim == 2 else labels.max(axis=0)
     areas = np.bincount(footprint.ravel()) * spacing[-1] * spacing[-2]
     small = np.flatnonzero(areas < settings.min_area_um2)
@@ -418,6 +421,7 @@ def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:
 
 def require_analysable(settings: Settings) -> None:
     """Raise `ParameterError` for settings that no image could be analysed with."""
+    require_method(settings.segmentation_method)
     if settings.labels is not None and not Path(settings.labels).exists():
         raise ParameterError(f"labels = {settings.labels}.", expected="a label image or a folder of them.",
                              do="check the path.")  # fmt: skip

@@ -33,6 +33,8 @@ class Settings:
         precisions) and 1 + this many frames are one. 1 dark frame bridges a blink, not a return.
     density_pixel_um : pixel of the density of localisations; the median precision when None.
     density_method : "kernel" (a Gaussian of each localisation's precision) or "voronoi".
+    segmentation_method : "auto" (the built-in network for 2D images, the classical method for stacks), "classical",
+        "network", "cellpose" or "stardist". The last two must be installed, and fetch their weights at run time.
     min_area_um2 : nuclei smaller than this are not analysed. 3 µm² is a disc of 2 µm: below any nucleus.
     dark_level : intensity without chromatin; measured beside each nucleus when None.
     chromatin_gain, heterochromatin_gain, euchromatin_gain : intensity per unit of volume fraction; by
@@ -66,6 +68,7 @@ class Settings:
     merge_dark_frames: int = 1
     density_pixel_um: float | None = None
     density_method: str = "kernel"
+    segmentation_method: str = "auto"
     min_area_um2: float = 3.0
     dark_level: float | None = None
     chromatin_gain: float | None = None

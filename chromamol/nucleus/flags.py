@@ -21,6 +21,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "or a fragment.",
         "too_large": "Much larger than a nucleus or than the others of the field: not split, or polyploid.",
         "out_of_focus": "The edge is much more blurred than those of the other nuclei of the field.",
+        "dead": "Small, dense and bright, with no more DNA than the others: condensed chromatin as in a dying cell.",
+        "mitotic": "Dense and bright, and elongated, ragged or rich in DNA: chromosomes condensed for division.",
         "saturated": "Pixels at the detector's maximum: densities are too low there.",
         # what the image can resolve
         "pixel_too_coarse": "Pixels too large to resolve heterochromatin domains of this nucleus.",

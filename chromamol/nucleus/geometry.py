@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
 from chromamol.errors import FieldError
-from chromamol.nucleus.flags import ordered
+from chromamol.nucleus.compare import Nucleus, compare
 from chromamol.shapes import FloatField, Labels, Mask
 
-MIN_DIAMETER_UM = 3.0  # yeast nuclei measure 2 um, the smallest of mammals 5
-MAX_DIAMETER_UM = 40.0  # beyond polyploid hepatocytes and spread fibroblast nuclei
-MIN_RELATIVE_SIZE = 0.3  # of the field's median area; a G1 nucleus is half a G2 one
-MAX_RELATIVE_SIZE = 3.0
-MIN_FIELD = 4  # fewer nuclei make no median to compare with
 SATURATED_FRACTION = 1e-3  # one hot pixel is no saturation
-OUT_OF_FOCUS_RATIO = 2.0  # edge width against the field's median
 FULL_SCALES = tuple(2**bits - 1 for bits in (8, 10, 11, 12, 14, 16))
-
-
-@dataclass(frozen=True, eq=False)
-class Nucleus:
-    """One nucleus of an image.
-
-    Parameters
-    ----------
-    label : its number in the label image.
-    slices : crop of the image that holds it, with a margin.
-    mask : True inside the nucleus, on that crop.
-    centroid_um : (y, x) or (z, y, x) from the centre of the image's first pixel, in µm.
-    area_um2 : area in µm²; in 3D that of the shadow along z, what a 2D image would show.
-    volume_um3 : volume in µm³; NaN in 2D.
-    equivalent_diameter_um : diameter of the disc (2D) or ball (3D) of the same size, in µm.
-    edge_width_um : width of the blurred edge, nuclear brightness over edge slope, in µm; NaN where no edge
-        is free.
-    flags : names from `chromamol.nucleus.flags`.
-    """
-
-    label: int
-    slices: tuple[slice, ...]
-    mask: Mask
-    centroid_um: tuple[float, ...]
-    area_um2: float
-    volume_um3: float
-    equivalent_diameter_um: float
-    edge_width_um: float
-    flags: tuple[str, ...]
 
 
 def find_nuclei(
@@ -91,7 +56,7 @@ def find_nuclei(
     for index, box in enumerate(ndimage.find_objects(labels)):
         if box is not None:
             nuclei.append(_measure(index + 1, box, labels, image, spacing_um, level, margin_um))
-    return _compare(nuclei)
+    return compare(nuclei)
 
 
 def _full_scale(image: np.ndarray) -> float:
@@ -124,6 +89,7 @@ def _measure(
     if np.count_nonzero(image[crop][mask] >= saturation_level) > SATURATED_FRACTION * np.count_nonzero(mask):
         flags.append("saturated")
     flat = mask if mask.ndim == 2 else mask.any(axis=0)
+    elongation, solidity = _shape(flat)
     diameter = 2 * (math.sqrt(size / math.pi) if mask.ndim == 2 else (3 * size / (4 * math.pi)) ** (1 / 3))
     return Nucleus(
         label=label,
@@ -133,9 +99,27 @@ def _measure(
         area_um2=float(np.count_nonzero(flat)) * spacing[-1] * spacing[-2],
         volume_um3=size if mask.ndim == 3 else math.nan,
         equivalent_diameter_um=diameter,
+        contrast=_contrast(mask, labels[crop], image[crop].astype(float)),
+        elongation=elongation,
+        solidity=solidity,
         edge_width_um=_edge_width(mask, labels[crop], image[crop].astype(float), spacing),
         flags=tuple(flags),
     )
+
+
+def _contrast(mask: Mask, labels: Labels, image: FloatField) -> float:
+    outside = image[(labels == 0) & ~ndimage.binary_dilation(mask, iterations=2)]
+    return float(image[mask].mean() - np.median(outside)) if outside.size else math.nan
+
+
+def _shape(flat: Mask) -> tuple[float, float]:
+    """Elongation and solidity of a mask in the plane."""
+    places = np.argwhere(flat).astype(float)
+    # A pixel is no point: its own second moment keeps single rows finite.
+    moments = np.cov(places.T, bias=True) + np.eye(2) / 12 if len(places) > 1 else np.eye(2) / 12
+    short, long = np.linalg.eigvalsh(moments)
+    corners = (places[:, None] + 0.5 * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])).reshape(-1, 2)
+    return math.sqrt(long / short), min(1.0, len(places) / float(ConvexHull(corners).volume))
 
 
 def _edge_width(mask: Mask, labels: Labels, image: FloatField, spacing: tuple[float, ...]) -> float:
@@ -158,25 +142,3 @@ def _edge_width(mask: Mask, labels: Labels, image: FloatField, spacing: tuple[fl
     rise = float(np.median(image[mask]) - np.median(image[outside]))
     steepest = float(np.median(slope[rim]))
     return rise / steepest if rise > 0 and steepest > 0 else math.nan
-
-
-def _compare(nuclei: list[Nucleus]) -> list[Nucleus]:
-    """Add the flags that need the other nuclei of the field: size and focus."""
-    whole = [n for n in nuclei if "touches_border" not in n.flags]
-    sizes = [n.area_um2 for n in whole]
-    widths = [n.edge_width_um for n in nuclei if math.isfinite(n.edge_width_um)]
-    size = float(np.median(sizes)) if len(sizes) >= MIN_FIELD else math.nan
-    width = float(np.median(widths)) if len(widths) >= MIN_FIELD else math.nan
-    result = []
-    for nucleus in nuclei:
-        flags = list(nucleus.flags)
-        # Comparisons with NaN (too small a field) are False.
-        small = nucleus.area_um2 < MIN_RELATIVE_SIZE * size and "touches_border" not in flags
-        if small or nucleus.equivalent_diameter_um < MIN_DIAMETER_UM:
-            flags.append("too_small")
-        if nucleus.area_um2 > MAX_RELATIVE_SIZE * size or nucleus.equivalent_diameter_um > MAX_DIAMETER_UM:
-            flags.append("too_large")
-        if nucleus.edge_width_um > OUT_OF_FOCUS_RATIO * width:
-            flags.append("out_of_focus")
-        result.append(replace(nucleus, flags=ordered(flags)))
-    return result

@@ -75,6 +75,20 @@ def _smooth(shape: Mask, sigma: list[float]) -> Mask:
     return filled
 
 
+def drop_faint(labels: Labels, smooth: Image, *, level: float, least: float) -> Labels:
+    """Drop nuclei that stand less than `least` above the dark level at their brighter end, as noise does."""
+    names = np.arange(1, int(labels.max()) + 1)
+    if not names.size:
+        return labels
+    bright = ndimage.labeled_comprehension(smooth, labels, names, _bright_end, float, -np.inf)
+    keep = np.concatenate([[False], bright >= level + least])
+    return np.where(keep[labels], labels, 0).astype(np.int32)
+
+
+def _bright_end(values: np.ndarray) -> float:
+    return float(np.percentile(values, 90))
+
+
 def drop_debris(
     labels: Labels,
     smooth: Image,

@@ -1,35 +1,38 @@
-"""Which pixels are a nucleus: classical segmentation, no weights, 2D and 3D through one path.
-
-The image itself tells how large nuclei are; a threshold between the bright and the dark level around each
-pixel gives a mask; the mask is cut into pieces, and pieces of one nucleus are joined again; each nucleus's
-outline is then put at a fixed part of the height of its own edge.
-"""
+"""Which pixels are a nucleus: the front door of all methods."""
 
 from __future__ import annotations
 
-import math
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32
 from scipy import ndimage
 
-from chromamol.errors import FieldError, ImageContentError
+from chromamol.errors import FieldError, ImageContentError, ParameterError
 from chromamol.nucleus import background as bg
 from chromamol.nucleus import outline
-from chromamol.nucleus.foreground import nuclear_pixels, soft_root
-from chromamol.nucleus.join import join_pieces
-from chromamol.nucleus.scale import SMALLEST_RADIUS, nuclear_radius
+from chromamol.nucleus.backends import find_with_cellpose, find_with_stardist
+from chromamol.nucleus.classical import find_classical
+from chromamol.nucleus.foreground import soft_root
+from chromamol.nucleus.scale import nuclear_radius
 from chromamol.nucleus.settings import SegmentationSettings
-from chromamol.nucleus.split import nuclear_relief, split_touching
-from chromamol.shapes import Labels
+from chromamol.shapes import Labels, Mask
 
 Image = Float32[np.ndarray, "..."]
+
+Method = Literal["auto", "classical", "network", "cellpose", "stardist"]
+METHODS: tuple[str, ...] = get_args(Method)
+"""How nuclei can be found. auto: the network in 2D, the classical method in 3D."""
+
+MAX_STRETCH = 1.05
+"""The network takes pixels for squares; 5 % is less than nuclei differ."""
 
 
 def segment_nuclei(
     image: np.ndarray,
     *,
     pixel_size_um: float | int | tuple[float, ...] | None = None,
+    method: str = "auto",
     settings: SegmentationSettings | None = None,
 ) -> Labels:
     """Find the nuclei in an image of a DNA stain.
@@ -39,6 +42,9 @@ def segment_nuclei(
     image : real (y, x) or (z, y, x) intensities of any dtype, nuclei brighter than the rest.
     pixel_size_um : pixel spacing in µm, one number or one per axis. Without it the pixels count as isotropic
         and nuclear size is taken from the image alone.
+    method : "network", the built-in network, for 2D; "classical", without trained weights, for 2D and 3D;
+        "auto", the former where it can be used; "cellpose" or "stardist", when they are installed. Those two
+        fetch their weights at run time, the built-in ones never do.
     settings : `SegmentationSettings`; defaults when omitted.
 
     Returns
@@ -50,36 +56,76 @@ def segment_nuclei(
     ------
     FieldError : the image isn't real (y, x) or (z, y, x), or the pixel size doesn't fit its axes.
     ImageContentError : some pixels are NaN or infinite.
+    ParameterError : an unknown method, one that can't take this image, or one that isn't installed.
     """
     settings = settings or SegmentationSettings()
     values = _checked(image)
     spacing, unit_um = _relative_spacing(pixel_size_um, values.ndim)
-    empty = np.zeros(image.shape, dtype=np.int32)
+    method = _chosen(method, spacing)
     marks = bg.burned_in(image)
+    nothing = np.zeros(image.shape, dtype=np.int32)
     if marks.all() or values.min() == values.max():
-        return empty
+        return nothing
     values[marks] = np.median(values[~marks])
     radius = nuclear_radius(soft_root(values), spacing, limits=_radius_limits(unit_um, settings))
     if radius is None:
-        return empty
-    rough = _find_on_blocks(values, spacing, radius, settings)
-    if rough.any():
-        seen = _radius_of(rough, spacing)
-        if not 1 / settings.rescale_ratio < seen / radius < settings.rescale_ratio:
-            radius = max(SMALLEST_RADIUS, seen)
-            rough = _find_on_blocks(values, spacing, radius, settings)
+        return nothing
+    labels = _find(method, values, marks, spacing, radius, settings)
+    labels[marks] = 0
     smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing])
     level, spread = bg.level_and_spread(smooth[~marks])
-    labels = outline.refine(
-        rough, smooth, spacing=spacing, radius=radius, fraction=settings.outline_fraction,
-        smooth_radii=settings.smooth_radii, min_contrast=settings.min_contrast * spread,
-    )  # fmt: skip
-    labels[marks] = 0
+    if method != "classical":
+        labels = outline.drop_faint(labels, smooth, level=level, least=settings.min_contrast * spread)
     least = 0.0 if unit_um is None else settings.min_diameter_um / unit_um
     return outline.drop_debris(
         labels, smooth, level=level, spacing=spacing, min_relative_light=settings.min_relative_light,
         min_relative_area=settings.min_relative_area, min_diameter=least,
     )  # fmt: skip
+
+
+def require_method(method: str) -> None:
+    """Raise `ParameterError` for a method that does not exist."""
+    if method not in METHODS:
+        raise ParameterError(
+            f"Segmentation method {method!r}.",
+            expected=f"one of {', '.join(METHODS)}.",
+            do="correct the name.",
+        )
+
+
+def _chosen(method: str, spacing: tuple[float, ...]) -> str:
+    """Return the method for an image of that pixel spacing; refuse one that can't take it."""
+    require_method(method)
+    flat = len(spacing) == 2 and max(spacing) < MAX_STRETCH
+    if method == "auto":
+        return "network" if flat else "classical"
+    if method not in ("classical", "cellpose") and not flat:
+        raise ParameterError(
+            f"Segmentation method {method!r} for {len(spacing)} axes with relative spacing {spacing}.",
+            expected="(y, x) and square pixels: it was trained on these.",
+            do="use classical, or auto.",
+        )
+    return method
+
+
+def _find(
+    method: str,
+    values: Image,
+    marks: Mask,
+    spacing: tuple[float, ...],
+    radius: float,
+    settings: SegmentationSettings,
+) -> Labels:
+    if method == "cellpose":
+        return find_with_cellpose(values, radius=radius, spacing=spacing)
+    if method == "stardist":
+        return find_with_stardist(values)
+    if method == "network":
+        # torch takes a second to import, which the classical method need not wait for.
+        from chromamol.nucleus.network import built_in, find_with_network  # noqa: PLC0415
+
+        return find_with_network(values, radius, network=built_in())
+    return find_classical(values, marks, spacing=spacing, radius=radius, settings=settings)
 
 
 def _checked(image: np.ndarray) -> Image:
@@ -128,44 +174,3 @@ def _radius_limits(unit_um: float | None, settings: SegmentationSettings) -> tup
     """Smallest and largest nuclear radius in units of the finest pixel spacing."""
     low, high = settings.radius_limits_um
     return (0.0, np.inf) if unit_um is None else (low / unit_um, high / unit_um)
-
-
-def _find_on_blocks(
-    values: Image, spacing: tuple[float, ...], radius: float, settings: SegmentationSettings
-) -> Labels:
-    """Find nuclei on block means, where they are some ten pixels wide; label the pixels of the full image."""
-    factors = tuple(max(1, int(radius / (settings.working_radius * h))) for h in spacing)
-    coarse = tuple(h * f for h, f in zip(spacing, factors, strict=True))
-    return _repeat(_find(bg.block_mean(values, factors), coarse, radius, settings), factors, values.shape)
-
-
-def _repeat(labels: Labels, factors: tuple[int, ...], shape: tuple[int, ...]) -> Labels:
-    for axis, factor in enumerate(factors):
-        labels = np.repeat(labels, factor, axis=axis)
-    return labels[tuple(slice(n) for n in shape)]
-
-
-def _find(values: Image, spacing: tuple[float, ...], radius: float, settings: SegmentationSettings) -> Labels:
-    """Label the nuclei roughly: adaptive mask, cut into pieces, pieces joined."""
-    smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing])
-    light = soft_root(smooth)
-    mask = nuclear_pixels(light, spacing=spacing, radius=radius, settings=settings)
-    # Noise falls into thousands of pieces, which take minutes to join; no nucleus would come of them.
-    level, spread = bg.level_and_spread(smooth)
-    if not mask.any() or np.percentile(smooth[mask], 99) < level + settings.min_contrast * spread:
-        return np.zeros(mask.shape, dtype=np.int32)
-    bright = ndimage.gaussian_filter(light, [settings.texture_radii * radius / h for h in spacing])
-    relief = nuclear_relief(
-        mask, bright, spacing=spacing, radius=radius, intensity_weight=settings.intensity_weight
-    )
-    pieces = split_touching(mask, relief, min_fall=settings.min_fall)
-    fine = ndimage.gaussian_filter(light, [settings.seam_radii * radius / h for h in spacing])
-    return join_pieces(pieces, fine, spacing=spacing, radius=radius, weights=settings.seam)
-
-
-def _radius_of(labels: Labels, spacing: tuple[float, ...]) -> float:
-    """Radius of the nucleus that the median labelled pixel belongs to."""
-    sizes = np.sort(np.bincount(labels.ravel())[1:]) * math.prod(spacing)
-    share = np.cumsum(sizes)
-    size = float(sizes[np.searchsorted(share, share[-1] / 2)])
-    return math.sqrt(size / math.pi) if labels.ndim == 2 else (3 * size / (4 * math.pi)) ** (1 / 3)

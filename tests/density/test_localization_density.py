@@ -6,7 +6,7 @@ import pytest
 from chromamol.density import drop_duplicates, localization_density, merge_blinks
 from chromamol.errors import ImageContentError, ParameterError
 from chromamol.io import Localizations
-from chromamol.nucleus import outline_localizations
+from chromamol.nucleus import outlines_on_grid
 
 PRECISION_UM = 0.02
 
@@ -133,7 +133,7 @@ def test_a_nucleus_is_outlined_to_its_size():
     y = np.concatenate([7.0 + radius * np.sin(angle), stray[1]])
     table = Localizations(x, y, precision_um=np.full(x.size, PRECISION_UM))
     grid = localization_density(table, pixel_size_um=0.05).density.grid
-    labels = outline_localizations(table, grid)
+    labels = outlines_on_grid(table, grid)
     assert labels.max() == 1
     rows, columns = (
         o + h * np.arange(n) for o, h, n in zip(grid.origin_um, grid.spacing_um, grid.shape, strict=True)
@@ -142,7 +142,7 @@ def test_a_nucleus_is_outlined_to_its_size():
     dice = 2 * np.count_nonzero(truth & (labels > 0)) / (np.count_nonzero(truth) + np.count_nonzero(labels))
     assert dice > 0.97
     with pytest.raises(ImageContentError, match="no nucleus"):
-        outline_localizations(table, grid, min_area_um2=500.0)
+        outlines_on_grid(table, grid, min_area_um2=500.0)
 
 
 def test_few_or_collinear_points_and_wrong_methods_are_refused():
