@@ -146,6 +146,7 @@ def test_a_prediction_from_a_result_has_table_maps_and_figure(results: Path, tmp
     folder = simulate_from_results(found, change, output=tmp_path)
     table = pd.read_csv(folder / "response.csv").set_index("state")
     assert list(table.index) == ["inferred", "before", "after"]
+    assert set(table["nucleus"]) == {found.number}
     assert table["heterochromatin_fraction"]["after"] < table["heterochromatin_fraction"]["before"]
     before, after = (read_image(folder / f"{name}.ome.tif") for name in ("before", "after"))
     inside = np.isfinite(before.channel("phi_h"))
