@@ -145,7 +145,10 @@ def simulate_from_results(
             write_channels(folder / f"{name}.ome.tif", _maps(state, nucleus.refinement),
                            pixel_size_um=nucleus.pixel_size_um)  # fmt: skip
         found = pd.DataFrame([{"nucleus": nucleus.number, "state": "inferred", **describe(nucleus.state)}])
-        tables = [pd.DataFrame([{"nucleus": nucleus.number, **describe(s)}]) for s in (response.before, response.after)]
+        tables = [
+            pd.DataFrame([{"nucleus": nucleus.number, **describe(s)}])
+            for s in (response.before, response.after)
+        ]
         _write_response(folder, [response], tables, change.text, found)
         _write_record(folder, started, device, command, change, nucleus.notes)
     return output
