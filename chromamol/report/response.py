@@ -59,9 +59,16 @@ def draw_response(
     shown = list(responses)[:SHOWN]
     picture = Picture(4.0 * PANEL_INCHES, 0.7 + PANEL_INCHES * len(shown))
     picture.suptitle(drawable(title), x=0.02, ha="left", fontsize=11, color=TEXT)
-    low = 1.0 - 0.7 / picture.get_figheight()
+    top = 1.0 - 0.7 / picture.get_figheight()
     grid = picture.add_gridspec(
-        len(shown), 4, left=0.02, right=0.97, top=low, bottom=0.05, wspace=0.45, hspace=0.3
+        len(shown),
+        4,
+        left=0.02,
+        right=0.97,
+        top=top,
+        bottom=0.5 / picture.get_figheight(),
+        wspace=0.45,
+        hspace=0.3,
     )
     phi = QUANTITIES["phi_h"]
     for row, response in enumerate(shown):

@@ -27,6 +27,7 @@ class InferredNucleus:
 
     Parameters
     ----------
+    number : of the nucleus in its image.
     state : fields and rates; not steady.
     pixel_size_um : of the image.
     refinement : cells of the grid per image pixel along each axis.
@@ -34,6 +35,7 @@ class InferredNucleus:
     notes : sentences on what had to be assumed.
     """
 
+    number: int
     state: SimulatedChromatin
     pixel_size_um: float
     refinement: int
@@ -88,7 +90,7 @@ def read_nucleus(
         _refined(maps["gamma_me_per_um2"], times), _refined(maps["gamma_ac_per_um2"], times), inside,
         (pixel / times,) * 2, parameters, np.nan, Outcome.GIVEN,
     )  # fmt: skip
-    return InferredNucleus(state, pixel, times, slices, tuple(notes))
+    return InferredNucleus(int(row["nucleus"]), state, pixel, times, slices, tuple(notes))
 
 
 def _choose(results: Results, nucleus: int | None, image: str | None):  # type: ignore[no-untyped-def]  # a pandas row

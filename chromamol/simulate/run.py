@@ -144,8 +144,11 @@ def simulate_from_results(
         for name, state in zip(STATES, (response.before, response.after), strict=True):
             write_channels(folder / f"{name}.ome.tif", _maps(state, nucleus.refinement),
                            pixel_size_um=nucleus.pixel_size_um)  # fmt: skip
-        found = pd.DataFrame([{"nucleus": 1, "state": "inferred", **describe(nucleus.state)}])
-        tables = [pd.DataFrame([{"nucleus": 1, **describe(s)}]) for s in (response.before, response.after)]
+        found = pd.DataFrame([{"nucleus": nucleus.number, "state": "inferred", **describe(nucleus.state)}])
+        tables = [
+            pd.DataFrame([{"nucleus": nucleus.number, **describe(s)}])
+            for s in (response.before, response.after)
+        ]
         _write_response(folder, [response], tables, change.text, found)
         _write_record(folder, started, device, command, change, nucleus.notes)
     return output
@@ -232,7 +235,7 @@ def _write_response(
     _write_csv(folder / "response.csv", table[lead + [c for c in table if c not in lead]])
     shown = [
         ShownResponse(i, r.before.heterochromatin, r.after.heterochromatin, r.before.mask)
-        for i, r in enumerate(responses, start=1)
+        for i, r in zip(tables[0]["nucleus"], responses, strict=True)
     ]
     picture = draw_response(shown, table, pixel_size_um=responses[0].before.pixel_size_um[-1], title=title)
     with atomic_write(folder / "response.png") as temporary:

@@ -79,7 +79,7 @@ def test_a_nucleus_does_not_depend_on_the_others() -> None:
 
 
 def test_before_and_after_an_inhibitor(tmp_path: Path) -> None:
-    settings = SMALL.with_values(touching=0, nuclei=1, marks=True, steadiness=0.05)
+    settings = SMALL.with_values(touching=0, nuclei=1, marks=True, steadiness=0.1)
     folder = simulate(output=tmp_path, settings=settings, change=LESS)
     table = pd.read_csv(folder / "response.csv").set_index("state")
     before, after = table.loc["before"], table.loc["after"]
@@ -142,10 +142,11 @@ def test_where_a_rate_map_ends_its_mean_stands_and_that_is_said(results: Path) -
 
 def test_a_prediction_from_a_result_has_table_maps_and_figure(results: Path, tmp_path: Path) -> None:
     found = read_nucleus(results, nucleus=1)
-    change = Change(LESS.perturbation, LESS.text, time_um2=0.3)
+    change = Change(LESS.perturbation, LESS.text, time_um2=0.1)
     folder = simulate_from_results(found, change, output=tmp_path)
     table = pd.read_csv(folder / "response.csv").set_index("state")
     assert list(table.index) == ["inferred", "before", "after"]
+    assert set(table["nucleus"]) == {found.number}
     assert table["heterochromatin_fraction"]["after"] < table["heterochromatin_fraction"]["before"]
     before, after = (read_image(folder / f"{name}.ome.tif") for name in ("before", "after"))
     inside = np.isfinite(before.channel("phi_h"))
