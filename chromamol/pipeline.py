@@ -94,7 +94,7 @@ class ImageAnalysis:
     maps : `MAP_NAMES` -> float32 arrays of the image's shape; NaN outside nuclei and where not estimable.
     rows : one per nucleus, names as in `nuclei.csv`.
     spacing_um : of (y, x) or (z, y, x).
-    pixel_size_note, channel_note : for the record.
+    pixel_size_note, channel_note, axes_note : for the record; the last says which scene and time, and what was z.
     notes : further sentences for the record.
     """
 
@@ -105,6 +105,7 @@ class ImageAnalysis:
     spacing_um: tuple[float, ...]
     pixel_size_note: str
     channel_note: str
+    axes_note: str
     notes: list[str] = field(default_factory=list)
 
 
@@ -179,7 +180,7 @@ def _analyse(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
             continue
         _paint(maps, nucleus, rates)
         counted = ("localization_density",) if channels.counting_variance is not None else ()
-        rows.append(nucleus_row(nucleus, rates, assumed=assumed, settings=settings, flags=counted))
+        rows.append(nucleus_row(nucleus, rates, assumed=assumed, settings=settings, extra_flags=counted))
         if rates.diagnostics.get("unsplit_fraction", 0.0) >= UNSPLIT_WORTH_A_NOTE:
             unsplit[nucleus.label] = rates.diagnostics["unsplit_fraction"]
     if unsplit:
@@ -194,7 +195,7 @@ def _analyse(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
             do="check the channel, the dark level and the gains.",
         )
     return ImageAnalysis(channels.all_chromatin, labels, maps, rows, spacing, micrograph.calibration_note,
-                         channels.note, notes)  # fmt: skip
+                         channels.note, micrograph.axes_note, notes)  # fmt: skip
 
 
 def outline_nuclei(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
@@ -221,7 +222,7 @@ def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
         for nucleus in nuclei
     ]
     return ImageAnalysis(channels.all_chromatin, labels, {}, rows, spacing, micrograph.calibration_note,
-                         channels.note)  # fmt: skip
+                         channels.note, micrograph.axes_note)  # fmt: skip
 
 
 def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
@@ -284,19 +285,19 @@ def infer_nucleus(
 
 
 def nucleus_row(
-    nucleus: Nucleus, rates: Rates, *, assumed: bool, settings: Settings, flags: tuple[str, ...] = ()
+    nucleus: Nucleus, rates: Rates, *, assumed: bool, settings: Settings, extra_flags: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Return one row of `nuclei.csv`, without the image's name."""
     mask = nucleus.mask
     domains = measure_domains(rates.phi_h, mask, phi_max=settings.phi_max)
     h, e = (float(f.values[mask].sum()) for f in (rates.phi_h, rates.phi_e))
-    raised = [*nucleus.flags, *rates.flags, *flags]
+    flags = [*nucleus.flags, *rates.flags, *extra_flags]
     if assumed:
-        raised.append("calibration_assumed")
+        flags.append("calibration_assumed")
     if domains.count == 0:
-        raised.append("no_domains")
+        flags.append("no_domains")
     if mask.ndim == 2:
-        raised.append("section_thickness_assumed")
+        flags.append("section_thickness_assumed")
     valid = rates.methylation.valid if rates.methylation.valid.any() else rates.acetylation.valid
     row: dict[str, Any] = {
         "nucleus": nucleus.label,
@@ -318,7 +319,7 @@ def nucleus_row(
         "mollifier_width_um": rates.mollifier_width_um,
         "noise_sd": rates.noise_sd[0],
         "method": rates.method,
-        "flags": join_flags(ordered(raised)),
+        "flags": join_flags(ordered(flags)),
     }
     if settings.diffusivity_um2_per_s is not None:
         for rate in ("me", "ac"):

@@ -67,7 +67,8 @@ class ImageRecord:
     def line(self) -> str:
         """One line for the user."""
         if self.row["status"] == "done":
-            return f"{self.row['image']}: {self.row['nuclei']} nuclei, {self.row['seconds']:.1f} s"
+            used = "; ".join(note for note in (self.row["channel_note"], self.row["axes_note"]) if note)
+            return f"{self.row['image']}: {self.row['nuclei']} nuclei, {self.row['seconds']:.1f} s ({used})"
         path, reason = self.row["path"], self.row["error"] or self.row["notes"]
         return f"{self.row['status']}: {reason if path in reason else f'{path}: {reason}'}"
 
@@ -277,7 +278,7 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
     row = _image_row(
         found, "done", nuclei=len(rows), seconds=time.perf_counter() - start, sha256=_sha256(found.path),
         pixel_size_um=analysis.spacing_um[-1], pixel_size_note=analysis.pixel_size_note,
-        channel_note=analysis.channel_note, notes=", ".join(analysis.notes),
+        channel_note=analysis.channel_note, axes_note=analysis.axes_note, notes=", ".join(analysis.notes),
     )  # fmt: skip
     return ImageRecord(row, rows)
 
@@ -305,7 +306,7 @@ def _image_folder(found: Found, folder: Path) -> Path:
 
 def _image_row(found: Found, status: str, **values: Any) -> dict[str, Any]:
     blank = {"sha256": "", "nuclei": 0, "seconds": 0.0, "error": "", "pixel_size_um": np.nan, "pixel_size_note": "",
-             "channel_note": "", "notes": ""}  # fmt: skip
+             "channel_note": "", "axes_note": "", "notes": ""}  # fmt: skip
     return {
         "image": found.stem or found.path.name,
         "path": readable(str(found.path)),

@@ -200,7 +200,12 @@ def _facts(record: Mapping[str, Any], ratios: pd.Series | None) -> list[tuple[st
         facts.append(("pixel size", f"{record['pixel_size_um']:g} µm{note}"))
     elif record["pixel_size_note"]:
         facts.append(("pixel size", record["pixel_size_note"]))
-    facts += [("channel", record["channel_note"]), ("notes", record["notes"]), ("SHA-256", record["sha256"])]
+    facts += [
+        ("channel", record["channel_note"]),
+        ("axes", record.get("axes_note", "")),
+        ("notes", record["notes"]),
+        ("SHA-256", record["sha256"]),
+    ]
     if is_number(record["seconds"]) and record["status"] != "skipped":
         facts.append(("time", f"{format_number(record['seconds'], digits=2)} s"))
     return [(title, text) for title, text in facts if text]

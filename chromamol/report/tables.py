@@ -52,6 +52,7 @@ _IMAGES: Mapping[str, str] = MappingProxyType(
         "pixel_size_um": "float64",
         "pixel_size_note": "str",
         "channel_note": "str",
+        "axes_note": "str",
         "notes": "str",
     }
 )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from chromamol import datasets
 from chromamol.errors import AxesError, PixelSizeError, ReadError
 from chromamol.io import check_content, read_image, read_labels, require_pixel_size
 
@@ -67,3 +68,33 @@ def test_real_labels_read_as_labels(sample):
 def test_a_mask_without_instances_is_no_label_image(sample):
     with pytest.raises(ReadError, match=r"pieces that all have the value 255: a mask, not labels"):
         read_labels(sample("qcanet_16_cell_stage_labels"), shape=(51, 120, 122))
+
+
+def test_all_fields_of_the_data_science_bowl_read_with_their_labels(sample):
+    names = [
+        name
+        for name in datasets.names()
+        if name.startswith("nuclei_dsb2018/") and not name.endswith("_labels")
+    ]
+    nuclei = 0
+    for name in names:
+        micrograph = read_image(sample(name))
+        assert micrograph.pixel_size_um is None
+        assert len(micrograph.channel_names) == 1
+        nuclei += np.unique(read_labels(sample(f"{name}_labels"), shape=micrograph.shape)).size - 1
+    assert (len(names), nuclei) == (398, 16_804)
+
+
+def test_every_file_of_the_data_folder_is_in_the_registry(sample):
+    folder = sample("hela_cells").parents[1]
+    known = {datasets.describe(name).path for name in datasets.names()}
+    if not known <= {str(path.relative_to(folder)) for path in folder.rglob("*")}:
+        pytest.skip("the folder does not hold all sample files")
+    others = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - known
+    assert others <= {"README.md", "SHA256SUMS"}
+
+
+def test_the_finite_element_solution_has_its_rows(sample):
+    rows = np.load(sample("heat_equation_inverse"))
+    assert rows.shape == (51 * 41 * 41, 4)
+    assert [np.unique(rows[:, axis]).size for axis in range(3)] == [51, 41, 41]

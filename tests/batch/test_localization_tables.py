@@ -1,0 +1,80 @@
+"""A localisation table or an OME-Zarr goes all the way, and the record says what was used."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import gaussian_filter
+
+import chromamol as cm
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a ThunderSTORM table of one nucleus, 4 um wide, 60 localisations per pixel of 40 nm."""
+    rng = np.random.default_rng(1)
+    texture = gaussian_filter(rng.standard_normal((160, 160)), 4.0)
+    domains = gaussian_filter((texture > np.quantile(texture, 0.65)).astype(float), 1.0)
+    y, x = np.indices((160, 160))
+    inside = (y - 79.5) ** 2 + (x - 79.5) ** 2 < 50.0**2
+    counts = rng.poisson(inside * (4.0 + 8.0 * domains))
+    rows, columns = (np.repeat(axis.ravel(), counts.ravel()) + rng.random(counts.sum()) for axis in (y, x))
+    frame = pd.DataFrame({"frame": rng.integers(1, 20_000, rows.size), "x [nm]": 40.0 * columns, "y [nm]": 40.0 * rows,
+                          "uncertainty [nm]": 20.0})  # fmt: skip
+    path = tmp_path / "in" / "cell 1.csv"
+    path.parent.mkdir()
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_a_localisation_table_becomes_rates_with_its_record(table, tmp_path):
+    (table.parent / "notes.csv").write_text("day,who\n1,A\n")
+    said = []
+    results = cm.infer(table.parent, output=tmp_path / "out", settings=cm.Settings(density_pixel_um=0.04),
+                       progress=said.append)  # fmt: skip
+    done = results.images.set_index("image").loc["cell_1"]
+    assert done["status"] == "done"
+    assert "nm, by dialect" in done["pixel_size_note"]
+    assert "ThunderSTORM" in done["channel_note"]
+    assert "merged into" in done["channel_note"]
+    assert any("density of localisations: ThunderSTORM" in line for line in said)
+    assert results.images.set_index("image").loc["notes.csv", "status"] == "skipped"
+    (nucleus,) = results.nuclei.to_dict("records")
+    assert {"localization_density", "calibration_assumed"} <= set(nucleus["flags"].split(";"))
+    assert nucleus["area_um2"] == pytest.approx(np.pi * 2.0**2, rel=0.04)
+    assert nucleus["noise_sd"] > 0.0
+
+
+def test_segment_outlines_a_table(table, tmp_path):
+    results = cm.batch.segment(table, output=tmp_path / "out", settings=cm.Settings(density_pixel_um=0.04))
+    assert len(results.nuclei) == 1
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_a_table_without_a_unit_fails_alone_and_goes_with_columns(table, tmp_path):
+    frame = pd.read_csv(table).rename(columns={"x [nm]": "X", "y [nm]": "Y", "uncertainty [nm]": "S"})
+    path = tmp_path / "plain.txt"
+    frame.to_csv(path, index=False, sep="\t")
+    settings = cm.Settings(density_pixel_um=0.04)
+    both = cm.infer([table, path], output=tmp_path / "a", settings=settings).images.set_index("image")
+    assert both.loc["plain", "status"] == "failed"
+    assert "--columns" in both.loc["plain", "error"]
+    named = settings.with_values(localization_columns="x=X,y=Y,frame=frame,precision=S,unit=nm")
+    one = cm.infer(path, output=tmp_path / "b", settings=named).images
+    assert list(one["status"]) == ["done"]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_an_ome_zarr_of_several_times_goes_all_the_way(small_field, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    data = np.stack([small_field(0), small_field(1)])
+    group = zarr.open_group(tmp_path / "a.ome.zarr", mode="w", zarr_format=2)
+    group.create_array("0", shape=data.shape, chunks=(1, 96, 96), dtype=data.dtype)[...] = data
+    axes = [{"name": "t"}, {"name": "y", "unit": "micrometer"}, {"name": "x", "unit": "micrometer"}]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 0.1, 0.1]}]}
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": [level]}]
+    results = cm.infer(tmp_path / "a.ome.zarr", output=tmp_path / "out", settings=cm.Settings(time_index=1))
+    (row,) = results.images.to_dict("records")
+    assert row["status"] == "done"
+    assert "time point 1 of 2" in row["axes_note"]
+    assert row["image"] == "a"
