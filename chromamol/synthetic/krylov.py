@@ -17,6 +17,9 @@ import torch
 Operator = Callable[[torch.Tensor], torch.Tensor]
 
 BASIS_BYTES = 2**29
+SINGLE_PRECISION_TOLERANCE = 1e-4
+CHECK_EVERY = 5  # Arnoldi steps between two looks at the residual
+CANCELLATION = 0.5  # a vector that orthogonalisation shortens below this is orthogonalised again
 SMALL = 1e-300  # keeps 0 / 0 out of the entries of a batch that are solved already
 
 
@@ -45,7 +48,10 @@ def gmres(
     size = right[0].numel()
     if restart is None:
         restart = min(120, max(20, BASIS_BYTES // (right.element_size() * right.numel())))
-    basis = torch.empty(batch, restart + 1, size, dtype=right.dtype, device=right.device)
+    # Reading the basis is most of the cost. Half the digits are plenty for a solve to a percent: the residual that
+    # counts is computed anew in full precision.
+    stored = torch.float32 if tolerance >= SINGLE_PRECISION_TOLERANCE else right.dtype
+    basis = torch.empty(batch, restart + 1, size, dtype=stored, device=right.device)
     for _ in range(cycles):
         start = _norm(residual)
         if bool((start <= tolerance * scale).all()):
@@ -53,17 +59,20 @@ def gmres(
         basis[:, 0] = residual.reshape(batch, -1) / start.clamp_min(SMALL)[:, None]
         hessenberg = torch.zeros(batch, restart + 1, restart, dtype=right.dtype)
         for step in range(restart):
-            image = operator(precondition(basis[:, step].reshape(shape))).reshape(batch, -1)
+            vector = basis[:, step].to(right.dtype).reshape(shape)
+            image = operator(precondition(vector)).reshape(batch, -1).to(stored)
             image, column = _orthogonalise(image, basis[:, : step + 1])
             length = _norm(image)
             hessenberg[:, : step + 1, step] = column.cpu()
             hessenberg[:, step + 1, step] = length.cpu()
             basis[:, step + 1] = image / length.clamp_min(SMALL)[:, None]
+            if (step + 1) % CHECK_EVERY and step + 1 < restart:
+                continue
             weights, left = _least_squares(hessenberg[:, : step + 2, : step + 1], start.cpu())
             if bool((left <= tolerance * scale.cpu()).all()):
                 break
         used = basis[:, : weights.shape[1]]
-        combined = torch.einsum("bk,bkn->bn", weights.to(right.device), used)
+        combined = torch.einsum("bk,bkn->bn", weights.to(used), used).to(right.dtype)
         solution = solution + precondition(combined.reshape(shape))
         residual = right - operator(solution)
     return solution, _norm(residual) / scale
@@ -104,12 +113,15 @@ def _norm(values: torch.Tensor) -> torch.Tensor:
 
 
 def _orthogonalise(image: torch.Tensor, basis: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Classical Gram-Schmidt, twice: as stable as the modified one, in a few large products."""
+    """Classical Gram-Schmidt, a second time where the first one cancelled digits."""
     total = torch.zeros(basis.shape[:2], dtype=image.dtype, device=image.device)
     for _ in range(2):
+        before = _norm(image)
         column = torch.einsum("bkn,bn->bk", basis, image)
         image = image - torch.einsum("bk,bkn->bn", column, basis)
         total = total + column
+        if bool((_norm(image) > CANCELLATION * before).all()):
+            break
     return image, total
 
 
