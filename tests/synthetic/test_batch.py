@@ -59,7 +59,7 @@ def test_interpolation_between_grids_is_exact_on_waves() -> None:
     torch.testing.assert_close(interpolate(wave((12, 16)), (24, 32)), wave((24, 32)), rtol=0.0, atol=1e-13)
 
 
-def test_ripening_on_the_half_grid_keeps_chromatin_and_ends_steady(reference: ChromatinParameters) -> None:
+def test_ripening_on_a_coarser_grid_keeps_chromatin_and_ends_steady(reference: ChromatinParameters) -> None:
     state = simulate_chromatin(
         1.0, 1.0, pixel_size_um=0.04, shape=(40, 40), parameters=reference, seed=1, settings=SETTINGS
     )
