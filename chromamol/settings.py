@@ -31,7 +31,7 @@ class Settings:
     localization_dialect : "osnap", "storm_analysis", "leica", "minflux", for text that doesn't tell.
     merge_distance_um, merge_dark_frames : localisations of one molecule within this distance (None: 3 median
         precisions) and 1 + this many frames are one. 1 dark frame bridges a blink, not a return.
-    density_pixel_um : pixel of the density of localisations; the median precision when None.
+    density_pixel_um : pixel of the density of localisations; by their precision and number when None.
     density_method : "kernel" (a Gaussian of each localisation's precision) or "voronoi".
     segmentation_method : "auto" (the built-in network for 2D images, the classical method for stacks), "classical",
         "network", "cellpose" or "stardist". The last two must be installed, and fetch their weights at run time.

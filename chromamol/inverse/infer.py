@@ -25,6 +25,8 @@ from chromamol.shapes import FloatField
 
 METHODS = ("auto", "regression", "joint")
 
+LARGEST_NOISE = 1.0
+
 NOISE_FLOOR = 1e-3
 """Least noise assumed, as a share of phi_max: below it the pixel grid itself limits the equations."""
 
@@ -170,13 +172,22 @@ def _joint_problem(
 
 
 def _noise_of(fields: list[Field], noise_sd: float | tuple[float, float] | None) -> tuple[float, ...]:
-    """Return the noise of each field: as given, else estimated."""
+    """Return the noise of each field: as given, else estimated.
+
+    Raises
+    ------
+    FieldError : noise beyond the range of a volume fraction, in which no balance can be seen.
+    """
     if noise_sd is None:
         return tuple(estimate_noise_sd(f.values, mask=f.mask) for f in fields)
     given = np.atleast_1d(np.asarray(noise_sd, dtype=float))
     if given.size not in (1, len(fields)) or not (np.isfinite(given).all() and (given >= 0.0).all()):
         raise ParameterError(f"noise_sd = {noise_sd}.", expected=f"a number >= 0, or one for each of {len(fields)}.",
                              do="leave it out to have the noise estimated.")  # fmt: skip
+    if (given > LARGEST_NOISE).any():
+        raise FieldError(f"Noise of {given.max():.3g} per pixel, as a volume fraction.",
+                         expected=f"at most {LARGEST_NOISE:g}, the whole range of a volume fraction.",
+                         do="bin the pixels (for localisations: a larger density_pixel_um).")  # fmt: skip
     return tuple(float(sd) for sd in np.broadcast_to(given, len(fields)))
 
 

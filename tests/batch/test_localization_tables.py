@@ -1,5 +1,7 @@
 """A localisation table or an OME-Zarr goes all the way, and the record says what was used."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,3 +80,13 @@ def test_an_ome_zarr_of_several_times_goes_all_the_way(small_field, tmp_path):
     assert row["status"] == "done"
     assert "time point 1 of 2" in row["axes_note"]
     assert row["image"] == "a"
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_pixels_suit_the_number_of_localisations(tmp_path):
+    """In pixels of the precision (4 nm) the sample has 0.05 localisations each: noise of many volume fractions."""
+    sample = Path(__file__).parents[2] / "data_samples" / "storm" / "nucleus_storm.csv"
+    results = cm.infer(sample, output=tmp_path / "out", settings=cm.Settings())
+    (nucleus,) = results.nuclei.to_dict("records")
+    assert 0.0 < nucleus["noise_sd"] < 1.0
+    assert 0.0 < nucleus["rate_ratio"] < np.inf

@@ -211,6 +211,7 @@ GOOD = np.full((40, 40), 0.25)
         ((GOOD, GOOD), {"pixel_size_um": 0.0}, FieldError),
         ((GOOD.astype(str), GOOD), {}, FieldError),
         ((GOOD, GOOD), {"method": "network"}, ParameterError),
+        ((GOOD, GOOD), {"noise_sd": 2.8}, FieldError),
         ((GOOD, GOOD), {"noise_sd": -1.0}, ParameterError),
         ((GOOD, GOOD), {"psf_sigma_um": -0.1}, ParameterError),
         ((GOOD, GOOD), {"known_acetylation_per_um2": -1.0}, FieldError),
