@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from chromamol.channels import Channels, choose_channels
 from chromamol.density import (
     calibrate_dense,
     calibrate_marks,
@@ -19,7 +20,7 @@ from chromamol.density import (
     merge_blinks,
 )
 from chromamol.domains import measure_domains
-from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
+from chromamol.errors import FieldError, ImageContentError, ParameterError
 from chromamol.inverse.infer import infer_rates
 from chromamol.inverse.rates import Rates
 from chromamol.io import (
@@ -40,9 +41,6 @@ from chromamol.settings import Settings
 from chromamol.shapes import FloatField, Labels
 from chromamol.units import per_um2_to_per_s
 
-DENSITY_CHANNELS = ("phi_h", "phi_e")
-"""A file with channels of exactly these names holds volume fractions, as `rates.ome.tif` does: no calibration."""
-
 MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se", "valid")
 
 DARK_LEVEL_MARGIN_UM = 2.5
@@ -51,36 +49,6 @@ DARK_LEVEL_MARGIN_UM = 2.5
 
 UNSPLIT_WORTH_A_NOTE = 0.01
 """Share of a nucleus's pixels without a one-channel split that the record mentions."""
-
-
-@dataclass(frozen=True, eq=False)
-class Channels:
-    """The planes that are analysed, and why these.
-
-    Parameters
-    ----------
-    planes : by role: "total", "heterochromatin", "euchromatin"; (y, x) or (z, y, x).
-    calibrated : True when they are volume fractions already.
-    note : which channel of the file was taken and why.
-    outlines : labels that came with the planes; None where nuclei are still to be found.
-    counting_variance : of each pixel of "total", for planes that were counted: localisations.
-    """
-
-    planes: dict[str, np.ndarray]
-    calibrated: bool
-    note: str
-    outlines: Labels | None = None
-    counting_variance: np.ndarray | None = None
-
-    @property
-    def all_chromatin(self) -> np.ndarray:
-        """What nuclei are found in: total chromatin, or both marks together, each at its own brightness."""
-        if "total" in self.planes:
-            return self.planes["total"]
-        parts = [plane.astype(np.float64) for plane in self.planes.values()]
-        if self.calibrated:
-            return np.sum(parts, axis=0)
-        return np.sum([part / max(float(np.std(part)), np.finfo(float).tiny) for part in parts], axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,38 +191,6 @@ def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
     ]
     return ImageAnalysis(channels.all_chromatin, labels, {}, rows, spacing, micrograph.calibration_note,
                          channels.note, micrograph.axes_note)  # fmt: skip
-
-
-def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
-    """Return the planes by role. A stain is never guessed from a channel's name.
-
-    Raises
-    ------
-    AxesError : several channels and none named, or a combination that does not give two fields.
-    """
-    wanted = {
-        "total": settings.chromatin_channel,
-        "heterochromatin": settings.heterochromatin_channel,
-        "euchromatin": settings.euchromatin_channel,
-    }
-    named = {role: channel for role, channel in wanted.items() if channel is not None}
-    if not named and set(DENSITY_CHANNELS) <= set(micrograph.channel_names):
-        planes = {"heterochromatin": micrograph.channel("phi_h"), "euchromatin": micrograph.channel("phi_e")}
-        return Channels(planes, True, "phi_h and phi_e, by their names: volume fractions, used as they are")
-    if not named:
-        choice = micrograph.choose_channel()
-        return Channels({"total": micrograph.channel(choice.index)}, False,
-                        f"total chromatin: {choice.name}, {choice.reason}")  # fmt: skip
-    if set(named) not in ({"total"}, {"total", "heterochromatin"}, {"heterochromatin", "euchromatin"}):
-        raise AxesError(
-            f"Channels given for {' and '.join(named)}.",
-            expected="chromatin alone, heterochromatin with chromatin, or heterochromatin with euchromatin.",
-            do="name the missing channel, or leave one out.",
-        )
-    choices = {role: micrograph.choose_channel(channel) for role, channel in named.items()}
-    note = "; ".join(f"{'total chromatin' if role == 'total' else role}: {choice.name}, {choice.reason}"
-                     for role, choice in choices.items())  # fmt: skip
-    return Channels({role: micrograph.channel(c.index) for role, c in choices.items()}, False, note)
 
 
 def infer_nucleus(

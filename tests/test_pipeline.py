@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import chromamol as cm
+from chromamol.channels import choose_channels
 from chromamol.errors import AxesError, ImageContentError, PixelSizeError
 from chromamol.io import Micrograph, read_image
 from chromamol.nucleus.flags import SEPARATOR
-from chromamol.pipeline import MAP_NAMES, ImageAnalysis, analyse_image, choose_channels, outline_nuclei
+from chromamol.pipeline import MAP_NAMES, ImageAnalysis, analyse_image, outline_nuclei
 from chromamol.settings import Settings
 
 EMPTY = np.zeros((96, 96), np.uint16)
