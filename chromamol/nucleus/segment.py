@@ -74,12 +74,13 @@ def segment_nuclei(
     labels[marks] = 0
     smooth = ndimage.gaussian_filter(values, [settings.denoise_radii * radius / h for h in spacing])
     level, spread = bg.level_and_spread(smooth[~marks])
+    share = 1.0 if method == "classical" else settings.trained_debris
     if method != "classical":
         labels = outline.drop_faint(labels, smooth, level=level, least=settings.min_contrast * spread)
     least = 0.0 if unit_um is None else settings.min_diameter_um / unit_um
     return outline.drop_debris(
-        labels, smooth, level=level, spacing=spacing, min_relative_light=settings.min_relative_light,
-        min_relative_area=settings.min_relative_area, min_diameter=least,
+        labels, smooth, level=level, spacing=spacing, min_relative_light=share * settings.min_relative_light,
+        min_relative_area=share * settings.min_relative_area, min_diameter=least,
     )  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class SegmentationSettings:
     """Less stain than this part of a typical nucleus is debris or haze."""
     min_relative_area: float = 0.06
     """Smaller than this part of the median nucleus is debris."""
+    trained_debris: float = 0.5
+    """Methods that learnt what a nucleus is need only this part of the two shares above."""
     min_diameter_um: float = 2.0
     """With a pixel size: smaller is debris whatever the other nuclei are."""
     smooth_radii: float = 0.1

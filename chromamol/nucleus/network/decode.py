@@ -22,11 +22,11 @@ class DecodeSettings:
     """Gaussian on the votes: how well a pixel knows its centre."""
     min_votes: float = 0.7
     """Votes per pixel, smoothed, below which there is no centre."""
-    min_fall: float = 0.7
+    min_fall: float = 1.0
     """Two heaps are two nuclei if the log of votes between them falls by at least this."""
     min_area: float = 10.0
     """Smaller is debris: a fortieth of a typical nucleus."""
-    min_depth: float = 0.52
+    min_depth: float = 0.6
     """Deepest pixel of a nucleus, according to the network, at least."""
 
 

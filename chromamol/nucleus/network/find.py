@@ -27,9 +27,9 @@ LOOKS = 3
 COARSER = (4.0, 7.0)
 """Dense domains look like small nuclei: the image is also looked at as if nuclei were this many times larger."""
 MAX_MIRRORED_PIXELS = 400_000
-"""Up to this size the network is also asked about the mirrored image, four times in all: a second at most."""
+"""Up to this size the network is also asked about the mirrored image, four times in all: few seconds at most."""
 SURER = 1.1
-"""How much surer the network has to be there. On the training half it is never surer at all (at most 0.9 times)."""
+"""How much surer the network has to be there. On the training half it is never surer by that much."""
 
 Image = Float32[np.ndarray, "y x"]
 

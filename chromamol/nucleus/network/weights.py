@@ -15,7 +15,7 @@ from chromamol.io.atomic import atomic_write
 from chromamol.nucleus.network.model import NucleusNet
 
 WEIGHTS_FILE = "nucleus_network.npz"
-"""In `chromamol/data`. Half precision: labels of the kept-out fields score the same as with float32."""
+"""In `chromamol/data`, float16."""
 
 
 def save_weights(model: NucleusNet, path: Path) -> None:
