@@ -42,6 +42,8 @@ SMOOTHING_PX = 1.0
 """Standard deviation of the Gaussian that denoises the start of φ_h; that of φ_e is six times wider."""
 
 FLUX_ERROR = 0.03
+"""Prior deviation of the mean exchange, in units of φ Γ_ac: that of a region cut out of a larger pattern, 5 L0 wide
+(`single_fit.relative_flux_error`). A closed nucleus has none, and loses nothing by it."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,6 @@ class CalibrationPrior:
         if not all(math.isfinite(v) and 0.0 <= v <= 1.0 for v in values):
             raise ParameterError(f"{self}.", expected="standard deviations between 0 and 1.",
                                  do="use 0 for what is exact, 0.1 for ten percent.")  # fmt: skip
-
-    @property
-    def is_exact(self) -> bool:
-        return self == CalibrationPrior()
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +219,7 @@ def _log_rate_basis(
     return tables, waves, guess.log_sd * np.sqrt(spectrum / spectrum.sum())
 
 
-def start(problem: JointProblem, model: JointModel, constant: tuple[float, float] | None = None) -> Unknowns:
+def start(problem: JointProblem, model: JointModel) -> Unknowns:
     """Denoised fields, uniform rates, and an exact calibration."""
     phi_h, phi_e = first_fields(problem)
     box, shape = model.box, problem.grid.shape

@@ -215,13 +215,14 @@ class Step:
     Parameters
     ----------
     point : after the step.
-    cost : half the sum of squares there, (B,).
+    cost, gained : half the sum of squares there, and by how much it fell, (B,).
     decreased : whether the cost fell, (B,).
     length : share of the full step that was taken, (B,).
     """
 
     point: Unknowns
     cost: torch.Tensor
+    gained: torch.Tensor
     decreased: torch.Tensor
     length: torch.Tensor
 
@@ -250,7 +251,8 @@ def gauss_newton_step(
             break
         length = torch.where(decreased, length, 0.5 * length)
     stay = torch.where(decreased, length, torch.zeros_like(length))
-    return Step(x.plus(stay, change), torch.where(decreased, cost, before), decreased, stay)
+    reached = torch.where(decreased, cost, before)
+    return Step(x.plus(stay, change), reached, before - reached, decreased, stay)
 
 
 def posterior_samples(
