@@ -37,7 +37,8 @@ MARGIN_PX = 24
 """Pixels between the nucleus and its periodic image, where the outer sources live."""
 
 OUTSIDE_MEAN, OUTSIDE_SD = 0.25, 0.3
-"""Prior of the fields outside the nucleus, which the data see through the PSF only."""
+"""Prior of the fields where no balance holds: outside the nucleus, which the data see through the PSF only, and on its
+rim, whose fine structure a PSF hides from them."""
 
 OUTER_SOURCE_SD = 4.0
 OUTER_WAVENUMBER = 8.0
@@ -140,6 +141,11 @@ class JointModel:
         return self.mixing.shape[0]
 
     @property
+    def unbalanced(self) -> torch.Tensor:
+        """(B, 1, *box): where no balance holds and the fields have a prior of their own instead."""
+        return 1.0 - self.balanced[:, None]
+
+    @property
     def dims(self) -> tuple[int, ...]:
         return tuple(range(-len(self.box), 0))
 
@@ -221,9 +227,7 @@ class JointModel:
             "data": (torch.exp(named["log_gain"]) * seen + named["offset"] - self.images) * self.inverse_sd,
             "balance": torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
             "outer": x.outer,
-            "outside": self.outside[:, None]
-            * (torch.stack([x.phi_h, x.phi_e], 1) - OUTSIDE_MEAN)
-            / OUTSIDE_SD,
+            "unbalanced": self.unbalanced * (torch.stack([x.phi_h, x.phi_e], 1) - OUTSIDE_MEAN) / OUTSIDE_SD,
             "modes": x.modes,
             "scalars": self._scalar_residual(x.scalars - self.scalar_mean),
             "flux": (exchange.sum(self.dims) / self.inside.sum(self.dims) / self.flux_sd)[:, None],
@@ -291,7 +295,7 @@ class Linearisation:
             "data": (self.gain * (seen + self.seen * named["log_gain"]) + named["offset"]) * m.inverse_sd,
             "balance": torch.stack([balance_h, balance_e], 1) * m.balanced[:, None] / self.tau,
             "outer": d.outer,
-            "outside": m.outside[:, None] * torch.stack([d.phi_h, d.phi_e], 1) / OUTSIDE_SD,
+            "unbalanced": m.unbalanced * torch.stack([d.phi_h, d.phi_e], 1) / OUTSIDE_SD,
             "modes": d.modes,
             "scalars": m._scalar_residual(d.scalars),
             "flux": (exchange.sum(m.dims) / m.inside.sum(m.dims) / m.flux_sd)[:, None],
@@ -321,7 +325,7 @@ class Linearisation:
         wide = (1,) * len(m.box)
         flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
         exchange = m.inside * (flux - source)
-        pull = r["outside"] * m.outside[:, None] / OUTSIDE_SD
+        pull = r["unbalanced"] * m.unbalanced / OUTSIDE_SD
         phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
         phi_e = weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
         logs = [self.rates[0] * self.phi[1] * exchange]

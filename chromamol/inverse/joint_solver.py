@@ -241,7 +241,7 @@ def gauss_newton_step(
     )
     change = change.map(lambda a: a.to(x.phi_h.dtype))
     before = 0.5 * squares(residuals)
-    largest = (change.phi_h * model.inside).abs().flatten(1).amax(1)
+    largest = (change.phi_h * model.balanced).abs().flatten(1).amax(1)
     length = (LARGEST_CHANGE / largest.clamp_min(1e-30)).clamp_max(1.0)
     for _ in range(HALVINGS):
         point = x.plus(length, change)
