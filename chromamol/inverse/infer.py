@@ -26,6 +26,7 @@ from chromamol.shapes import FloatField
 METHODS = ("auto", "regression", "joint")
 
 LARGEST_NOISE = 1.0
+"""Noise per pixel that may be given: the whole range of a volume fraction."""
 
 NOISE_FLOOR = 1e-3
 """Least noise assumed, as a share of phi_max: below it the pixel grid itself limits the equations."""
@@ -113,7 +114,10 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     if chosen == "joint":
         mixing = _mixing(phi_h, total)
         raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration, mixing=mixing)
-        rates, extra = joint_rates(raw, rates, device=where, seed=seed), ()
+        rates = joint_rates(raw, rates, device=where, seed=seed)
+        # The PSF is inside the joint fit; pixels too coarse for the interfaces are not.
+        resolved = is_resolved(fields[0].grid, parameters, 0.0)
+        extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
     elif not is_resolved(fields[0].grid, parameters, psf_sigma_um):
         extra = ("unresolved_domains", *extra)
     if rates.outcome is Outcome.NOT_JUDGED:
@@ -176,7 +180,7 @@ def _noise_of(fields: list[Field], noise_sd: float | tuple[float, float] | None)
 
     Raises
     ------
-    FieldError : noise beyond the range of a volume fraction, in which no balance can be seen.
+    FieldError : given noise beyond the range of a volume fraction, in which no balance can be seen.
     """
     if noise_sd is None:
         return tuple(estimate_noise_sd(f.values, mask=f.mask) for f in fields)

@@ -42,8 +42,8 @@ SMOOTHING_PX = 1.0
 """Standard deviation of the Gaussian that denoises the start of φ_h; that of φ_e is six times wider."""
 
 FLUX_ERROR = 0.03
-"""Prior deviation of the mean exchange, in units of φ Γ_ac: that of a region cut out of a larger pattern, 5 L0 wide
-(`single_fit.relative_flux_error`). A closed nucleus has none, and loses nothing by it."""
+"""Prior deviation of the mean exchange over Γ_ac, about a seventh of the flow each way (.21 in a simulated pattern):
+loose, because a region cut out of a larger pattern exchanges chromatin with the rest."""
 
 
 @dataclass(frozen=True)

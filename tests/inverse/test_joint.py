@@ -121,6 +121,14 @@ def test_too_small_a_nucleus_is_refused(truth):
         )
 
 
+def test_pixels_too_coarse_for_the_interfaces_are_flagged(truth):
+    state = truth("known_0")
+    phi_h, phi_e = (phi[76:116, 76:116] for phi in state.noisy(0.05, 0))
+    settings = state.settings | {"pixel_size_um": 3.0 * state.pixel_size_um}
+    rates = cm.infer_rates(phi_h, phi_e, **settings, method="joint", device="cpu")
+    assert "unresolved_domains" in rates.flags
+
+
 def test_calibration_priors_are_checked():
     with pytest.raises(ParameterError, match="between 0 and 1"):
         CalibrationPrior(gain_sd=-0.1)
