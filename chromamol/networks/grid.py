@@ -58,6 +58,10 @@ class MultiResolutionGrid(FieldNetwork):
         """Numbers per axis: one cell more than covers the shape, so that no pixel is extrapolated."""
         return self.shape if level == 0 else tuple(-(-n // 2**level) + 1 for n in self.shape)
 
+    @torch.no_grad()
+    def start_from(self, values: Tensor, seen: Tensor) -> None:
+        self.levels[0].copy_(torch.where(seen, values, 0.0))
+
     def forward(self) -> Tensor:
         total = self.levels[0]
         for level, values in enumerate(self.levels):

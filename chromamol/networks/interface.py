@@ -43,7 +43,7 @@ class FieldNetwork(nn.Module, ABC):
         """Return all outputs at all pixels, (batch, outputs, *shape)."""
 
     def start_from(self, values: Tensor, seen: Tensor) -> None:
-        """Start from data, if the architecture has a rule for it; both (batch, outputs, *shape), `seen` boolean."""
+        """Start from data, if the architecture has a rule for it; (batch, outputs, *shape), zero where not `seen`."""
 
 
 class CoordinateNetwork(FieldNetwork):
