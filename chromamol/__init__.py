@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "domains",
         "inverse",
         "io",
+        "networks",
         "nucleus",
         "physics",
         "report",
