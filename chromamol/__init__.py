@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "batch": ["infer"],
         "calculus": ["MollifierLayer", "mollified_derivative"],
+        "inverse.bound": ["cramer_rao_bound"],
         "inverse.infer": ["infer_rates"],
         "io": ["read_image", "read_localizations"],
         "nucleus": ["segment_nuclei"],
