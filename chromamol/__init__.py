@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "batch": ["infer"],
         "calculus": ["MollifierLayer", "mollified_derivative"],
         "inverse.generic": ["InverseProblem"],
+        "inverse.bound": ["cramer_rao_bound"],
         "inverse.infer": ["infer_rates"],
         "io": ["read_image", "read_localizations"],
         "nucleus": ["segment_nuclei"],
