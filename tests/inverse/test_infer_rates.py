@@ -210,7 +210,7 @@ GOOD = np.full((40, 40), 0.25)
         ((GOOD, GOOD), {"mask": np.zeros((40, 40), dtype=bool)}, FieldError),
         ((GOOD, GOOD), {"pixel_size_um": 0.0}, FieldError),
         ((GOOD.astype(str), GOOD), {}, FieldError),
-        ((GOOD, GOOD), {"method": "network"}, ParameterError),
+        ((GOOD, GOOD), {"method": "oracle"}, ParameterError),
         ((GOOD, GOOD), {"noise_sd": 2.8}, FieldError),
         ((GOOD, GOOD), {"noise_sd": -1.0}, ParameterError),
         ((GOOD, GOOD), {"psf_sigma_um": -0.1}, ParameterError),
