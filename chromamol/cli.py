@@ -323,6 +323,43 @@ def segmentation(
 
 
 @benchmarks.command()
+def paper(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for tables and figure.", show_default=False)
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few pixels, one noise, one seed: a minute.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    seconds: Annotated[
+        float | None, typer.Option(help="Processor time to train each row.", show_default="60; quick: 0.5")
+    ] = None,
+    problem: Annotated[list[str] | None, typer.Option(help="Of the three; may be repeated.")] = None,
+    architecture: Annotated[list[str] | None, typer.Option(help="Network; may be repeated.")] = None,
+    noise: Annotated[list[float] | None, typer.Option(help="Noise level; may be repeated.")] = None,
+) -> None:
+    """Solve the equations of the mollifier-layer paper, with the layer and with automatic differentiation."""
+
+    def work() -> str:
+        from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
+        from chromamol.benchmarks.paper import run  # noqa: PLC0415
+        from chromamol.io import atomic_write  # noqa: PLC0415
+        from chromamol.report.paper_figures import paper_figure  # noqa: PLC0415
+
+        measured = run(
+            quick=quick, device=device, seconds=seconds, problems=tuple(problem or ()) or None,
+            architectures=tuple(architecture or ()) or None, noise=tuple(noise or ()) or None, progress=_say,
+        )  # fmt: skip
+        measured.write(output, machine())
+        with atomic_write(output / "paper.png") as temporary:
+            paper_figure(measured.rows).savefig(temporary)
+        return measured.markdown(machine())
+
+    print(_guarded(work))
+    _say(f"tables and figure: {output}")
+
+
+@benchmarks.command()
 def recovery(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the tables and the figure.", show_default=False)

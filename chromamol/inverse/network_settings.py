@@ -11,7 +11,7 @@ from chromamol.networks.make import ARCHITECTURES
 
 DERIVATIVES = ("mollifier", "nested", "taylor")
 
-GRID_STEPS, COORDINATE_STEPS = 300, 2000
+GRID_STEPS, COORDINATE_STEPS = 300, 1000
 """Adam steps when none are given: a grid of numbers needs few, a coordinate network as many as patience allows."""
 
 

@@ -35,7 +35,8 @@ LBFGS_ITERATIONS, LBFGS_MEMORY = 20, 20
 DIVERGED_AT = 100.0
 """A data term that exceeds its start so many times has diverged."""
 
-REPORT_EVERY = 20
+REPORT_EVERY = 50
+"""Adam steps between two messages."""
 
 FORMAT = 1
 
@@ -147,7 +148,7 @@ def train(
     Parameters
     ----------
     key : of the data and the settings; a saved run of the same key in `settings.checkpoint` is taken up.
-    progress : called every twenty Adam steps and after each L-BFGS step.
+    progress : called every fifty Adam steps and after each L-BFGS step.
 
     Raises
     ------
