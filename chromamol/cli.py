@@ -55,6 +55,9 @@ Scene = Annotated[
     str | None, typer.Option(help="Scene, series or position of a file with several: index or name.")
 ]
 TimeIndex = Annotated[int | None, typer.Option("--time", help="Time point of a series, from 0.")]
+ZPlane = Annotated[
+    str | None, typer.Option(help="Of a stack, analyse one plane in 2D: index, middle, sharpest or max.")
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]; an absent one is an error.")]
 Jobs = Annotated[int | None, typer.Option(help="Images analysed at the same time.")]
 Seed = Annotated[int | None, typer.Option(help="Of whatever is random.")]
@@ -82,6 +85,7 @@ def infer(
     z_step_um: ZStep = None,
     scene: Scene = None,
     time_index: TimeIndex = None,
+    z_plane: ZPlane = None,
     columns: Columns = None,
     chromatin_channel: Chromatin = None,
     heterochromatin_channel: Heterochromatin = None,
@@ -103,6 +107,7 @@ def infer(
         "z_step_um": z_step_um,
         "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
         "time_index": time_index,
+        "z_plane": z_plane,
         "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
         "heterochromatin_channel": heterochromatin_channel,
@@ -133,6 +138,7 @@ def segment(
     z_step_um: ZStep = None,
     scene: Scene = None,
     time_index: TimeIndex = None,
+    z_plane: ZPlane = None,
     columns: Columns = None,
     chromatin_channel: Chromatin = None,
     jobs: Jobs = None,
@@ -146,6 +152,7 @@ def segment(
         "z_step_um": z_step_um,
         "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
         "time_index": time_index,
+        "z_plane": z_plane,
         "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
         "jobs": jobs,
