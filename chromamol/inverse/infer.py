@@ -14,16 +14,19 @@ from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.gaps import close_gaps, with_gaps
 from chromamol.inverse.joint import joint_rates
 from chromamol.inverse.joint_setup import CalibrationPrior, JointProblem
+from chromamol.inverse.network import network_rates
+from chromamol.inverse.network_settings import NetworkSettings, Reporter
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.regression import judge, regress
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.physics.split import SPLIT_CONSTANT_SD, ChromatinSplit, split_total
-from chromamol.shapes import FloatField
+from chromamol.shapes import FloatField, Mask
 
-METHODS = ("auto", "regression", "joint")
+METHODS = ("auto", "regression", "joint", "network")
 
 LARGEST_NOISE = 1.0
 """Noise per pixel that may be given: the whole range of a volume fraction."""
@@ -40,6 +43,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     total: Any = None,
     parameters: ChromatinParameters | None = None,
     mask: Any = None,
+    seen: Any = None,
     known_acetylation_per_um2: Any = None,
     noise_sd: float | tuple[float, float] | None = None,
     psf_sigma_um: float = 0.0,
@@ -47,6 +51,8 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     split_constant_sd: float = SPLIT_CONSTANT_SD,
     calibration: CalibrationPrior | None = None,
     method: str = "auto",
+    network: NetworkSettings | None = None,
+    progress: Reporter | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> Rates:
@@ -63,6 +69,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     pixel_size_um : um; one number, or one per axis.
     parameters : constants of the model; `ChromatinParameters()` when None.
     mask : True inside the nucleus; the whole array when None.
+    seen : True where the pixels were measured. Only the network takes gaps; it takes NaN for them, too.
     known_acetylation_per_um2 : Γ_ac / D in um⁻², a number or a map, when it is known.
     noise_sd : standard deviation of the noise per pixel, as a volume fraction; one number, or one for each
         array given. Estimated from the fields when None.
@@ -72,10 +79,12 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     split_constant, split_constant_sd : C of the split and how well it is known; only used with `total`.
     calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it.
     method : "regression" (milliseconds to seconds, no PSF), "joint" (fields and rates together, the PSF inside the
-        estimate, error bars from its posterior; half a minute for 192 x 192 pixels), or "auto": the
+        estimate, error bars from its posterior; half a minute for 192 x 192 pixels), "network"
+        (a mollifier layer behind a network or a grid, for images with gaps), or "auto": the
         regression. `reason` says which and why.
+    network, progress : how the network is trained, and what is called with its loss meanwhile.
     device : "auto", "cpu", "cuda", "cuda:N"; for the dense linear algebra.
-    seed : of the posterior samples of the joint fit; the regression draws none.
+    seed : of the posterior samples, and of a network's start; the regression draws none.
 
     Returns
     -------
@@ -84,7 +93,8 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
 
     Raises
     ------
-    FieldError : arrays of different shapes, NaN inside the mask, values that are not volume fractions.
+    FieldError : arrays of different shapes, NaN inside the mask (except for the network), values that are not
+        volume fractions.
     ParameterError, DeviceError : a setting out of its range; a device that is not there.
 
     References
@@ -99,6 +109,13 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
                              do="use 0 for an image without blur.")  # fmt: skip
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
+    given = noise_sd
+    gaps: Mask | None = None
+    if method == "network":
+        (phi_h, phi_e, total), noise_sd, gaps = _without_gaps(phi_h, phi_e, total, mask, seen, noise_sd)
+    elif seen is not None:
+        raise ParameterError(f"seen with method = '{method}'.", expected="method = 'network', which takes gaps.",
+                             do="leave out `seen`, or use the network.")  # fmt: skip
     fields = _fields(phi_h, phi_e, total, pixel_size_um, mask)
     known = _known_map(known_acetylation_per_um2, fields[0].grid.shape)
     chosen, reason = choose_method(method)
@@ -111,11 +128,20 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         rates, notes, extra = _one_channel_regression(
             fields[0], parameters, known, noise_sd, (split_constant, split_constant_sd), where
         )
-    if chosen == "joint":
+    if chosen in ("joint", "network"):
         mixing = _mixing(phi_h, total)
         raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration, mixing=mixing)
-        rates = joint_rates(raw, rates, device=where, seed=seed)
-        # The PSF is inside the joint fit; pixels too coarse for the interfaces are not.
+        if chosen == "joint":
+            rates = joint_rates(raw, rates, device=where, seed=seed)
+        else:
+            training = network or NetworkSettings()
+            if training.photons_per_fraction is not None and given is None:
+                raw = replace(
+                    raw, noise_sd=(NOISE_FLOOR * parameters.phi_max,) * len(fields)
+                )  # no read noise
+            raw = raw if gaps is None else with_gaps(raw, gaps)
+            rates = network_rates(raw, rates, settings=training, device=where, seed=seed, progress=progress)
+        # The PSF is inside these fits; pixels too coarse for the interfaces are not.
         resolved = is_resolved(fields[0].grid, parameters, 0.0)
         extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
     elif not is_resolved(fields[0].grid, parameters, psf_sigma_um):
@@ -123,6 +149,17 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     if rates.outcome is Outcome.NOT_JUDGED:
         rates = judge(rates, acetylation_known=known is not None)
     return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
+
+
+def _without_gaps(
+    phi_h: Any, phi_e: Any, total: Any, mask: Any, seen: Any, noise_sd: float | tuple[float, float] | None
+) -> tuple[list[FloatField | None], Any, Mask | None]:
+    """Return the arrays with gaps filled, the noise of what was seen, and where that is (None: everywhere)."""
+    arrays = [
+        None if v is None else as_array(v, n)
+        for v, n in ((phi_h, "phi_h"), (phi_e, "phi_e"), (total, "total"))
+    ]
+    return close_gaps(arrays, None if mask is None else as_array(mask, "mask").astype(bool), seen, noise_sd)
 
 
 def _mixing(phi_h: Any, total: Any) -> tuple[tuple[float, float], ...]:
