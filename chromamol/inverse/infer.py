@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.domain_scaling import scale_by_domains
 from chromamol.inverse.gaps import close_gaps, with_gaps
 from chromamol.inverse.joint import joint_rates
 from chromamol.inverse.joint_setup import CalibrationPrior, JointProblem
@@ -26,7 +27,7 @@ from chromamol.physics.parameters import ChromatinParameters
 from chromamol.physics.split import SPLIT_CONSTANT_SD, ChromatinSplit, split_total
 from chromamol.shapes import FloatField, Mask
 
-METHODS = ("auto", "regression", "joint", "network")
+METHODS = ("auto", "regression", "joint", "network", "domains")
 
 LARGEST_NOISE = 1.0
 """Noise per pixel that may be given: the whole range of a volume fraction."""
@@ -80,8 +81,8 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it.
     method : "regression" (milliseconds to seconds, no PSF), "joint" (fields and rates together, the PSF inside the
         estimate, error bars from its posterior; half a minute for 192 x 192 pixels), "network"
-        (a mollifier layer behind a network or a grid, for images with gaps), or "auto": the
-        regression. `reason` says which and why.
+        (a mollifier layer behind a network or a grid, for images with gaps), "domains" (scalings with the
+        size and spacing of domains, not calibrated), or "auto": the regression. `reason` says which and why.
     network, progress : how the network is trained, and what is called with its loss meanwhile.
     device : "auto", "cpu", "cuda", "cuda:N"; for the dense linear algebra.
     seed : of the posterior samples, and of a network's start; the regression draws none.
@@ -101,12 +102,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     ----------
     Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z (the model).
     """
-    if method not in METHODS:
-        raise ParameterError(f"method = '{method}'.", expected=f"one of {', '.join(METHODS)}.",
-                             do="use 'auto'.")  # fmt: skip
-    if not (np.isfinite(psf_sigma_um) and psf_sigma_um >= 0.0):
-        raise ParameterError(f"psf_sigma_um = {psf_sigma_um}.", expected="a length >= 0 in um.",
-                             do="use 0 for an image without blur.")  # fmt: skip
+    _require_possible(method, psf_sigma_um)
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
     given = noise_sd
@@ -119,14 +115,15 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     fields = _fields(phi_h, phi_e, total, pixel_size_um, mask)
     known = _known_map(known_acetylation_per_um2, fields[0].grid.shape)
     chosen, reason = choose_method(method)
+    solve = scale_by_domains if chosen == "domains" else regress
     notes: dict[str, float] = {}
     extra: tuple[str, ...] = ()
     if phi_h is not None:
         problem = two_channel_problem(fields, parameters, known, noise_sd, with_total=total is not None)
-        (rates,) = regress(problem, device=where)
+        (rates,) = solve(problem, device=where)
     else:
         rates, notes, extra = _one_channel_regression(
-            fields[0], parameters, known, noise_sd, (split_constant, split_constant_sd), where
+            fields[0], parameters, known, noise_sd, (split_constant, split_constant_sd), where, solve
         )
     if chosen in ("joint", "network"):
         mixing = _mixing(phi_h, total)
@@ -149,6 +146,15 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     if rates.outcome is Outcome.NOT_JUDGED:
         rates = judge(rates, acetylation_known=known is not None)
     return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
+
+
+def _require_possible(method: str, psf_sigma_um: float) -> None:
+    if method not in METHODS:
+        raise ParameterError(f"method = '{method}'.", expected=f"one of {', '.join(METHODS)}.",
+                             do="use 'auto'.")  # fmt: skip
+    if not (np.isfinite(psf_sigma_um) and psf_sigma_um >= 0.0):
+        raise ParameterError(f"psf_sigma_um = {psf_sigma_um}.", expected="a length >= 0 in um.",
+                             do="use 0 for an image without blur.")  # fmt: skip
 
 
 def _without_gaps(
@@ -179,8 +185,9 @@ def choose_method(method: str) -> tuple[str, str]:
 def _one_channel_regression(
     total: Field, parameters: ChromatinParameters, known: FloatField | None,
     noise_sd: float | tuple[float, float] | None, constant: tuple[float | None, float], device: torch.device,
+    solve: Callable[..., tuple[Rates, ...]],
 ) -> tuple[Rates, dict[str, float], tuple[str, ...]]:  # fmt: skip
-    """Split, regress, and add the error of the split constant."""
+    """Split, solve, and add the error of the split constant."""
     (single,) = _noise_of([total], noise_sd)
     split_constant, constant_sd = constant
     split = split_total(total, parameters, noise_sd=single, constant=split_constant)
@@ -188,7 +195,7 @@ def _one_channel_regression(
         split_total(total, parameters, noise_sd=split.noise_sd, constant=split.constant + shift)
         for shift in (-constant_sd, constant_sd)
     )
-    rates, low, high = regress(
+    rates, low, high = solve(
         one_channel_problem(split, parameters, known),
         device=device,
         variants=tuple(one_channel_problem(each, parameters, known) for each in moved),
