@@ -88,8 +88,8 @@ def scale_by_domains(
     """Return the closed forms of every domain as maps, and their mean with the error of its scatter over domains.
 
     Where Γ_ac is known, Γ_me follows from it and the ratio of R and d. It is called as `regress` is: `device` has
-    nothing to do here, and `variants`, the same nucleus split otherwise, differ in the ratio of the integral balance only,
-    because the domains' borders hardly move.
+    nothing to do here, and `variants`, the same nucleus split otherwise, differ in the ratio of the integral
+    balance only, because the domains' borders hardly move.
     """
     del device
     rates = _scaled(problem)
