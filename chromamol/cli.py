@@ -47,7 +47,7 @@ LabelsPath = Annotated[
 ]
 Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
-Method = Annotated[str | None, typer.Option(help="auto, regression, joint or network.")]
+Method = Annotated[str | None, typer.Option(help="auto, regression, joint, network or domains.")]
 Columns = Annotated[
     str | None, typer.Option(help="Localisation tables of no known kind: x=NAME,y=NAME,frame=NAME,unit=nm.")
 ]
