@@ -409,6 +409,23 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
+@benchmarks.command()
+def heat_fem(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the tables.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Two noise levels, one draw of noise.")] = False,
+    seeds: Annotated[int, typer.Option(help="Draws of the noise.")] = 5,
+) -> None:
+    """Print how well the diffusivity map of TorchPhysics' heat equation is found, with and without noise."""
+
+    def work() -> str:
+        from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
+        from chromamol.benchmarks.heat_fem import markdown, run  # noqa: PLC0415
+
+        return f"{markdown(run(output, quick=quick, seeds=seeds))}\n{machine()}"
+
+    print(_guarded(work))
+
+
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:
     """Return settings from file, then --set, then options: the later wins."""
     from chromamol.settings import Settings  # noqa: PLC0415 - --help stays fast
