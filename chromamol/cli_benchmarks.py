@@ -20,7 +20,9 @@ def footprint(
     pixel_size_um: Annotated[
         float | None, typer.Option(help="Side of a pixel in um, in place of the file's.")
     ] = None,
-    chromatin_channel: Chromatin = None,
+    chromatin_channel: Annotated[
+        str | None, typer.Option(help="DNA stain or H2B: channel index (from 0) or name.")
+    ] = None,
 ) -> None:
     """Print the time of the start, and time and memory of a whole run."""
     given = {"--pixel-size-um": pixel_size_um, "--chromatin-channel": chromatin_channel}
