@@ -47,7 +47,7 @@ LabelsPath = Annotated[
 ]
 Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
-Method = Annotated[str | None, typer.Option(help="auto, regression or joint.")]
+Method = Annotated[str | None, typer.Option(help="auto, regression, joint or network.")]
 Columns = Annotated[
     str | None, typer.Option(help="Localisation tables of no known kind: x=NAME,y=NAME,frame=NAME,unit=nm.")
 ]
@@ -337,6 +337,86 @@ def heat_fem(
         return f"{markdown(run(output, quick=quick, seeds=seeds))}\n{machine()}"
 
     print(_guarded(work))
+
+
+@benchmarks.command()
+def paper(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for tables and figure.", show_default=False)
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few pixels, one noise, one seed: a minute.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    seconds: Annotated[
+        float | None, typer.Option(help="Processor time to train each row.", show_default="60; quick: 0.5")
+    ] = None,
+    problem: Annotated[list[str] | None, typer.Option(help="Of the three; may be repeated.")] = None,
+    architecture: Annotated[list[str] | None, typer.Option(help="Network; may be repeated.")] = None,
+    noise: Annotated[list[float] | None, typer.Option(help="Noise level; may be repeated.")] = None,
+) -> None:
+    """Solve the equations of the mollifier-layer paper, with the layer and with automatic differentiation."""
+
+    def work() -> str:
+        from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
+        from chromamol.benchmarks.paper import run  # noqa: PLC0415
+        from chromamol.io import atomic_write  # noqa: PLC0415
+        from chromamol.report.paper_figures import paper_figure  # noqa: PLC0415
+
+        measured = run(
+            quick=quick, device=device, seconds=seconds, problems=tuple(problem or ()) or None,
+            architectures=tuple(architecture or ()) or None, noise=tuple(noise or ()) or None, progress=_say,
+        )  # fmt: skip
+        measured.write(output, machine())
+        with atomic_write(output / "paper.png") as temporary:
+            paper_figure(measured.rows).savefig(temporary)
+        return measured.markdown(machine())
+
+    print(_guarded(work))
+    _say(f"tables and figure: {output}")
+
+
+@benchmarks.command()
+def recovery(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the tables and the figure.", show_default=False)
+    ],
+    truths: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that truths are kept in: each takes minutes to make.", show_default="OUTPUT/truths"
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Truths and noises per case.", show_default="5")] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="Cases by name, with commas between them.", show_default="all")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods by name, with commas between them.", show_default="all")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small field, one seed: under a minute.")] = False,
+) -> None:
+    """Print, write and draw how well known rates are recovered, beside the bound and other methods."""
+
+    def work() -> str:
+        from chromamol.benchmarks.recovery import run  # noqa: PLC0415 - --help stays fast
+        from chromamol.io import atomic_write  # noqa: PLC0415
+        from chromamol.report.recovery_figures import recovery_figure  # noqa: PLC0415
+
+        measured = run(
+            truths=truths or output / "truths", seeds=seeds, cases=_names(cases), methods=_names(methods),
+            quick=quick, output=output, progress=_say,
+        )  # fmt: skip
+        with atomic_write(output / "recovery.png") as temporary:
+            recovery_figure(measured.scores).savefig(temporary)
+        return measured.to_markdown()
+
+    print(_guarded(work))
+    _say(f"tables and figure: {output}")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:
