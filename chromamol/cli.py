@@ -55,6 +55,9 @@ Scene = Annotated[
     str | None, typer.Option(help="Scene, series or position of a file with several: index or name.")
 ]
 TimeIndex = Annotated[int | None, typer.Option("--time", help="Time point of a series, from 0.")]
+ZPlane = Annotated[
+    str | None, typer.Option(help="Of a stack, analyse one plane in 2D: index, middle, sharpest or max.")
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]; an absent one is an error.")]
 Jobs = Annotated[int | None, typer.Option(help="Images analysed at the same time.")]
 Seed = Annotated[int | None, typer.Option(help="Of whatever is random.")]
@@ -82,6 +85,7 @@ def infer(
     z_step_um: ZStep = None,
     scene: Scene = None,
     time_index: TimeIndex = None,
+    z_plane: ZPlane = None,
     columns: Columns = None,
     chromatin_channel: Chromatin = None,
     heterochromatin_channel: Heterochromatin = None,
@@ -103,6 +107,7 @@ def infer(
         "z_step_um": z_step_um,
         "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
         "time_index": time_index,
+        "z_plane": z_plane,
         "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
         "heterochromatin_channel": heterochromatin_channel,
@@ -133,6 +138,7 @@ def segment(
     z_step_um: ZStep = None,
     scene: Scene = None,
     time_index: TimeIndex = None,
+    z_plane: ZPlane = None,
     columns: Columns = None,
     chromatin_channel: Chromatin = None,
     jobs: Jobs = None,
@@ -146,6 +152,7 @@ def segment(
         "z_step_um": z_step_um,
         "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
         "time_index": time_index,
+        "z_plane": z_plane,
         "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
         "jobs": jobs,
@@ -323,6 +330,43 @@ def segmentation(
 
 
 @benchmarks.command()
+def paper(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for tables and figure.", show_default=False)
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few pixels, one noise, one seed: a minute.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    seconds: Annotated[
+        float | None, typer.Option(help="Processor time to train each row.", show_default="60; quick: 0.5")
+    ] = None,
+    problem: Annotated[list[str] | None, typer.Option(help="Of the three; may be repeated.")] = None,
+    architecture: Annotated[list[str] | None, typer.Option(help="Network; may be repeated.")] = None,
+    noise: Annotated[list[float] | None, typer.Option(help="Noise level; may be repeated.")] = None,
+) -> None:
+    """Solve the equations of the mollifier-layer paper, with the layer and with automatic differentiation."""
+
+    def work() -> str:
+        from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
+        from chromamol.benchmarks.paper import run  # noqa: PLC0415
+        from chromamol.io import atomic_write  # noqa: PLC0415
+        from chromamol.report.paper_figures import paper_figure  # noqa: PLC0415
+
+        measured = run(
+            quick=quick, device=device, seconds=seconds, problems=tuple(problem or ()) or None,
+            architectures=tuple(architecture or ()) or None, noise=tuple(noise or ()) or None, progress=_say,
+        )  # fmt: skip
+        measured.write(output, machine())
+        with atomic_write(output / "paper.png") as temporary:
+            paper_figure(measured.rows).savefig(temporary)
+        return measured.markdown(machine())
+
+    print(_guarded(work))
+    _say(f"tables and figure: {output}")
+
+
+@benchmarks.command()
 def recovery(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the tables and the figure.", show_default=False)
@@ -363,6 +407,23 @@ def recovery(
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+@benchmarks.command()
+def heat_fem(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the tables.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Two noise levels, one draw of noise.")] = False,
+    seeds: Annotated[int, typer.Option(help="Draws of the noise.")] = 5,
+) -> None:
+    """Print how well the diffusivity map of TorchPhysics' heat equation is found, with and without noise."""
+
+    def work() -> str:
+        from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
+        from chromamol.benchmarks.heat_fem import markdown, run  # noqa: PLC0415
+
+        return f"{markdown(run(output, quick=quick, seeds=seeds))}\n{machine()}"
+
+    print(_guarded(work))
 
 
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:

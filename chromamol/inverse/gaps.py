@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from chromamol.errors import FieldError
-from chromamol.inverse.joint_setup import JointProblem
+from chromamol.inverse.joint_setup import JointProblem, Noise
 from chromamol.shapes import FloatField, Mask
 
 FILL_SD_PX = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -25,8 +25,8 @@ _LEAST_PIXELS = 30
 
 def close_gaps(
     images: list[FloatField | None], mask: Mask | None, seen: Any,
-    noise_sd: float | tuple[float, ...] | None,
-) -> tuple[list[FloatField | None], float | tuple[float, ...] | None, Mask | None]:  # fmt: skip
+    noise_sd: Noise,
+) -> tuple[list[FloatField | None], Noise, Mask | None]:  # fmt: skip
     """Return the images with every gap filled, their noise, and where all of them were seen.
 
     Images without gaps come back as they are, with None for what was seen.
