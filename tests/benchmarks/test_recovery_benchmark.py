@@ -1,6 +1,8 @@
 """The recovery benchmark: what it measures, writes, keeps and refuses."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from chromamol.benchmarks.recovery import CASES, run
+from chromamol.benchmarks.recovery import CASES, run, truths
 from chromamol.benchmarks.recovery.cases import Bar, Case
 from chromamol.benchmarks.recovery.costs import spend
 from chromamol.benchmarks.recovery.grid_baseline import grid_fit
@@ -20,11 +22,19 @@ from chromamol.benchmarks.recovery.truths import PIXEL, Truth, load_truth
 from chromamol.cli import app
 from chromamol.errors import ParameterError, ReadError
 
+STORED = Path(__file__).resolve().parents[1] / "inverse" / "truth" / "known_0.npz"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Truths made once, small."""
-    return tmp_path_factory.mktemp("truths")
+    """Small truths, cut from a stored one: making them is slow while types are checked."""
+    folder = tmp_path_factory.mktemp("truths")
+    with np.load(STORED) as file:
+        for size in (48, 64):
+            part = (slice(64, 64 + size),) * 2
+            cut = {name: file[name][part] for name in ("phi_h", "phi_e", "gamma_me")}
+            np.savez(folder / f"known_0_{size}px.npz", gamma_ac=file["gamma_ac"], **cut)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +43,9 @@ def scene(folder):
     return Scene.of(CASES["known_5"], truth, 0)
 
 
-def test_command_prints_writes_and_draws(tmp_path):
-    arguments = [
-        "benchmark",
-        "recovery",
-        "--quick",
-        "--methods",
-        "regression",
-        "-o",
-        str(tmp_path),
-        "--cases",
-        "known_5",
-    ]
+def test_command_prints_writes_and_draws(folder, tmp_path):
+    arguments = ["benchmark", "recovery", "--quick", "--methods", "regression", "--cases", "known_5",
+                 "--truths", str(folder), "-o", str(tmp_path)]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "| known_5 | regression | methylation | 1 |" in result.stdout
@@ -53,16 +54,30 @@ def test_command_prints_writes_and_draws(tmp_path):
     assert {"cpu_s", "wall_s", "peak_mb", "coverage", "outcome", "misses"} <= set(table.columns)
     assert (tmp_path / "recovery.png").stat().st_size > 10_000
     assert "recovery.md" in {path.name for path in tmp_path.iterdir()}
-    assert list((tmp_path / "truths").glob("known_0_64px.npz")), "the truth is kept"
 
 
-def test_truths_are_kept_and_the_same_again(folder):
-    first = load_truth("known", 1, folder=folder, size=32, progress=lambda _: None)
+def test_truths_are_made_once_and_kept(tmp_path, monkeypatch):
+    made = []
+
+    def simulated(methylation, acetylation, **settings):
+        made.append(settings)
+        return SimpleNamespace(heterochromatin=np.full((32, 32), 0.3), euchromatin=np.full((32, 32), 0.2),
+                               steadiness=1e-5)  # fmt: skip
+
+    monkeypatch.setattr(truths, "simulate_chromatin", simulated)
     told = []
-    again = load_truth("known", 1, folder=folder, size=32, progress=told.append)
-    assert told == []
-    assert np.array_equal(first.phi_h, again.phi_h)
-    assert np.log(again.methylation).std() == pytest.approx(0.3, rel=1e-3)
+    for _ in range(2):
+        truth = load_truth("both", 1, folder=tmp_path / "new", size=32, progress=told.append)
+    assert len(made) == len(told) == 1
+    for rate, median in ((truth.methylation, 0.8), (truth.acetylation, 1.0)):
+        assert np.log(rate).std() == pytest.approx(0.3, rel=1e-3)
+        assert np.exp(np.log(rate).mean()) == pytest.approx(median, rel=1e-3)
+
+
+def test_larger_fields_repeat_the_periodic_pattern(scene):
+    large = scene.truth.repeated(100)
+    assert large.phi_h.shape == (100, 100)
+    assert np.array_equal(large.phi_h[:48, :48], large.phi_h[48:96, 48:96])
 
 
 def test_a_broken_truth_is_refused(tmp_path):
@@ -104,7 +119,7 @@ def test_tuning_by_the_truth_does_not_harm(scene):
 
 
 def test_grid_comparator_lowers_the_error_of_its_start(scene):
-    found = grid_fit(scene, steps=150).rates["methylation"]
+    found = grid_fit(scene, steps=60).rates["methylation"]
     assert found.values.shape == scene.truth.phi_h.shape
     assert np.isfinite(found.values).all()
 
