@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -85,24 +86,31 @@ class ImageAnalysis:
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
 
 
-def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
-    """Find the nuclei of one image and infer the rates of each.
+Report = Callable[[str], None]
+
+
+def analyse_image(
+    micrograph: Micrograph, settings: Settings, *, report: Report | None = None
+) -> ImageAnalysis:
+    """Find the nuclei of one image and infer the rates of each; `report` is called with the loss of a training.
 
     Raises
     ------
     ChromamolError : what is wrong with the image, its calibration or the settings.
     """
-    return _analyse(micrograph, choose_channels(micrograph, settings), settings)
+    return _analyse(micrograph, choose_channels(micrograph, settings), settings, report=report)
 
 
-def analyse_localizations(table: Localizations, settings: Settings) -> ImageAnalysis:
+def analyse_localizations(
+    table: Localizations, settings: Settings, *, report: Report | None = None
+) -> ImageAnalysis:
     """Find the nuclei of one localisation table and infer the rates of each from the density of localisations.
 
     Raises
     ------
     ChromamolError : what is wrong with the table or the settings.
     """
-    return _analyse(*render_localizations(table, settings))
+    return _analyse(*render_localizations(table, settings), report=report)
 
 
 def outline_localized_nuclei(table: Localizations, settings: Settings) -> ImageAnalysis:
@@ -139,7 +147,9 @@ def render_localizations(table: Localizations, settings: Settings) -> tuple[Micr
     return micrograph, channels, replace(settings, psf_sigma_um=blur)
 
 
-def _analyse(micrograph: Micrograph, channels: Channels, settings: Settings) -> ImageAnalysis:
+def _analyse(
+    micrograph: Micrograph, channels: Channels, settings: Settings, *, report: Report | None = None
+) -> ImageAnalysis:
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
     spacing = micrograph.spacing_um
@@ -157,7 +167,8 @@ def _analyse(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
     for nucleus in nuclei:
         try:
             found = calibrate_nucleus(channels, labels, nucleus, spacing, settings)
-            rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd)
+            rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
+                                  report=report)  # fmt: skip
             measured = nucleus_domains(channels, nucleus, rates, settings)
         except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
             notes.append(f"nucleus {nucleus.label}: {error}")
@@ -248,6 +259,7 @@ def infer_nucleus(
     settings: Settings,
     *,
     noise_sd: float | None = None,
+    report: Report | None = None,
 ) -> Rates:
     """Infer the rates of one nucleus from its volume fractions ("phi_h", "phi_e", "total")."""
     return infer_rates(
@@ -263,6 +275,9 @@ def infer_nucleus(
         split_constant=settings.split_constant,
         split_constant_sd=settings.split_constant_sd,
         method=settings.method,
+        progress=None
+        if report is None
+        else lambda message: report(f"    nucleus {nucleus.label}, {message}"),
         device=settings.device,
         seed=settings.seed,
     )

@@ -53,7 +53,7 @@ class Settings:
     psf_sigma_um : standard deviation of the point spread function; unknown when None.
     known_acetylation_per_um2 : Γ_ac / D where it is known from elsewhere.
     diffusivity_um2_per_s : D, from FRAP or tracking; adds rates in 1/s to the table.
-    method : "auto" or "regression".
+    method : "auto", "regression", "joint", "network" or "domains" (`chromamol.infer_rates` says what each does).
     device : "auto", "cpu", "cuda", "cuda:N".
     jobs : images that are analysed at the same time.
     seed : of whatever is random.

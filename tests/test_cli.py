@@ -318,7 +318,7 @@ def test_an_unwritable_output_is_1_and_leaves_nothing(run, good, tmp_path):
         (["--set", "watter_fraction=0.5"], r"Unknown settings: watter_fraction.*water_fraction"),
         (["--set", "water_fraction"], "KEY=VALUE"),
         (["--set", "water_fraction=2.0"], r"water_fraction = 2\.0"),
-        (["--method", "network"], r"method = 'network'.*auto, regression, joint"),
+        (["--method", "oracle"], r"method = 'oracle'.*auto, regression, joint"),
         (["--pixel-size-um", "65"], "65 um was given.*65 nm is 0.065"),
         (["--pixel-size-um", "0"], "pixel_size_um = 0"),
         (["--psf-sigma-um", "-1"], "psf_sigma_um = -1"),

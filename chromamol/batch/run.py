@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,9 @@ def infer(
     """
     settings = settings or Settings()
     _require_possible(settings)
-    return _run(paths, Path(output), settings, overwrite, progress, command, _analyse_and_write)
+    # A worker process can't call back; there, a training is silent.
+    job = _analyse_and_write if settings.jobs > 1 else partial(_analyse_and_write, report=progress)
+    return _run(paths, Path(output), settings, overwrite, progress, command, job)
 
 
 def segment(
@@ -236,13 +239,15 @@ def _fault(found: Found, error: Exception) -> str:
     return str(fault)
 
 
-def _analyse_and_write(found: Found, settings: Settings, folder: Path) -> ImageRecord:
+def _analyse_and_write(
+    found: Found, settings: Settings, folder: Path, *, report: Progress | None = None
+) -> ImageRecord:
     start = time.perf_counter()
     content = _read(found, settings)
     if isinstance(content, Localizations):
-        analysis = analyse_localizations(content, settings)
+        analysis = analyse_localizations(content, settings, report=report)
     else:
-        analysis = analyse_image(content, settings)
+        analysis = analyse_image(content, settings, report=report)
     where = _image_folder(found, folder)
     write_labels(where / "labels.tif", analysis.labels)
     spacing = analysis.spacing_um
