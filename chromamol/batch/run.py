@@ -49,7 +49,7 @@ from chromamol.pipeline import (
     require_analysable,
 )
 from chromamol.report import draw_overview, write_report, write_tables
-from chromamol.report.tables import readable
+from chromamol.report.tables import DETAIL_TABLES, readable, write_details
 from chromamol.results import Results
 from chromamol.settings import Settings
 
@@ -59,10 +59,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What became of one input: its row of `images.csv` and the rows of its nuclei."""
+    """What became of one input: its row of `images.csv`, rows of its nuclei, rows of `DETAIL_TABLES`."""
 
     row: dict[str, Any]
     nuclei: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -166,6 +167,10 @@ def _run(
         _require_some(records, told=progress is not None)
         nuclei = pd.DataFrame([row for record in records for row in record.nuclei])
         write_tables(folder, nuclei, pd.DataFrame([record.row for record in records]))
+        for name in DETAIL_TABLES:
+            rows = [row for record in records for row in record.details.get(name, ())]
+            if job is _analyse_and_write:
+                write_details(folder, name, pd.DataFrame(rows))
         write_text(folder / "settings.toml", settings.to_toml())
         run = provenance.record(command=command or sys.argv, device=str(device), started=started)
         write_text(folder / "provenance.json", json.dumps(run, indent=2) + "\n")
@@ -285,7 +290,13 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
         pixel_size_um=analysis.spacing_um[-1], pixel_size_note=analysis.pixel_size_note,
         channel_note=analysis.channel_note, axes_note=analysis.axes_note, notes=", ".join(analysis.notes),
     )  # fmt: skip
-    return ImageRecord(row, rows)
+    details = {
+        "domains": analysis.domains,
+        "calibration": analysis.calibration,
+        "sensitivity": analysis.sensitivity,
+    }
+    return ImageRecord(row, rows, {name: [{"image": found.stem, **each} for each in each_of]
+                                   for name, each_of in details.items()})  # fmt: skip
 
 
 def _read(found: Found, settings: Settings) -> Micrograph | Localizations:
@@ -294,9 +305,11 @@ def _read(found: Found, settings: Settings) -> Micrograph | Localizations:
             found.path, columns=settings.localization_columns, pixel_size_um=settings.pixel_size_um,
             dialect=settings.localization_dialect,
         )  # fmt: skip
+    named = (settings.chromatin_channel, settings.heterochromatin_channel, settings.euchromatin_channel)
     return read_image(
         found.path, pixel_size_um=settings.pixel_size_um, z_step_um=settings.z_step_um,
-        time_index=settings.time_index, scene=settings.scene, axes=settings.axes,
+        time_index=settings.time_index, scene=settings.scene, axes=settings.axes, z_plane=settings.z_plane,
+        channels=tuple(channel for channel in named if channel is not None) or None,
     )  # fmt: skip
 
 

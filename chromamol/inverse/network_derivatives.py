@@ -53,7 +53,8 @@ class DerivativeSource(ABC):
 
 
 WIDTH_PX = 5.0
-"""Half-width of η: its standard deviation of 1.3 px is half an interface. 6.5 px gave the same maps."""
+"""Half-width of η: its standard deviation of 1.3 px is half an interface. With 6.5 px a map erred by .045 in
+place of .044."""
 
 
 class Mollifier(DerivativeSource):

@@ -6,7 +6,6 @@ There is no randomness in it, so a run that was interrupted and taken up again e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,6 @@ class _Run:
         self.before: Tensor | None = None  # log-rates at the start of the last stage
         batch = model.seen.images.shape[0]
         self.diverged = torch.zeros(batch, dtype=torch.bool, device=model.seen.images.device)
-        self.loss: Callable[[float], LossTerms] = model
 
     def kappa(self) -> float:
         """κ at the present Adam step."""
@@ -91,7 +89,7 @@ class _Run:
     def backward(self, kappa: float) -> LossTerms:
         """Differentiate the sum over the nuclei that still train; the gradients of the others are zero."""
         self.adam.zero_grad()
-        terms = self.loss(kappa)
+        terms: LossTerms = self.model(kappa)
         finite = torch.isfinite(terms.total)
         if self.first_data is None:
             self.first_data = terms.data.detach().clone()
@@ -159,7 +157,7 @@ def train(
     if path is not None and path.exists():
         run.restore(_load(path, key, model))
     if settings.compiled:
-        run.loss = torch.compile(model)
+        model.trained.network.compile()
     saved = run.adam_done + run.polish_done
 
     def after(stage: str, done: int, total: int, terms: LossTerms) -> None:
