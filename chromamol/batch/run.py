@@ -169,7 +169,7 @@ def _run(
         write_tables(folder, nuclei, pd.DataFrame([record.row for record in records]))
         for name in DETAIL_TABLES:
             rows = [row for record in records for row in record.details.get(name, ())]
-            if job is _analyse_and_write:
+            if any(record.details for record in records):
                 write_details(folder, name, pd.DataFrame(rows))
         write_text(folder / "settings.toml", settings.to_toml())
         run = provenance.record(command=command or sys.argv, device=str(device), started=started)
@@ -290,13 +290,14 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
         pixel_size_um=analysis.spacing_um[-1], pixel_size_note=analysis.pixel_size_note,
         channel_note=analysis.channel_note, axes_note=analysis.axes_note, notes=", ".join(analysis.notes),
     )  # fmt: skip
-    details = {
+    tables = {
         "domains": analysis.domains,
         "calibration": analysis.calibration,
         "sensitivity": analysis.sensitivity,
     }
-    return ImageRecord(row, rows, {name: [{"image": found.stem, **each} for each in each_of]
-                                   for name, each_of in details.items()})  # fmt: skip
+    named = {name: [{"image": found.stem, **each} for each in own] for name, own in tables.items()}
+    # Outlines have no maps, and then nothing that these tables could say.
+    return ImageRecord(row, rows, named if analysis.maps else {})
 
 
 def _read(found: Found, settings: Settings) -> Micrograph | Localizations:
