@@ -31,13 +31,15 @@ class NucleusCalibration:
     fractions : "phi_h", "phi_e", "total", those that the planes give; on the nucleus's crop.
     noise_sd : of the total per pixel where it follows from counting; None where it is to be estimated.
     rows : one per plane, as in `calibration.csv`.
-    flags : of the registry.
+    assumed : whether a convention set a gain.
+    unresolved : whether blur is over half of a domain radius in a plane.
     """
 
     fractions: dict[str, FloatField]
     noise_sd: float | None
     rows: list[dict[str, Any]]
-    flags: tuple[str, ...]
+    assumed: bool = False
+    unresolved: bool = False
 
 
 def calibrate_nucleus(
@@ -64,7 +66,7 @@ def calibrate_nucleus(
             f"phi_{role[0]}": (v - offset_share * float(v[mask].mean())) / gain_factor
             for role, v in phi.items()
         }
-        return NucleusCalibration(moved, None, rows, ())
+        return NucleusCalibration(moved, None, rows)
     around = labels[nucleus.slices]
     dark = {}
     for role, crop in crops.items():
@@ -73,17 +75,16 @@ def calibrate_nucleus(
     found = _calibrated(crops, mask, dark, spacing_um, settings)
     phi = {role: each.phi / gain_factor for role, each in found.items()}
     rows = [_row(role, each.scale, each.dark, each.gain, each) for role, each in found.items()]
-    flags = []
-    if any(each.assumed for each in found.values()):
-        flags.append("calibration_assumed")
-    if any(each.phases is not None and not each.phases.is_resolved for each in found.values()):
-        flags.append("unresolved_domains")
+    seen = [each.phases for each in found.values() if each.phases is not None]
     noise_sd = None
     if channels.counting_variance is not None and set(found) == {"total"}:
         variance = float(channels.counting_variance[nucleus.slices][mask].mean())
         noise_sd = math.sqrt(variance) / (found["total"].gain * gain_factor)
     names = {"heterochromatin": "phi_h", "euchromatin": "phi_e", "total": "total"}
-    return NucleusCalibration({names[role]: v for role, v in phi.items()}, noise_sd, rows, tuple(flags))
+    return NucleusCalibration(
+        {names[role]: v for role, v in phi.items()}, noise_sd, rows, any(each.assumed for each in found.values()),
+        not all(phases.is_resolved for phases in seen),
+    )  # fmt: skip
 
 
 def _calibrated(

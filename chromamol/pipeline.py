@@ -175,9 +175,16 @@ def _analyse(
             labels[labels == nucleus.label] = 0
             continue
         _paint(maps, nucleus, rates)
-        counted = ("localization_density",) if channels.counting_variance is not None else ()
-        rows.append(nucleus_row(nucleus, rates, measured.domains, settings=settings,
-                                extra_flags=(*found.flags, *measured.flags, *counted)))  # fmt: skip
+        flags = list(measured.flags)
+        if found.assumed:
+            flags.append("calibration_assumed")
+        if found.unresolved:
+            flags.append("unresolved_domains")
+        if channels.counting_variance is not None:
+            flags.append("localization_density")
+        rows.append(
+            nucleus_row(nucleus, rates, measured.domains, settings=settings, extra_flags=tuple(flags))
+        )
         domains += [{"nucleus": nucleus.label, **row} for row in measured.rows]
         record += [{"nucleus": nucleus.label, **row} for row in found.rows]
         analysed.append((nucleus, found, rates))

@@ -26,7 +26,7 @@ from chromamol.inverse.generic.solution import Solution
 from chromamol.io import atomic_write
 from chromamol.shapes import FloatField
 
-DATASET = "heat_equation_inverse"
+DATASET = "torchphysics_heat"
 TARGETS = {0.0: 0.04, 0.01: 0.05, 0.05: 0.08, 0.1: 0.12}
 """Noise, as a share of the standard deviation of u, and the relative L2 error of D that is to be reached."""
 

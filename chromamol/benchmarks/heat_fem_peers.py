@@ -56,7 +56,7 @@ def _space_laplacian() -> dict[tuple[int, ...], float]:
 def reason_to_skip() -> str:
     """Return why the network of TorchPhysics is not part of the table."""
     there = importlib.util.find_spec("torchphysics") is not None
-    found = "is installed" if there else "is not installed"
+    found = "is installed" if there else "is not installed (its release 1.1.2 needs numpy < 2)"
     return (
         f"TorchPhysics {found}. Its own method, two networks trained with 8000 steps of Adam and 1000 of L-BFGS on "
         "15000 points, takes ten minutes on a large GPU as published, so it is not run here; "

@@ -57,10 +57,12 @@ class PaperBenchmark:
     ----------
     rows : one per problem, architecture, method, noise and seed; see `run`.
     published : figures of the source.
+    conditions : pixels and budget, in words.
     """
 
     rows: pd.DataFrame
     published: pd.DataFrame
+    conditions: str
 
     def summary(self) -> pd.DataFrame:
         """Median over the seeds; a note of any of them is kept."""
@@ -89,7 +91,7 @@ class PaperBenchmark:
         """The tables as Markdown."""
         parts = [
             "# The equations of the mollifier-layer paper",
-            f"Made by `chromamol benchmark paper`. {machine}",
+            f"Made by `chromamol benchmark paper`: {self.conditions} {machine}",
             "Median over the seeds; scored where the support of every kernel lies inside. "
             "Derivatives are scored as the loss sees them, averaged by ψ. Times are of the "
             "processor, per step and in all; memory is the most that torch's allocator held during a step.",
@@ -156,7 +158,9 @@ def run(
                     if progress is not None:
                         case = f"{name}, {architecture}, {method}, noise {level:g}, seed {seed}"
                         progress(f"{case}: correlation {row['correlation']:.4f} {row['note']}")
-    return PaperBenchmark(pd.DataFrame(rows), _published())
+    sizes = ", ".join(f"{pixels[n]} {'points' if n == 'langevin' else 'pixels a side'} ({n})" for n in chosen)
+    conditions = f"{sizes}; {budget:g} s of processor time to train each row."
+    return PaperBenchmark(pd.DataFrame(rows), _published(), conditions)
 
 
 @cache

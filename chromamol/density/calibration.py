@@ -4,8 +4,8 @@ The dark level is measured beside each nucleus, where there is no chromatin. The
 fraction, is given by the user or fixed by a convention that is recorded with the result:
 
 - "coexistence": the step between the two phases that the image shows is that of the model (`coexistence`). It asks
-  for no water fraction, but for an image that resolves domains: it is 5 % low where blur is a quarter of a domain
-  radius, 10 to 20 % where it is half of it;
+  for no water fraction, but for an image that resolves domains: with known blur it is 4 to 6 % low where it is a
+  quarter of a domain radius, 10 to 22 % where it is half;
 - "water": total chromatin averages 1 - water fraction over the nucleus; a heterochromatin mark's dense level (a high
   percentile) is that of the dense phase; a euchromatin mark fills the room that water and heterochromatin leave;
 - "auto": the first where blur permits, else the second.
@@ -34,7 +34,7 @@ MARK_STEP = 0.64
 SCALES = ("auto", "coexistence", "water")
 
 RESOLVED_BLUR = 0.25
-"""Largest blur over domain radius at which "auto" trusts the step of the phases: where the blur is known it is 2 to 6 %
+"""Largest blur over domain radius at which "auto" trusts the step of the phases: where the blur is known it is 4 to 6 %
 low there in five simulated nuclei, less than an unknown water fraction (0.05 of it is 10 % of gain)."""
 
 RESOLVED_SHARE = 0.985

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 _COLOURS = {"mollifier": "C0", "taylor": "C1", "nested": "C3"}
 _MARKERS = {"grid": "s", "mlp": "o", "piratenet": "^", "pinnsformer": "D"}
@@ -54,6 +55,7 @@ def _cost(axes: Axes, part: pd.DataFrame) -> None:
     cost = part.groupby(["architecture", "derivatives"], sort=False)[["cpu_step_ms", "peak_mib"]].median()
     for (architecture, method), (time, memory) in zip(cost.index, cost.to_numpy(dtype=float), strict=True):
         axes.loglog([time], [memory], marker=_MARKERS[architecture], color=_COLOURS[method], linestyle="none")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # they collide on an axis of one decade
     axes.set_xlabel("one training step (ms of the processor)")
     axes.set_ylabel("peak memory (MiB)")
     axes.margins(0.15)

@@ -59,7 +59,7 @@ def test_what_would_not_fit_is_not_run_and_says_so(monkeypatch):
     assert nested.steps == 0
     assert np.isnan(nested.correlation)
     assert nested.note.startswith("not run")
-    ratios = PaperBenchmark(result.rows, result.published).ratios()
+    ratios = PaperBenchmark(result.rows, result.published, "").ratios()
     assert (ratios.memory > 3.0).all()
 
 

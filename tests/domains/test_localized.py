@@ -110,6 +110,21 @@ def test_lengths_follow_the_scale():
     assert radii[1] == pytest.approx(2.0 * radii[0], rel=0.03)
 
 
+def test_many_molecules_do_not_make_specks():
+    """A hundred times the molecules that the domains need: the kernel grows with the domains, not with counts."""
+    rng = np.random.default_rng(3)
+    y, x = np.indices((150, 150))
+    inside = (y - 74.5) ** 2 + (x - 74.5) ** 2 < 70.0**2
+    discs = np.hypot((y % 30) - 14.5, (x % 30) - 14.5) < 8.0
+    counts = rng.poisson(inside * np.where(discs, 12.0, 4.0))
+    rows, columns = (np.repeat(a.ravel(), counts.ravel()) + rng.random(counts.sum()) - 0.5 for a in (y, x))
+    grid = Grid(inside.shape, (0.05, 0.05))
+    found = localized_domains(0.05 * rows, 0.05 * columns, inside, grid, repeats=1.0, precision_um=0.005)
+    assert found.kernel_um > 0.05
+    assert found.domains.radius_um == pytest.approx(0.4, rel=0.05)
+    assert 9 <= found.domains.count <= 21, "nine whole ones, the others cut by the border or taken for LADs"
+
+
 def test_rows_of_the_table(truth):
     known = truth[1]
     rows = domain_rows(known, offset_um=(10.0, 20.0))

@@ -95,6 +95,6 @@ def test_every_file_of_the_data_folder_is_in_the_registry(sample):
 
 
 def test_the_finite_element_solution_has_its_rows(sample):
-    rows = np.load(sample("heat_equation_inverse"))
+    rows = np.load(sample("torchphysics_heat"))
     assert rows.shape == (51 * 41 * 41, 4)
     assert [np.unique(rows[:, axis]).size for axis in range(3)] == [51, 41, 41]
