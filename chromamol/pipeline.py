@@ -20,12 +20,15 @@ from chromamol.density import (
     merge_blinks,
 )
 from chromamol.domains import measure_domains
-from chromamol.errors import FieldError, ImageContentError, ParameterError
+from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
 from chromamol.inverse.infer import infer_rates
+from chromamol.inverse.infer_over_time import infer_rates_over_time
 from chromamol.inverse.rates import Rates
+from chromamol.inverse.rates_over_time import RatesOverTime
 from chromamol.io import (
     Localizations,
     Micrograph,
+    TimeSeries,
     check_content,
     check_nuclear_diameter,
     find_labels,
@@ -87,6 +90,24 @@ def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
     return _analyse(micrograph, choose_channels(micrograph, settings), settings)
 
 
+def analyse_series(series: TimeSeries, settings: Settings) -> ImageAnalysis:
+    """Find the nuclei of a time-lapse in the mean of its frames and infer D and the rates of each.
+
+    Raises
+    ------
+    ChromamolError : what is wrong with the series, its calibration or the settings; one channel alone, whose split
+        holds at rest only.
+    """
+    mean = series.average()
+    channels = choose_channels(mean, settings)
+    if "heterochromatin" not in channels.planes:
+        raise AxesError(
+            f"{mean.name}: a time-lapse of one channel.", expected="two marks, or heterochromatin with chromatin.",
+            do="name both channels, or pick a frame of a pattern at rest with --time.",
+        )  # fmt: skip
+    return _analyse(mean, channels, settings, series=series)
+
+
 def analyse_localizations(table: Localizations, settings: Settings) -> ImageAnalysis:
     """Find the nuclei of one localisation table and infer the rates of each from the density of localisations.
 
@@ -125,7 +146,10 @@ def render_localizations(table: Localizations, settings: Settings) -> tuple[Micr
     return micrograph, channels, replace(settings, psf_sigma_um=blur)
 
 
-def _analyse(micrograph: Micrograph, channels: Channels, settings: Settings) -> ImageAnalysis:
+def _analyse(
+    micrograph: Micrograph, channels: Channels, settings: Settings, *, series: TimeSeries | None = None
+) -> ImageAnalysis:
+    frames = [choose_channels(frame, settings) for frame in series.frames] if series is not None else []
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
     spacing = micrograph.spacing_um
@@ -139,16 +163,24 @@ def _analyse(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
     maps["valid"][:] = 0.0
     rows, notes, unsplit = [], [], {}
     for nucleus in nuclei:
+        per_time: dict[str, float] = {}
         try:
-            fractions, assumed, noise_sd = _volume_fractions(channels, labels, nucleus, settings)
-            rates = infer_nucleus(fractions, nucleus, spacing, settings, noise_sd=noise_sd)
+            if series is None:
+                fractions, assumed, noise_sd = _volume_fractions(channels, labels, nucleus, settings)
+                rates = infer_nucleus(fractions, nucleus, spacing, settings, noise_sd=noise_sd)
+            else:
+                each = [_volume_fractions(frame, labels, nucleus, settings) for frame in frames]
+                assumed = any(scale_assumed for _, scale_assumed, _ in each)
+                moving = _infer_moving([f for f, _, _ in each], nucleus, spacing, settings, series.interval_s)
+                rates, per_time = moving.over_diffusivity, _per_time(moving)
         except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
             notes.append(f"nucleus {nucleus.label}: {error}")
             labels[labels == nucleus.label] = 0
             continue
         _paint(maps, nucleus, rates)
         counted = ("localization_density",) if channels.counting_variance is not None else ()
-        rows.append(nucleus_row(nucleus, rates, assumed=assumed, settings=settings, extra_flags=counted))
+        row = nucleus_row(nucleus, rates, assumed=assumed, settings=settings, extra_flags=counted)
+        rows.append(row | per_time)
         if rates.diagnostics.get("unsplit_fraction", 0.0) >= UNSPLIT_WORTH_A_NOTE:
             unsplit[nucleus.label] = rates.diagnostics["unsplit_fraction"]
     if unsplit:
@@ -218,6 +250,35 @@ def infer_nucleus(
         device=settings.device,
         seed=settings.seed,
     )
+
+
+def _infer_moving(
+    frames: list[dict[str, FloatField]], nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
+    interval_s: float,
+) -> RatesOverTime:  # fmt: skip
+    """Infer D and the rates of one nucleus from its volume fractions in every frame."""
+    stacks = {role: np.stack([frame[role] for frame in frames]) for role in frames[0]}
+    return infer_rates_over_time(
+        stacks.get("phi_h"),
+        stacks.get("phi_e"),
+        total=stacks.get("total"),
+        pixel_size_um=spacing_um,
+        frame_interval_s=interval_s,
+        parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
+        mask=nucleus.mask,
+        psf_sigma_um=settings.psf_sigma_um or 0.0,
+        device=settings.device,
+    )
+
+
+def _per_time(rates: RatesOverTime) -> dict[str, float]:
+    """Return the columns that only a time-lapse gives."""
+    return {
+        "diffusivity_um2_per_s": rates.diffusivity_um2_per_s,
+        "diffusivity_se": rates.diffusivity_se,
+        "gamma_me_per_s": rates.methylation_per_s.mean,
+        "gamma_ac_per_s": rates.acetylation_per_s.mean,
+    }
 
 
 def nucleus_row(

@@ -99,7 +99,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
                              do="use 0 for an image without blur.")  # fmt: skip
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
-    fields = _fields(phi_h, phi_e, total, pixel_size_um, mask)
+    fields = as_fields(phi_h, phi_e, total, pixel_size_um, mask)
     known = _known_map(known_acetylation_per_um2, fields[0].grid.shape)
     chosen, reason = choose_method(method)
     notes: dict[str, float] = {}
@@ -144,7 +144,7 @@ def _one_channel_regression(
     noise_sd: float | tuple[float, float] | None, constant: tuple[float | None, float], device: torch.device,
 ) -> tuple[Rates, dict[str, float], tuple[str, ...]]:  # fmt: skip
     """Split, regress, and add the error of the split constant."""
-    (single,) = _noise_of([total], noise_sd)
+    (single,) = noise_of([total], noise_sd)
     split_constant, constant_sd = constant
     split = split_total(total, parameters, noise_sd=single, constant=split_constant)
     moved = tuple(
@@ -169,13 +169,13 @@ def _joint_problem(
 ) -> JointProblem:  # fmt: skip
     """Return the joint problem for the images as they were given."""
     floor = NOISE_FLOOR * parameters.phi_max
-    noise = tuple(max(sd, floor) for sd in _noise_of(fields, noise_sd))
+    noise = tuple(max(sd, floor) for sd in noise_of(fields, noise_sd))
     return JointProblem(
         tuple(fields), mixing, noise, psf_sigma_um, parameters, known, calibration or CalibrationPrior()
     )
 
 
-def _noise_of(fields: list[Field], noise_sd: float | tuple[float, float] | None) -> tuple[float, ...]:
+def noise_of(fields: list[Field], noise_sd: float | tuple[float, float] | None) -> tuple[float, ...]:
     """Return the noise of each field: as given, else estimated.
 
     Raises
@@ -214,7 +214,7 @@ def two_channel_problem(
 ) -> RateProblem:
     """Return the problem for two measured fields, φ_h and φ_e, or φ_h and φ_h + φ_e when `with_total`."""
     first, second = fields
-    sds = _noise_of(fields, noise_sd)
+    sds = noise_of(fields, noise_sd)
     floor = NOISE_FLOOR * parameters.phi_max
     # The noise of φ_h enters φ_e = total - φ_h with the other sign.
     noise = (NoiseSource(max(sds[0], floor), 1.0, -1.0 if with_total else 0.0),
@@ -252,7 +252,7 @@ def with_shift_error(rates: Rates, low: Rates, high: Rates) -> Rates:
     )
 
 
-def _fields(
+def as_fields(
     phi_h: Any, phi_e: Any, total: Any, pixel_size_um: float | Sequence[float], mask: Any
 ) -> list[Field]:
     """Return what was given of (φ_h, φ_e, total) as fields on one grid, restricted to the mask."""
