@@ -244,6 +244,7 @@ def infer_nucleus(
         known_acetylation_per_um2=settings.known_acetylation_per_um2,
         noise_sd=noise_sd,
         psf_sigma_um=settings.psf_sigma_um or 0.0,
+        section_thickness_um=settings.section_thickness_um if nucleus.mask.ndim == 2 else None,
         split_constant=settings.split_constant,
         split_constant_sd=settings.split_constant_sd,
         method=settings.method,
@@ -293,7 +294,8 @@ def nucleus_row(
         flags.append("calibration_assumed")
     if domains.count == 0:
         flags.append("no_domains")
-    if mask.ndim == 2:
+    corrected = "section_factor" in rates.diagnostics or "section_too_thick" in rates.flags
+    if mask.ndim == 2 and not corrected:
         flags.append("section_thickness_assumed")
     valid = rates.methylation.valid if rates.methylation.valid.any() else rates.acetylation.valid
     row: dict[str, Any] = {
