@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "domains",
         "inverse",
         "io",
+        "networks",
         "nucleus",
         "physics",
         "report",
@@ -25,6 +26,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "batch": ["infer"],
         "calculus": ["MollifierLayer", "mollified_derivative"],
+        "inverse.generic": ["InverseProblem"],
+        "inverse.bound": ["cramer_rao_bound"],
         "inverse.infer": ["infer_rates"],
         "inverse.infer_over_time": ["infer_rates_over_time"],
         "io": ["read_image", "read_localizations"],

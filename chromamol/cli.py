@@ -49,7 +49,7 @@ Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point
 Thickness = Annotated[float | None, typer.Option(help="Depth that a 2D image shows, in um; 0: thin section.")]
 FrameInterval = Annotated[float | None, typer.Option(help="Time between the frames of a series in s.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
-Method = Annotated[str | None, typer.Option(help="auto, regression or joint.")]
+Method = Annotated[str | None, typer.Option(help="auto, regression, joint or network.")]
 Columns = Annotated[
     str | None, typer.Option(help="Localisation tables of no known kind: x=NAME,y=NAME,frame=NAME,unit=nm.")
 ]
@@ -326,6 +326,49 @@ def segmentation(
         return run(output, quick=quick, **chosen).to_string(float_format="%.3f", index=False)
 
     print(_guarded(work))
+
+
+@benchmarks.command()
+def recovery(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the tables and the figure.", show_default=False)
+    ],
+    truths: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that truths are kept in: each takes minutes to make.", show_default="OUTPUT/truths"
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Truths and noises per case.", show_default="5")] = None,
+    cases: Annotated[
+        str | None, typer.Option(help="Cases by name, with commas between them.", show_default="all")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods by name, with commas between them.", show_default="all")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small field, one seed: under a minute.")] = False,
+) -> None:
+    """Print, write and draw how well known rates are recovered, beside the bound and other methods."""
+
+    def work() -> str:
+        from chromamol.benchmarks.recovery import run  # noqa: PLC0415 - --help stays fast
+        from chromamol.io import atomic_write  # noqa: PLC0415
+        from chromamol.report.recovery_figures import recovery_figure  # noqa: PLC0415
+
+        measured = run(
+            truths=truths or output / "truths", seeds=seeds, cases=_names(cases), methods=_names(methods),
+            quick=quick, output=output, progress=_say,
+        )  # fmt: skip
+        with atomic_write(output / "recovery.png") as temporary:
+            recovery_figure(measured.scores).savefig(temporary)
+        return measured.to_markdown()
+
+    print(_guarded(work))
+    _say(f"tables and figure: {output}")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:

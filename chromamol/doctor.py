@@ -10,6 +10,9 @@ from pathlib import Path
 from chromamol._version import __version__
 from chromamol.provenance import PACKAGES, git_hash, installed_version
 
+OPTIONAL_READERS = {"nd2": "ND2", "liffile": "LIF", "czifile": "CZI", "zarr": "OME-Zarr"}
+"""Package of the extra `formats` -> what it reads. OME-Zarr is read through zarr itself (`io.ome_zarr`)."""
+
 
 def checks() -> Iterator[tuple[str, str]]:
     """Yield (name, finding) of every check."""
@@ -22,7 +25,10 @@ def checks() -> Iterator[tuple[str, str]]:
     yield from _memory()
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     yield "free disk", f"{free:.1f} GiB in {Path.cwd()}"
-    yield "readers", "TIFF, OME-TIFF, ImageJ TIFF, LSM"
+    yield "readers", "TIFF, OME-TIFF, ImageJ TIFF, LSM; localisation tables"
+    for package, formats in OPTIONAL_READERS.items():
+        found = installed_version(package)
+        yield f"reader {package}", f"{formats}: {found or 'not installed: pip install chromamol[formats]'}"
     yield "sample files", _samples()
 
 

@@ -28,4 +28,16 @@ def test_an_absent_package_is_named_as_such(monkeypatch):
 
 def test_the_readers_it_names_are_those_there_are():
     assert {".tif", ".tiff", ".lsm"} <= set(OPENERS)
-    assert dict(doctor.checks())["readers"] == "TIFF, OME-TIFF, ImageJ TIFF, LSM"
+    assert dict(doctor.checks())["readers"].startswith("TIFF, OME-TIFF, ImageJ TIFF, LSM")
+
+
+def test_optional_readers_are_listed_with_version_or_with_what_to_install(monkeypatch):
+    optional = {ending for ending in OPENERS if OPENERS[ending] is not OPENERS[".tif"]}
+    assert {
+        f".{formats.lower().removeprefix('ome-')}" for formats in doctor.OPTIONAL_READERS.values()
+    } == optional
+    monkeypatch.setattr(doctor, "installed_version", lambda name: "1.2.3" if name == "nd2" else None)
+    found = dict(doctor.checks())
+    assert found["reader nd2"] == "ND2: 1.2.3"
+    for package in ("liffile", "czifile", "zarr"):
+        assert found[f"reader {package}"].endswith("not installed: pip install chromamol[formats]")

@@ -26,6 +26,7 @@ PROMISED = {
     ],
     "MollifierLayer": ["orders", "spacing", "width", "kernel"],
     "mollified_derivative": ["field", "order", "spacing", "width", "kernel"],
+    "InverseProblem": ["spacing", "mask"],
     "read_image": ["path"],
     "segment_nuclei": ["image", "pixel_size_um"],
     "Settings": ["pixel_size_um"],

@@ -14,20 +14,26 @@ from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.gaps import close_gaps, with_gaps
 from chromamol.inverse.joint import joint_rates
-from chromamol.inverse.joint_setup import CalibrationPrior, JointProblem
+from chromamol.inverse.joint_setup import CalibrationPrior, JointProblem, Noise, first_gains, rescaled
+from chromamol.inverse.network import network_rates
+from chromamol.inverse.network_settings import NetworkSettings, Reporter
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.regression import judge, regress
 from chromamol.inverse.section import correct_section, require_thickness
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.physics.split import SPLIT_CONSTANT_SD, ChromatinSplit, split_total
-from chromamol.shapes import FloatField
+from chromamol.shapes import FloatField, Mask
 
-METHODS = ("auto", "regression", "joint")
+METHODS = ("auto", "regression", "joint", "network")
 
 LARGEST_NOISE = 1.0
 """Noise per pixel that may be given: the whole range of a volume fraction."""
+
+MOST_PIXELS_FOR_JOINT = 400 * 400
+"""Above it the joint fit takes minutes, and has to be asked for."""
 
 NOISE_FLOOR = 1e-3
 """Least noise assumed, as a share of phi_max: below it the pixel grid itself limits the equations."""
@@ -41,14 +47,17 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     total: Any = None,
     parameters: ChromatinParameters | None = None,
     mask: Any = None,
+    seen: Any = None,
     known_acetylation_per_um2: Any = None,
-    noise_sd: float | tuple[float, float] | None = None,
+    noise_sd: Noise = None,
     psf_sigma_um: float = 0.0,
     section_thickness_um: float | None = None,
     split_constant: float | None = None,
     split_constant_sd: float = SPLIT_CONSTANT_SD,
     calibration: CalibrationPrior | None = None,
     method: str = "auto",
+    network: NetworkSettings | None = None,
+    progress: Reporter | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> Rates:
@@ -65,9 +74,10 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     pixel_size_um : um; one number, or one per axis.
     parameters : constants of the model; `ChromatinParameters()` when None.
     mask : True inside the nucleus; the whole array when None.
+    seen : True where the pixels were measured. Only the network takes gaps; it takes NaN for them, too.
     known_acetylation_per_um2 : Γ_ac / D in um⁻², a number or a map, when it is known.
-    noise_sd : standard deviation of the noise per pixel, as a volume fraction; one number, or one for each
-        array given. Estimated from the fields when None.
+    noise_sd : standard deviation of the noise per pixel, as a volume fraction: a number, or a map where it follows
+        the light (√(Poisson + read²)); a tuple gives one for each array. Estimated from the fields when None.
     psf_sigma_um : standard deviation of the point spread function, um. The joint fit holds it in its data term, up to
         three quarters of a domain radius. The regression does not: a PSF wider than the interface raises the flag
         `unresolved_domains`, and the rates are effective.
@@ -77,10 +87,12 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     split_constant, split_constant_sd : C of the split and how well it is known; only used with `total`.
     calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it.
     method : "regression" (milliseconds to seconds, no PSF), "joint" (fields and rates together, the PSF inside the
-        estimate, error bars from its posterior; half a minute for 192 x 192 pixels), or "auto": the
-        regression. `reason` says which and why.
+        estimate, error bars from its posterior; half a minute for 192 x 192 pixels), "network"
+        (a mollifier layer behind a network or a grid, for images with gaps), or "auto": the joint fit where the
+        pixels resolve the domains' interfaces, else the regression. `reason` says which and why.
+    network, progress : how the network is trained, and what is called with its loss meanwhile.
     device : "auto", "cpu", "cuda", "cuda:N"; for the dense linear algebra.
-    seed : of the posterior samples of the joint fit; the regression draws none.
+    seed : of the posterior samples, and of a network's start; the regression draws none.
 
     Returns
     -------
@@ -89,7 +101,8 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
 
     Raises
     ------
-    FieldError : arrays of different shapes, NaN inside the mask, values that are not volume fractions.
+    FieldError : arrays of different shapes, NaN inside the mask (except for the network), values that are not
+        volume fractions.
     ParameterError, DeviceError : a setting out of its range; a device that is not there.
 
     References
@@ -104,24 +117,36 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
                              do="use 0 for an image without blur.")  # fmt: skip
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
+    given = noise_sd
+    gaps: Mask | None = None
+    if method == "network":
+        (phi_h, phi_e, total), noise_sd, gaps = _without_gaps(phi_h, phi_e, total, mask, seen, noise_sd)
+    elif seen is not None:
+        raise ParameterError(f"seen with method = '{method}'.", expected="method = 'network', which takes gaps.",
+                             do="leave out `seen`, or use the network.")  # fmt: skip
     fields = as_fields(phi_h, phi_e, total, pixel_size_um, mask)
     known = _known_map(known_acetylation_per_um2, fields[0].grid.shape)
-    chosen, reason = choose_method(method)
+    chosen, reason = choose_method(method, fields[0], parameters)
+    if section_thickness_um is not None and method == "auto":
+        chosen, reason = "regression", "the correction for a section's thickness is the regression's"
     require_thickness(section_thickness_um, ndim=fields[0].grid.ndim, method=chosen)
-    notes: dict[str, float] = {}
-    extra: tuple[str, ...] = ()
-    if phi_h is not None:
-        problem = two_channel_problem(fields, parameters, known, noise_sd, with_total=total is not None)
-        (rates,) = regress(problem, device=where)
-    else:
-        rates, notes, extra = _one_channel_regression(
-            fields[0], parameters, known, noise_sd, (split_constant, split_constant_sd), where
-        )
-    if chosen == "joint":
-        mixing = _mixing(phi_h, total)
-        raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration, mixing=mixing)
-        rates = joint_rates(raw, rates, device=where, seed=seed)
-        # The PSF is inside the joint fit; pixels too coarse for the interfaces are not.
+    raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration,
+                         mixing=_mixing(phi_h, total))  # fmt: skip
+    # An unknown gain is guessed before the regression, which takes fractions as they are.
+    scaled = rescaled(raw, first_gains(raw)) if chosen == "joint" else raw
+    rates, notes, extra = _regression(scaled, (split_constant, split_constant_sd), where)
+    if chosen in ("joint", "network"):
+        if chosen == "joint":
+            rates = joint_rates(raw, rates, device=where, seed=seed)
+        else:
+            training = network or NetworkSettings()
+            if training.photons_per_fraction is not None and given is None:
+                raw = replace(
+                    raw, noise_sd=(NOISE_FLOOR * parameters.phi_max,) * len(fields)
+                )  # no read noise
+            raw = raw if gaps is None else with_gaps(raw, gaps)
+            rates = network_rates(raw, rates, settings=training, device=where, seed=seed, progress=progress)
+        # The PSF is inside these fits; pixels too coarse for the interfaces are not.
         resolved = is_resolved(fields[0].grid, parameters, 0.0)
         extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
     elif not is_resolved(fields[0].grid, parameters, psf_sigma_um):
@@ -134,6 +159,17 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
 
 
+def _without_gaps(
+    phi_h: Any, phi_e: Any, total: Any, mask: Any, seen: Any, noise_sd: Noise
+) -> tuple[list[FloatField | None], Any, Mask | None]:
+    """Return the arrays with gaps filled, the noise of what was seen, and where that is (None: everywhere)."""
+    arrays = [
+        None if v is None else as_array(v, n)
+        for v, n in ((phi_h, "phi_h"), (phi_e, "phi_e"), (total, "total"))
+    ]
+    return close_gaps(arrays, None if mask is None else as_array(mask, "mask").astype(bool), seen, noise_sd)
+
+
 def _mixing(phi_h: Any, total: Any) -> tuple[tuple[float, float], ...]:
     """Return how much of φ_h and φ_e each given field shows."""
     if phi_h is None:
@@ -141,19 +177,47 @@ def _mixing(phi_h: Any, total: Any) -> tuple[tuple[float, float], ...]:
     return ((1.0, 0.0), (0.0, 1.0) if total is None else (1.0, 1.0))
 
 
-def choose_method(method: str) -> tuple[str, str]:
+def choose_method(method: str, field: Field, parameters: ChromatinParameters) -> tuple[str, str]:
     """Return the estimator and the reason for it."""
     if method != "auto":
         return method, "asked for"
-    return "regression", "fast, and checked on every kind of input; the joint fit is asked for by name"
+    pixels = int(np.prod(field.grid.shape))
+    if field.grid.ndim != 2:
+        return "regression", "a stack: the joint fit is asked for by name there"
+    if not is_resolved(field.grid, parameters, 0.0):
+        return (
+            "regression",
+            "the pixels are too coarse for the interfaces of the domains, which a joint fit resolves",
+        )
+    if pixels > MOST_PIXELS_FOR_JOINT:
+        return (
+            "regression",
+            f"{pixels} pixels: above {MOST_PIXELS_FOR_JOINT} the joint fit is asked for by name",
+        )
+    return "joint", "the pixels resolve the domains' interfaces, so fields and rates are fitted together"
+
+
+def _regression(
+    problem: JointProblem, constant: tuple[float | None, float], device: torch.device
+) -> tuple[Rates, dict[str, float], tuple[str, ...]]:
+    """Regress on two images, or on one after its split; also return notes and flags of the split."""
+    fields, known = list(problem.images), problem.known_acetylation
+    if len(fields) == 1:
+        return _one_channel_regression(
+            fields[0], problem.parameters, known, problem.noise_sd[0], constant, device
+        )
+    with_total = problem.mixing[1] == (1.0, 1.0)
+    pair = two_channel_problem(fields, problem.parameters, known, problem.noise_sd, with_total=with_total)
+    (rates,) = regress(pair, device=device)
+    return rates, {}, ()
 
 
 def _one_channel_regression(
     total: Field, parameters: ChromatinParameters, known: FloatField | None,
-    noise_sd: float | tuple[float, float] | None, constant: tuple[float | None, float], device: torch.device,
+    noise_sd: FloatField | float, constant: tuple[float | None, float], device: torch.device,
 ) -> tuple[Rates, dict[str, float], tuple[str, ...]]:  # fmt: skip
     """Split, regress, and add the error of the split constant."""
-    (single,) = noise_of([total], noise_sd)
+    single = float(np.sqrt(np.mean(np.square(noise_sd))))
     split_constant, constant_sd = constant
     split = split_total(total, parameters, noise_sd=single, constant=split_constant)
     moved = tuple(
@@ -173,19 +237,19 @@ def _one_channel_regression(
 
 def _joint_problem(
     fields: list[Field], parameters: ChromatinParameters, known: FloatField | None,
-    noise_sd: float | tuple[float, float] | None, psf_sigma_um: float, calibration: CalibrationPrior | None,
+    noise_sd: Noise, psf_sigma_um: float, calibration: CalibrationPrior | None,
     *, mixing: tuple[tuple[float, float], ...],
 ) -> JointProblem:  # fmt: skip
     """Return the joint problem for the images as they were given."""
     floor = NOISE_FLOOR * parameters.phi_max
-    noise = tuple(max(sd, floor) for sd in noise_of(fields, noise_sd))
+    noise = tuple(np.maximum(sd, floor) for sd in _noise_of(fields, noise_sd))
     return JointProblem(
         tuple(fields), mixing, noise, psf_sigma_um, parameters, known, calibration or CalibrationPrior()
     )
 
 
-def noise_of(fields: list[Field], noise_sd: float | tuple[float, float] | None) -> tuple[float, ...]:
-    """Return the noise of each field: as given, else estimated.
+def _noise_of(fields: list[Field], noise_sd: Noise) -> tuple[FloatField | float, ...]:
+    """Return the noise of each field: as given, a number or a map, else estimated.
 
     Raises
     ------
@@ -193,15 +257,23 @@ def noise_of(fields: list[Field], noise_sd: float | tuple[float, float] | None) 
     """
     if noise_sd is None:
         return tuple(estimate_noise_sd(f.values, mask=f.mask) for f in fields)
-    given = np.atleast_1d(np.asarray(noise_sd, dtype=float))
-    if given.size not in (1, len(fields)) or not (np.isfinite(given).all() and (given >= 0.0).all()):
-        raise ParameterError(f"noise_sd = {noise_sd}.", expected=f"a number >= 0, or one for each of {len(fields)}.",
-                             do="leave it out to have the noise estimated.")  # fmt: skip
-    if (given > LARGEST_NOISE).any():
-        raise FieldError(f"Noise of {given.max():.3g} per pixel, as a volume fraction.",
+    each = noise_sd if isinstance(noise_sd, tuple) else (noise_sd,) * len(fields)
+    given = [as_array(sd, "noise_sd") for sd in each]
+    shapes = ((), fields[0].grid.shape)
+    if len(given) != len(fields) or any(
+        g.shape not in shapes or not (np.isfinite(g) & (g >= 0.0)).all() for g in given
+    ):
+        raise ParameterError(
+            f"noise_sd of {len(given)} with shapes {[g.shape for g in given]}.",
+            expected=f"a number >= 0 or a map of shape {shapes[1]}; a tuple for one each of {len(fields)} images.",
+            do="leave it out to have the noise estimated.",
+        )
+    largest = max(float(g.max()) for g in given)
+    if largest > LARGEST_NOISE:
+        raise FieldError(f"Noise of {largest:.3g} per pixel, as a volume fraction.",
                          expected=f"at most {LARGEST_NOISE:g}, the whole range of a volume fraction.",
                          do="bin the pixels (for localisations: a larger density_pixel_um).")  # fmt: skip
-    return tuple(float(sd) for sd in np.broadcast_to(given, len(fields)))
+    return tuple(float(g) if g.ndim == 0 else g for g in given)
 
 
 def is_resolved(grid: Grid, parameters: ChromatinParameters, psf_sigma_um: float) -> bool:
@@ -217,17 +289,17 @@ def two_channel_problem(
     fields: list[Field],
     parameters: ChromatinParameters,
     known: FloatField | None,
-    noise_sd: float | tuple[float, float] | None,
+    noise_sd: Noise,
     *,
     with_total: bool,
 ) -> RateProblem:
     """Return the problem for two measured fields, φ_h and φ_e, or φ_h and φ_h + φ_e when `with_total`."""
     first, second = fields
-    sds = noise_of(fields, noise_sd)
+    sds = _noise_of(fields, noise_sd)
     floor = NOISE_FLOOR * parameters.phi_max
     # The noise of φ_h enters φ_e = total - φ_h with the other sign.
-    noise = (NoiseSource(max(sds[0], floor), 1.0, -1.0 if with_total else 0.0),
-             NoiseSource(max(sds[1], floor), 0.0, 1.0))  # fmt: skip
+    noise = (NoiseSource(np.maximum(sds[0], floor), 1.0, -1.0 if with_total else 0.0),
+             NoiseSource(np.maximum(sds[1], floor), 0.0, 1.0))  # fmt: skip
     phi_e = second.like(second.values - first.values) if with_total else second
     return RateProblem(first, phi_e, noise, parameters, known)
 

@@ -2,7 +2,7 @@
 
 The regression differentiates measured fields; here the fields themselves must obey the balance, which uses
 what the noise leaves of them. The weight of the balance rises from step to step until its residual is a
-seventh of the noise (see `TAU_PER_NOISE`); every step is a damped Gauss-Newton step.
+seventh of the noise (see `joint_setup.TAU_PER_NOISE`); every step is a damped Gauss-Newton step.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ import torch
 
 from chromamol.field import Field
 from chromamol.inverse.joint_model import JointModel, Unknowns
-from chromamol.inverse.joint_setup import Guess, JointProblem, balanced_pixels, build_model, start
+from chromamol.inverse.joint_setup import Guess, JointProblem, balanced_pixels, build_model, last_tau, start
 from chromamol.inverse.joint_solver import gauss_newton_step, posterior_samples
 from chromamol.inverse.lattice import erode_by_box
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.shapes import FloatField, Mask
 
 FIRST_TAU, TAU_FACTOR = 0.05, 0.4
-TAU_PER_NOISE = 0.14
-"""τ of the last steps over σ. Half of it lowered the error of one pattern at 5 % noise from .046 / .055 to
-.037 / .044 in a trial, at the price of inner solves that are harder."""
 
 MAX_STEPS = 18
 SETTLED = 0.02
@@ -35,10 +32,12 @@ SETTLED_COST = 2e-4
 """... and by which the cost falls by less than this share. Rates alone can rest while the fields are still far: with
 a PSF of 2 px a step that more than halved the cost moved them by only .016."""
 
-ITERATIONS, TOLERANCE = 600, 1e-5
-"""Of the inner solves. With 250 iterations a step points elsewhere: at 1 % noise the fit ended four times farther
-from the truth (.080 against .019), and with a PSF of 2 px not at all, where with 600 it needs five steps."""
-SAMPLES, SAMPLE_ITERATIONS = 8, 300
+ITERATIONS = 600
+TOLERANCE, LAST_TOLERANCE = 1e-2, 1e-3
+"""Of the inner solves, on the way and at the last τ. 1e-1 and 1e-2 lead astray: three more steps, measured."""
+
+SAMPLES, SAMPLE_TOLERANCE = 8, 1e-3
+"""Posterior samples; with 1e-3 they differ from those of 1e-5 by 8 % (rms), with 1e-2 by 41 %."""
 
 RIM_PX = 8
 """Rates nearer to the border than this are not valid: half-width of the narrowest test function."""
@@ -78,12 +77,12 @@ def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, in
     """Run the fit from a rough guess of the rates; `inner` is the number type of the inner linear solves."""
     model, unit = build_model(problem, guess, device=device)
     point = start(problem, model)
-    noise = float(np.mean([np.sqrt(np.mean(np.square(s))) for s in problem.noise_sd]))
-    last = TAU_PER_NOISE * noise
+    last = last_tau(problem)
     tau, converged, steps = max(FIRST_TAU, last), False, 0
     balanced = model.balanced > 0.0
     while steps < MAX_STEPS and not converged:
-        step = gauss_newton_step(model, point, tau, iterations=ITERATIONS, tolerance=TOLERANCE, inner=inner)
+        tolerance = LAST_TOLERANCE if tau <= last else TOLERANCE
+        step = gauss_newton_step(model, point, tau, iterations=ITERATIONS, tolerance=tolerance, inner=inner)
         moved = _rms_change(model, point, step.point, balanced)
         point, steps = step.point, steps + 1
         if tau <= last and not bool(step.decreased.all()):
@@ -135,7 +134,7 @@ def joint_rates(
                        flags=("not_converged",))  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     deviations = posterior_samples(
-        fit.model, fit.point, fit.tau, count=SAMPLES, iterations=SAMPLE_ITERATIONS, tolerance=TOLERANCE,
+        fit.model, fit.point, fit.tau, count=SAMPLES, iterations=ITERATIONS, tolerance=SAMPLE_TOLERANCE,
         generator=generator, inner=inner,
     )  # fmt: skip
     return _with_maps(result, fit, deviations)

@@ -4,10 +4,11 @@ Unknown are φ_h and φ_e at every pixel, log Γ_me and log Γ_ac as smooth Gaus
 balance is integrated twice, which makes it second order in the fields, and needs no boundary condition: the
 potential is
 
-    m = Δ⁻¹ [ -(Γ_me φ_e - Γ_ac φ_h) inside the nucleus,  q outside ]
+    m = Δ⁻¹ [ -(Γ_me φ_e - Γ_ac φ_h) ]  +  Σ_j q_j u_j
 
-on a periodic box around the nucleus. The sources q outside are unknown and smooth, and reach every
-potential that obeys Δm = -(Γ_me φ_e - Γ_ac φ_h) inside, whatever happens at the wall. Residuals are
+on a periodic box around the nucleus. The u_j are potentials without sources inside (`joint_outer`), and the
+q_j are unknown: together they reach every potential that obeys Δm = -(Γ_me φ_e - Γ_ac φ_h) inside, whatever
+happens at the wall. Residuals are
 
     data      gain · (PSF * (a_h φ_h + a_e φ_e)) + offset - image          over σ, inside the nucleus
     balance   f(φ_h) - ℓ² Δφ_h - m - c_h,    φ_e - ℓ² Δφ_e + m - c_e       over τ, where the stencil fits inside
@@ -40,10 +41,9 @@ OUTSIDE_MEAN, OUTSIDE_SD = 0.25, 0.3
 """Prior of the fields where no balance holds: outside the nucleus, which the data see through the PSF only, and on its
 rim, whose fine structure a PSF hides from them."""
 
-OUTER_SOURCE_SD = 4.0
-OUTER_WAVENUMBER = 8.0
-"""Strength (per pixel, over mean Γ) and cut-off (over √Γ_ac) of the outer sources. The exchange inside has
-white-noise strengths of 0.5 to 3 up to a wave number of 8 / L0 (measured on simulated patterns)."""
+CURVATURE_SD = 0.04
+"""Prior of ℓ²Δφ where no balance holds: no interface is much thinner than ℓ, there neither. It binds the pattern of
+single pixels, which a PSF hides."""
 
 LOG_RATE_SD = 2.0
 """Prior of the mean logarithm of a rate around its first guess: a factor of seven, no information."""
@@ -55,7 +55,8 @@ class Unknowns:
 
     Parameters
     ----------
-    phi_h, phi_e, outer : (B, *box); `outer` is whitened.
+    phi_h, phi_e : (B, *box).
+    outer : (B, outer potentials), whitened.
     modes : (B, maps, *modes), whitened cosine coefficients of the log-rates.
     scalars : (B, maps + 2 + 2 C + 2): mean log-rates, c_h, c_e, then whitened: log-gain and offset of each
         channel, log φ_max, log ℓ.
@@ -101,13 +102,15 @@ class JointModel:
     images, inverse_sd : (B, C, *box), measured fractions and 1 / σ; zero weight where nothing was measured.
     mixing : (C, 2): how much of φ_h and φ_e each channel shows.
     inside, outside, balanced : (B, *box) of 0 and 1; `balanced` where the stencil lies inside.
-    laplacian, inverse_laplacian, transfer, outer_root : symbols on the half spectrum.
+    laplacian, inverse_laplacian, transfer : symbols on the half spectrum.
+    outer_potentials : (B, r, *box), times their prior deviation, where the balance holds.
     cosines, waves : per axis, (modes, box) tables of the log-rates and their wave numbers;
     root : (maps, *modes) prior deviations.
     known : (B, *box) of Γ_ac in units of the model, when it is known.
     scalar_sd : prior deviation of each scalar; 0 fixes it, inf leaves it free.
     scalar_mean : (B, scalars).
     phi_max, interface : of the free energy; ℓ in units of the model.
+    roughness_scale : per axis, ℓ² / h².
     flux_sd : prior deviation of the mean exchange, which a closed nucleus makes zero.
     """
 
@@ -120,7 +123,7 @@ class JointModel:
     laplacian: torch.Tensor
     inverse_laplacian: torch.Tensor
     transfer: torch.Tensor
-    outer_root: torch.Tensor
+    outer_potentials: torch.Tensor
     cosines: tuple[torch.Tensor, ...]
     waves: tuple[torch.Tensor, ...]
     root: torch.Tensor
@@ -129,6 +132,7 @@ class JointModel:
     scalar_mean: torch.Tensor
     phi_max: float
     interface: float
+    roughness_scale: tuple[float, ...]
     flux_sd: float
     box: tuple[int, ...]
 
@@ -198,10 +202,39 @@ class JointModel:
         rate = torch.exp(logs)
         return rate[:, 0], rate[:, 1] if self.known is None else self.known.expand_as(rate[:, 0])
 
-    def _outer_sources(self, white: torch.Tensor) -> torch.Tensor:
-        return self.back_transform(self.outer_root * self.forward_transform(white))
+    def roughness(self, phi: torch.Tensor) -> torch.Tensor:
+        """ℓ² times the five-point Laplacian of φ (seven points in 3D): what `CURVATURE_SD` bounds."""
+        total = sum(
+            c * (torch.roll(phi, 1, d) + torch.roll(phi, -1, d) - 2.0 * phi)
+            for d, c in zip(self.dims, self.roughness_scale, strict=True)
+        )
+        return torch.as_tensor(total)
 
-    def _compensated(self, source: torch.Tensor) -> torch.Tensor:
+    def mean_square(self, symbol: torch.Tensor) -> torch.Tensor:
+        """Mean of |symbol|² over the whole spectrum: the diagonal of a convolution's square."""
+        impulse = self.back_transform(symbol + 0j)
+        return impulse.square().sum()
+
+    def square_stencil_sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum of `values` over the stencil of the Laplacian, each times its squared coefficient."""
+        taps = self.back_transform(self.laplacian + 0j).square()
+        return self.back_transform(self.forward_transform(taps) * self.forward_transform(values)).clamp_min(
+            0.0
+        )
+
+    def outer_potential(self, white: torch.Tensor) -> torch.Tensor:
+        """Σ_j q_j u_j: (B, r) -> (B, *box)."""
+        basis = self.outer_potentials.flatten(2)
+        # A batch that shares one basis is one matrix product; as a batch of products it took ten times as long.
+        summed = white @ basis[0] if len(basis) == 1 else (white[:, None] @ basis)[:, 0]
+        return summed.reshape(-1, *self.box)
+
+    def along_outer_potentials(self, values: torch.Tensor) -> torch.Tensor:
+        """The adjoint of `outer_potential`."""
+        basis, flat = self.outer_potentials.flatten(2), values.flatten(1)
+        return flat @ basis[0].T if len(basis) == 1 else (basis @ flat[..., None])[..., 0]
+
+    def compensated(self, source: torch.Tensor) -> torch.Tensor:
         """Spread what a periodic box cannot hold, the mean source, over the outside."""
         surplus = source.sum(self.dims, keepdim=True) / self.outside.sum(self.dims, keepdim=True)
         return source - self.outside * surplus
@@ -213,12 +246,13 @@ class JointModel:
         square = self.interface**2 * torch.exp(2.0 * named["log_interface"][:, 0])
         methylation, acetylation = self.rates(x)
         exchange = self.inside * (methylation * x.phi_e - acetylation * x.phi_h)
-        source = self._compensated(self.outside * self._outer_sources(x.outer) - exchange)
+        source = self.compensated(-exchange)
         mode_h, mode_e, mode_s = self.forward_transform(torch.stack([x.phi_h, x.phi_e, source]))
         potential, curved_h, curved_e, seen_h, seen_e = self.back_transform(
             torch.stack([self.inverse_laplacian * mode_s, self.laplacian * mode_h, self.laplacian * mode_e,
                          self.transfer * mode_h, self.transfer * mode_e])
         )  # fmt: skip
+        potential = potential + self.outer_potential(x.outer)
         constants = named["constants"]
         seen = torch.einsum("cf,fb...->bc...", self.mixing, torch.stack([seen_h, seen_e]))
         balance_h = bulk_potential(x.phi_h, phi_max) - square * curved_h - potential - constants[:, 0]
@@ -228,6 +262,7 @@ class JointModel:
             "balance": torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
             "outer": x.outer,
             "unbalanced": self.unbalanced * (torch.stack([x.phi_h, x.phi_e], 1) - OUTSIDE_MEAN) / OUTSIDE_SD,
+            "rough": self.unbalanced * self.roughness(torch.stack([x.phi_h, x.phi_e], 1)) / CURVATURE_SD,
             "modes": x.modes,
             "scalars": self._scalar_residual(x.scalars - self.scalar_mean),
             "flux": (exchange.sum(self.dims) / self.inside.sum(self.dims) / self.flux_sd)[:, None],
@@ -276,7 +311,7 @@ class Linearisation:
         if m.maps == 2:
             exchange = exchange - loss_in * logs[:, 1]
         exchange = m.inside * exchange
-        source = m._compensated(m.outside * m._outer_sources(d.outer) - exchange)
+        source = m.compensated(-exchange)
         mode_h, mode_e, mode_s = m.forward_transform(torch.stack([d.phi_h, d.phi_e, source]))
         potential = m.inverse_laplacian * mode_s
         curved = -self.square * m.laplacian
@@ -284,18 +319,20 @@ class Linearisation:
             torch.stack([curved * mode_h - potential, curved * mode_e + potential,
                          m.transfer * mode_h, m.transfer * mode_e])
         )  # fmt: skip
+        outer = m.outer_potential(d.outer)
         constants, ell = named["constants"], 2.0 * named["log_interface"]
         seen = torch.einsum("cf,fb...->bc...", m.mixing, local[2:])
-        balance_h = self.stiffness * d.phi_h + local[0] - constants[:, 0]
+        balance_h = self.stiffness * d.phi_h + local[0] - outer - constants[:, 0]
         balance_h = (
             balance_h + self.phi_max_slope * named["log_phi_max"][:, 0] - ell[:, 0] * self.curvatures[:, 0]
         )
-        balance_e = d.phi_e + local[1] - constants[:, 1] - ell[:, 0] * self.curvatures[:, 1]
+        balance_e = d.phi_e + local[1] + outer - constants[:, 1] - ell[:, 0] * self.curvatures[:, 1]
         return {
             "data": (self.gain * (seen + self.seen * named["log_gain"]) + named["offset"]) * m.inverse_sd,
             "balance": torch.stack([balance_h, balance_e], 1) * m.balanced[:, None] / self.tau,
             "outer": d.outer,
             "unbalanced": m.unbalanced * torch.stack([d.phi_h, d.phi_e], 1) / OUTSIDE_SD,
+            "rough": m.unbalanced * m.roughness(torch.stack([d.phi_h, d.phi_e], 1)) / CURVATURE_SD,
             "modes": d.modes,
             "scalars": m._scalar_residual(d.scalars),
             "flux": (exchange.sum(m.dims) / m.inside.sum(m.dims) / m.flux_sd)[:, None],
@@ -305,7 +342,7 @@ class Linearisation:
         """What changes `logs` of log Γ_me (0) or log Γ_ac (1), (B, n, *box), make of the potential m."""
         m = self.model
         flow = (self.rates[0] * self.phi[1]) if which == 0 else -(self.rates[1] * self.phi[0])
-        source = m._compensated(-(m.inside * flow)[:, None] * logs)
+        source = m.compensated(-(m.inside * flow)[:, None] * logs)
         return m.back_transform(m.inverse_laplacian * m.forward_transform(source))
 
     def adjoint(self, r: Residuals) -> Unknowns:
@@ -326,6 +363,7 @@ class Linearisation:
         flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
         exchange = m.inside * (flux - source)
         pull = r["unbalanced"] * m.unbalanced / OUTSIDE_SD
+        pull = pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD
         phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
         phi_e = weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
         logs = [self.rates[0] * self.phi[1] * exchange]
@@ -342,7 +380,7 @@ class Linearisation:
              -2.0 * total((self.curvatures * weight).sum(1))[:, None]], 1
         ) * m._whitening()  # fmt: skip
         return Unknowns(
-            phi_h, phi_e, m._outer_sources(m.outside * source) + r["outer"],
+            phi_h, phi_e, m.along_outer_potentials(weight[:, 1] - weight[:, 0]) + r["outer"],
             m.analyse(log) * m.root + r["modes"], scalars + m._scalar_residual(r["scalars"]),
         )  # fmt: skip
 

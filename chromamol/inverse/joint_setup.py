@@ -7,7 +7,7 @@ the same for every nucleus.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,16 +20,18 @@ from chromamol.grid import Grid
 from chromamol.inverse.joint_model import (
     LAPLACIAN_TAPS,
     MARGIN_PX,
-    OUTER_SOURCE_SD,
-    OUTER_WAVENUMBER,
     OUTSIDE_MEAN,
     JointModel,
     Unknowns,
 )
 from chromamol.inverse.joint_model import LOG_RATE_SD as RATE_SD
+from chromamol.inverse.joint_outer import outer_potentials
 from chromamol.inverse.lattice import erode_by_cross
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
+
+Noise = FloatField | float | tuple[FloatField | float, ...] | None
+"""Noise of images as users give it: a number or a map for all, or a tuple of one for each; None has it estimated."""
 
 EXTENSION = 1.2
 """The cosines' box is this many correlation lengths wider on each side: their slope vanishes at its wall, and
@@ -115,6 +117,54 @@ def balanced_pixels(problem: JointProblem) -> Mask:
     return erode_by_cross(problem.mask, len(LAPLACIAN_TAPS) - 1)
 
 
+TAU_PER_NOISE = 0.1
+"""Deviation τ of the balance, at the end of the fit, over σ. The error of both maps (one pattern, 5 % noise, rms) falls
+with it: .070 / .074 at .28, .060 / .059 at .14, .052 / .048 at .07, .045 / .041 at .035, and the time of the inner
+solves doubles each time."""
+
+
+LEAST_TAU = 3e-4
+"""What the balance itself may err by: the stencil by 4e-5 at 1.3 pixels per ℓ, a pattern that still moves at 1e-4 per
+unit of time by 1e-4."""
+
+PLATEAU_PERCENTILES = (15.0, 96.0)
+PLATEAU_DIFFERENCE = 0.66
+"""Of φ_h or of total chromatin between these percentiles of a denoised pattern, when the gain is right."""
+
+
+def last_tau(problem: JointProblem) -> float:
+    """Return τ of the last steps, in units of the potentials."""
+    noise = np.mean([np.sqrt(np.mean(np.square(s))) for s in problem.noise_sd])
+    return max(LEAST_TAU, TAU_PER_NOISE * float(noise))
+
+
+def first_gains(problem: JointProblem) -> tuple[float, ...]:
+    """Return where the gain of each image starts: from two-phase coexistence when it is not known, else 1.
+
+    The levels of the two phases are set by the free energy, so their difference in an image tells its scale; at most
+    two standard deviations of the prior. An image of euchromatin has no plateaus and starts at 1.
+    """
+    sd = problem.calibration.gain_sd
+    gains = []
+    for field, (dense, _) in zip(problem.images, problem.mixing, strict=True):
+        if sd == 0.0 or dense == 0.0:
+            gains.append(1.0)
+            continue
+        smooth = _smoothed(field.values, field.mask, SMOOTHING_PX)
+        low, high = np.percentile(smooth[field.mask], PLATEAU_PERCENTILES)
+        expected = PLATEAU_DIFFERENCE * problem.parameters.phi_max / 0.7
+        gains.append(
+            math.exp(float(np.clip(math.log(max(high - low, 1e-3) / expected), -2.0 * sd, 2.0 * sd)))
+        )
+    return tuple(gains)
+
+
+def rescaled(problem: JointProblem, gains: tuple[float, ...]) -> JointProblem:
+    """Return the problem with every image divided by its gain."""
+    images = tuple(f.like(f.values / g) for f, g in zip(problem.images, gains, strict=True))
+    return replace(problem, images=images)
+
+
 def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) -> tuple[JointModel, float]:
     """Return the model (batch of one) and L0 in um.
 
@@ -146,7 +196,9 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
     inverse = np.divide(1.0, symbol, out=np.zeros_like(symbol), where=symbol != 0.0)
     cosines, waves, root = _log_rate_basis(problem, guess, spacing, box, unit)
     inside = embed(1.0)
-    wave = np.sqrt(square)
+    where_balanced = embed(balanced.astype(float))
+    outer = outer_potentials(tensor(inverse), tensor(square), 1.0 - inside, where_balanced,
+                             smallest_norm=0.3 * last_tau(problem))  # fmt: skip
     maps = 1 if problem.known_acetylation is not None else 2
     calibration, channels = problem.calibration, len(problem.images)
     sd = [RATE_SD] * maps + [math.inf] * 2 + [calibration.gain_sd] * channels
@@ -161,11 +213,11 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         mixing=tensor(problem.mixing),
         inside=inside[None],
         outside=1.0 - inside[None],
-        balanced=embed(balanced.astype(float))[None],
+        balanced=where_balanced[None],
         laplacian=tensor(symbol),
         inverse_laplacian=tensor(inverse),
         transfer=tensor(np.exp(-0.5 * square * (problem.psf_sigma_um / unit) ** 2)),
-        outer_root=tensor(OUTER_SOURCE_SD * np.exp(-0.5 * (wave / OUTER_WAVENUMBER) ** 4)),
+        outer_potentials=outer[None],
         cosines=tuple(tensor(c) for c in cosines),
         waves=tuple(tensor(w) for w in waves),
         root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
@@ -176,6 +228,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         scalar_mean=tensor(means)[None],
         phi_max=problem.parameters.phi_max,
         interface=problem.parameters.interface_length_um / unit,
+        roughness_scale=tuple((problem.parameters.interface_length_um / unit / h) ** 2 for h in spacing),
         flux_sd=FLUX_ERROR,
         box=box,
     )
@@ -220,8 +273,9 @@ def _log_rate_basis(
 
 
 def start(problem: JointProblem, model: JointModel) -> Unknowns:
-    """Denoised fields, uniform rates, and an exact calibration."""
-    phi_h, phi_e = first_fields(problem)
+    """Denoised fields, uniform rates, and the gains of `first_gains`."""
+    gains = first_gains(problem)
+    phi_h, phi_e = first_fields(rescaled(problem, gains))
     box, shape = model.box, problem.grid.shape
     device = model.images.device
 
@@ -234,10 +288,13 @@ def start(problem: JointProblem, model: JointModel) -> Unknowns:
     level = float(np.median(phi_e[problem.mask]))
     scalars[:, model.maps] = 0.01
     scalars[:, model.maps + 1] = level + 0.01
-    modes = torch.zeros((1, *model.root.shape), dtype=torch.float64, device=device)
-    return Unknowns(
-        embed(phi_h), embed(phi_e), torch.zeros((1, *box), dtype=torch.float64, device=device), modes, scalars
-    )
+    if problem.calibration.gain_sd > 0.0:
+        first = model.maps + 2
+        whitened = np.log(gains) / problem.calibration.gain_sd
+        scalars[:, first : first + len(gains)] = torch.as_tensor(whitened, device=device)
+    modes, outer = (torch.zeros((1, *shape), dtype=torch.float64, device=device)
+                    for shape in (model.root.shape, model.outer_potentials.shape[1:2]))  # fmt: skip
+    return Unknowns(embed(phi_h), embed(phi_e), outer, modes, scalars)
 
 
 def first_fields(problem: JointProblem) -> tuple[FloatField, FloatField]:

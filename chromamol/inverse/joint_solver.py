@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from chromamol.inverse.joint_model import (
+    CURVATURE_SD,
     OUTSIDE_SD,
     JointModel,
     Linearisation,
@@ -25,18 +26,21 @@ LARGEST_CHANGE = 0.3
 
 HALVINGS = 6
 
+LEAST_GAIN = 1e-7
+"""Share of the cost below which r·Mr is not worth another inner iteration."""
+
 
 @dataclass(frozen=True, eq=False)
 class FourierPreconditioner:
-    """The normal operator with its coefficients averaged over the nucleus, inverted by Fourier transform.
+    """The normal operator on the fields with its coefficients averaged over the nucleus, inverted by Fourier transform.
 
-    Where no balance holds (rim and outside) the operator is far smaller than inside; fields are rescaled
-    there, or these pixels alone would slow the conjugate gradients down.
+    On the rim and outside, where no balance holds, the diagonal is enough. Rates, outer potentials and numbers have an
+    exact block of their own.
     """
 
     model: JointModel
-    scale: torch.Tensor
-    inverse: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+    unbalanced: torch.Tensor
+    inverse: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     block: GlobalBlock
 
     @classmethod
@@ -60,37 +64,30 @@ class FourierPreconditioner:
         n_ee = (he.square() + ee.square()) / tau**2 + lit[:, 1, 1] * power
         n_he = (hh * he + eh * ee) / tau**2 + lit[:, 0, 1] * power
         determinant = n_hh * n_ee - n_he.square()
-        share = (m.outside.sum(m.dims) / m.outside[0].numel()).reshape(wide)
-        outer = 1.0 / (1.0 + 2.0 * share * m.outer_root.square() * potential.square() / tau**2)
-        scale = _field_scale(m, lit, stiff, tau)
-        return cls(
-            m, scale, (n_ee / determinant, n_he / determinant, n_hh / determinant, outer),
-            GlobalBlock.of(at),
-        )  # fmt: skip
+        return cls(m, m.unbalanced / _unbalanced_diagonal(at, lit),
+                   (n_ee / determinant, n_he / determinant, n_hh / determinant), GlobalBlock.of(at))  # fmt: skip
 
     def __call__(self, r: Unknowns) -> Unknowns:
         m = self.model
-        first, second, third, outer = self.inverse
-        mode_h, mode_e, mode_q = m.forward_transform(
-            torch.stack([r.phi_h * self.scale[:, 0], r.phi_e * self.scale[:, 1], r.outer])
+        first, second, third = self.inverse
+        mode_h, mode_e = m.forward_transform(torch.stack([r.phi_h, r.phi_e]) * m.balanced)
+        phi_h, phi_e = m.balanced * m.back_transform(
+            torch.stack([first * mode_h - second * mode_e, third * mode_e - second * mode_h])
         )
-        phi_h, phi_e, white = m.back_transform(
-            torch.stack([first * mode_h - second * mode_e, third * mode_e - second * mode_h, outer * mode_q])
-        )
-        modes, scalars = self.block.solve(r.modes, r.scalars)
-        return Unknowns(phi_h * self.scale[:, 0], phi_e * self.scale[:, 1], white, modes, scalars)
+        outer, modes, scalars = self.block.solve(r.outer, r.modes, r.scalars)
+        return Unknowns(phi_h + self.unbalanced[:, 0] * r.phi_h, phi_e + self.unbalanced[:, 1] * r.phi_e,
+                        outer, modes, scalars)  # fmt: skip
 
 
-def _field_scale(m: JointModel, lit: torch.Tensor, stiff: torch.Tensor, tau: float) -> torch.Tensor:
-    """(B, 2, *box): root of the operator inside over the operator at the pixel."""
-    rim = (m.inside - m.balanced)[:, None]
-    data = torch.stack([lit[:, 0, 0], lit[:, 1, 1]], 1)
-    inside = torch.stack([stiff, torch.ones_like(stiff)], 1).square() / tau**2 + data
-    return (
-        m.balanced[:, None]
-        + rim * (inside / data.clamp_min(1.0 / OUTSIDE_SD**2)).sqrt()
-        + m.outside[:, None] * inside.sqrt() * OUTSIDE_SD
-    )
+def _unbalanced_diagonal(at: Linearisation, lit: torch.Tensor) -> torch.Tensor:
+    """(B, 2, *box): of the normal operator where no balance holds: data, prior, and stencils that reach there."""
+    m = at.model
+    wide = (-1, 1, *(1,) * len(m.box))
+    seen = torch.stack([lit[:, 0, 0], lit[:, 1, 1]], 1) * m.mean_square(m.transfer)
+    stencils = (m.square_stencil_sum(m.balanced) * at.square.reshape(wide)[:, 0] ** 2 / at.tau**2)[:, None]
+    twice = 2.0 * sum(m.roughness_scale)
+    rough = twice**2 + 2.0 * sum(c**2 for c in m.roughness_scale)
+    return seen * m.inside[:, None] + OUTSIDE_SD**-2 + rough * CURVATURE_SD**-2 + stencils
 
 
 STIFF_MODES = 160
@@ -101,12 +98,12 @@ _COLUMNS_PER_CHUNK = 32
 
 @dataclass(frozen=True, eq=False)
 class GlobalBlock:
-    """The normal operator between the log-rates' modes and the scalars, exact, fields held fixed.
+    """The normal operator between the log-rates, the outer potentials and the scalars, exact, fields held fixed.
 
     Parameters
     ----------
     chosen : indices of the modes that take part, per map the same.
-    factor : (B, P, P) Cholesky factor; P = maps · chosen + scalars.
+    factor : (B, P, P) Cholesky factor; P = maps · chosen + outer potentials + scalars.
     """
 
     chosen: torch.Tensor
@@ -131,12 +128,13 @@ class GlobalBlock:
         for which in range(m.maps):
             logs = torch.ones((1, 1, *m.box), dtype=strength.dtype, device=strength.device)
             opposite.append(at.potential_of(logs, which).reshape(batch, 1, pixels) * weight)
+        opposite.append(m.outer_potentials.flatten(2).expand(batch, -1, -1) * weight)
         columns = torch.cat(opposite, 1)
         balance = torch.cat([-columns, columns], 2)
         extra = cls._scalar_columns(at).reshape(batch, -1, 2 * pixels) * weight.repeat(1, 1, 2)
         balance = torch.cat([balance, extra], 1)
         matrix = balance @ balance.transpose(1, 2)
-        matrix = matrix + torch.diag_embed(cls._priors(at, len(chosen)))
+        matrix = matrix + torch.diag_embed(cls._priors(at, len(chosen), m.outer_potentials.shape[1]))
         scale = matrix.diagonal(dim1=1, dim2=2).rsqrt()
         # A relative ridge at the rounding of the products keeps the factor definite.
         ridge = 10.0 * matrix.shape[-1] * torch.finfo(matrix.dtype).eps
@@ -157,7 +155,7 @@ class GlobalBlock:
         return torch.stack(columns, 1)
 
     @staticmethod
-    def _priors(at: Linearisation, chosen: int) -> torch.Tensor:
+    def _priors(at: Linearisation, chosen: int, outer: int) -> torch.Tensor:
         """(B, P): prior precision, and what the data say of gain and offset by themselves."""
         m = at.model
         sd = m.scalar_sd
@@ -170,28 +168,33 @@ class GlobalBlock:
             return values.expand(batch, -1)
 
         free = m.maps + 2
+        one = torch.ones_like(sd[:1])[None]
+        mean_rates, constants = wide(sd[None, : m.maps] ** -2), wide(sd[None, m.maps : free] ** -2)
         return torch.cat(
-            [wide(torch.ones(1, m.maps * chosen, dtype=sd.dtype, device=sd.device)), wide(sd[None, :free] ** -2),
+            [wide(one.repeat(1, m.maps * chosen)), mean_rates, wide(one.repeat(1, outer)), constants,
              1.0 + wide(seen) * sd[free : free + c] ** 2, 1.0 + wide(lit) * sd[free + c : free + 2 * c] ** 2,
-             wide(torch.ones(1, 2, dtype=sd.dtype, device=sd.device))], 1
+             wide(one.repeat(1, 2))], 1
         )  # fmt: skip
 
-    def solve(self, modes: torch.Tensor, scalars: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def solve(
+        self, outer: torch.Tensor, modes: torch.Tensor, scalars: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         batch, maps = modes.shape[:2]
         flat = modes.flatten(2)
-        right = torch.cat([flat[:, :, self.chosen].flatten(1), scalars], 1)[..., None]
+        parts = [flat[:, :, self.chosen].flatten(1), scalars[:, :maps], outer, scalars[:, maps:]]
+        right = torch.cat(parts, 1)[..., None]
         solved = torch.cholesky_solve(right, self.factor.expand(batch, -1, -1))[..., 0]
+        strong, means, outer, rest = solved.split([part.shape[1] for part in parts], 1)
         out = flat.clone()
-        split = maps * len(self.chosen)
-        out[:, :, self.chosen] = solved[:, :split].reshape(batch, maps, -1)
-        return out.reshape(modes.shape), solved[:, split:]
+        out[:, :, self.chosen] = strong.reshape(batch, maps, -1)
+        return outer, out.reshape(modes.shape), torch.cat([means, rest], 1)
 
 
 def conjugate_gradients(
     operator: Callable[[Unknowns], Unknowns], right: Unknowns, precondition: Callable[[Unknowns], Unknowns],
-    *, iterations: int, tolerance: float,
+    *, iterations: int, tolerance: float, floor: torch.Tensor | float = 0.0,
 ) -> Unknowns:  # fmt: skip
-    """Solve H x = b from x = 0 until √(r·Mr) has fallen by `tolerance` in every entry of the batch."""
+    """Solve H x = b from x = 0 until √(r·Mr) has fallen by `tolerance`, or r·Mr to `floor`, in each entry."""
     x = right.map(torch.zeros_like)
     residual, direction = right, precondition(right)
     power = start = residual.dot(direction)
@@ -201,7 +204,14 @@ def conjugate_gradients(
         x, residual = x.plus(step, direction), residual.plus(-step, image)
         better = precondition(residual)
         following = residual.dot(better)
-        if bool((following <= tolerance**2 * start).all()):
+        if bool(
+            (
+                following
+                <= (tolerance**2 * start).maximum(
+                    torch.as_tensor(floor, dtype=start.dtype, device=start.device)
+                )
+            ).all()
+        ):
             break
         direction = better.plus(following / power.clamp_min(torch.finfo(power.dtype).tiny), direction)
         power = following
@@ -236,11 +246,12 @@ def gauss_newton_step(
     gradient = Linearisation.at(model, x, tau).adjoint(residuals)
     right = gradient.map(lambda g: -g.to(inner))
     at = Linearisation.at(model.to(inner), x.map(lambda a: a.to(inner)), tau)
-    change = conjugate_gradients(
-        at.normal, right, FourierPreconditioner.of(at), iterations=iterations, tolerance=tolerance
-    )
-    change = change.map(lambda a: a.to(x.phi_h.dtype))
     before = 0.5 * squares(residuals)
+    change = conjugate_gradients(
+        at.normal, right, FourierPreconditioner.of(at), iterations=iterations, tolerance=tolerance,
+        floor=(LEAST_GAIN * before).to(inner),
+    )  # fmt: skip
+    change = change.map(lambda a: a.to(x.phi_h.dtype))
     largest = (change.phi_h * model.balanced).abs().flatten(1).amax(1)
     length = (LARGEST_CHANGE / largest.clamp_min(1e-30)).clamp_max(1.0)
     for _ in range(HALVINGS):

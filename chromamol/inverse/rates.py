@@ -25,6 +25,7 @@ class Outcome(enum.Enum):
     )
     NOT_IDENTIFIABLE = "The data determine neither rate; the ratio of the two still holds."
     NOT_CONVERGED = "The fit did not converge; only the ratio from the integral balance is given."
+    DIVERGED = "The training of the network diverged; only the ratio from the integral balance is given."
     NO_VALID_PIXEL = (
         "No pixel lies farther from the border than the mollifier's support; only the ratio holds."
     )

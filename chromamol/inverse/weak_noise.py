@@ -116,7 +116,7 @@ class SpreadRows:
             return cls(block * sd, tile)
         # Smoothing reaches past the crop: noise out there is as strong as at the nearest pixel.
         padded = np.pad(sd, [(r, r) for r in reach], mode="edge")
-        pixels = _stencil_pixels(tile.positions + reach, block.shape[1:], padded.shape)
+        pixels = stencil_pixels(tile.positions + reach, block.shape[1:], padded.shape)
         return cls(block * padded.ravel()[pixels].reshape(block.shape), tile)
 
     def gram(self, other: SpreadRows) -> np.ndarray:
@@ -160,12 +160,12 @@ def _at_centres(values: FloatField | float, tile: LatticeTile) -> np.ndarray:
 
 def _gather(values: FloatField | float, tile: LatticeTile) -> np.ndarray:
     """Return `values` at every pixel of every function's stencil, (n, stencil)."""
-    pixels = _stencil_pixels(tile.positions, tile.stencil_shape, tile.lattice.grid.shape)
+    pixels = stencil_pixels(tile.positions, tile.stencil_shape, tile.lattice.grid.shape)
     array = np.asarray(values, dtype=float)
     return array.ravel()[pixels] if array.ndim else np.full(pixels.shape, float(array))
 
 
-def _stencil_pixels(positions: np.ndarray, stencil: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+def stencil_pixels(positions: np.ndarray, stencil: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
     """Return flat indices, (n, stencil), of boxes of shape `stencil` centred at `positions`."""
     corner = positions - np.array([size // 2 for size in stencil])
     start = np.ravel_multi_index(tuple(corner.T), shape)

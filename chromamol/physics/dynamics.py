@@ -111,19 +111,27 @@ class ChromatinDynamics:
         """
         return self._assemble(self._bulk(state) - linear * state, self.exchange(state))
 
+    def exchange_slopes(self, state: torch.Tensor) -> torch.Tensor:
+        """Derivatives of `exchange` by φ_h and by φ_e, (..., 2, *grid)."""
+        axis = self._field_axis
+        phi_h, phi_e = state.unbind(axis)
+        slope_h, slope_e = -self.acetylation, self.methylation
+        for conversion in self.conversions:
+            by_h, by_e = conversion_slopes(conversion, phi_h, phi_e)
+            slope_h, slope_e = slope_h + self.length_um**2 * by_h, slope_e + self.length_um**2 * by_e
+        return torch.stack(torch.broadcast_tensors(slope_h, slope_e, phi_h)[:2], axis)
+
     def linearised(self, state: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the exact derivative of `rate_of_change` at `state` as a map change -> rate."""
         axis = self._field_axis
         stiffness = bulk_stiffness(state.select(axis, 0), self.phi_max)
         weight = torch.stack([stiffness, torch.ones_like(stiffness)], axis)
-        slopes = [conversion_slopes(c, *state.unbind(axis)) for c in self.conversions]
+        slope_h, slope_e = self.exchange_slopes(state).unbind(axis)
 
         def apply(change: torch.Tensor) -> torch.Tensor:
             potentials = weight * change - self.interface_length**2 * self.space.laplacian(change)
             change_h, change_e = change.unbind(axis)
-            exchange = self._own_exchange(change_h, change_e)
-            for slope_h, slope_e in slopes:
-                exchange = exchange + self.length_um**2 * (slope_h * change_h + slope_e * change_e)
+            exchange = slope_h * change_h + slope_e * change_e
             return self._assemble(potentials, exchange)
 
         return apply

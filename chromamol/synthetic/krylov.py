@@ -1,4 +1,4 @@
-"""GMRES (preconditioned from the right) and conjugate gradients, for many systems at once.
+"""GMRES (preconditioned from the right), conjugate residuals and conjugate gradients, for many systems at once.
 
 scipy's solvers take one system of numpy vectors; here a batch of nuclei is solved in lockstep on the
 device that holds it, each with its own matrix.
@@ -6,6 +6,7 @@ device that holds it, each with its own matrix.
 References
 ----------
 Saad & Schultz, SIAM J. Sci. Stat. Comput. 7, 856 (1986), doi:10.1137/0907058.
+Eisenstat, Elman & Schultz, SIAM J. Numer. Anal. 20, 345 (1983), doi:10.1137/0720023 (truncated conjugate residuals).
 """
 
 from __future__ import annotations
@@ -78,6 +79,41 @@ def gmres(
     return solution, _norm(residual) / scale
 
 
+def conjugate_residuals(
+    operator: Operator, right: torch.Tensor, *, tolerance: float, window: int, iterations: int = 600
+) -> torch.Tensor:
+    """Solve A x = b for an A that is symmetric or nearly so, one system per entry of the batch.
+
+    Each direction is made conjugate to the last `window` ones; two are enough where A is symmetric, some more
+    where it is not quite. Unlike `gmres` this needs few vectors, and no restarts.
+
+    Parameters
+    ----------
+    right : b, (batch, ...), real or complex; a complex number counts as two real ones.
+    tolerance : stop when every |b - A x| <= tolerance |b|.
+    iterations : at most; the caller judges what was found.
+    """
+    residual, solution = right.clone(), torch.zeros_like(right)
+    left, found = _as_real(residual), _as_real(solution)  # views: both are changed in place
+    directions = left.new_zeros(window, *left.shape)
+    images = torch.zeros_like(directions)
+    enough = tolerance * _norm(left)
+    for step in range(iterations):
+        if bool((_norm(left) <= enough).all()):
+            break
+        image = _as_real(operator(residual))
+        overlap = torch.einsum("wbn,bn->wb", images, image)
+        image = image - torch.einsum("wb,wbn->bn", overlap, images)
+        direction = left - torch.einsum("wb,wbn->bn", overlap, directions)
+        length = _norm(image).clamp_min(torch.finfo(image.dtype).tiny)[:, None]
+        image, direction = image / length, direction / length
+        images[step % window], directions[step % window] = image, direction
+        stretch = torch.einsum("bn,bn->b", image, left)[:, None]
+        found.add_(stretch * direction)
+        left.sub_(stretch * image)
+    return solution
+
+
 def conjugate_gradients(
     operator: Operator, right: torch.Tensor, *, precondition: Operator, tolerance: float, ndim: int,
     iterations: int = 200,
@@ -106,6 +142,11 @@ def conjugate_gradients(
         before, product = product, (residual * image).sum(axes, keepdim=True)
         direction = image + product / before.clamp_min(SMALL) * direction
     return solution
+
+
+def _as_real(values: torch.Tensor) -> torch.Tensor:
+    """The same numbers as real ones, (batch, n); a view of a contiguous tensor."""
+    return (torch.view_as_real(values) if values.is_complex() else values).flatten(1)
 
 
 def _norm(values: torch.Tensor) -> torch.Tensor:

@@ -73,6 +73,15 @@ class PeriodicBox(_FourierSpace):
         ones = torch.ones(tuple(shape), dtype=torch.float64, device=device)
         return cls(tuple(shape), tuple(spacing), tuple(shape), symbol, ones, 0.0 * ones)
 
+    @property
+    def mode_weights(self) -> torch.Tensor:
+        """How often each mode of the halved transform counts in Parseval's sum of squares, (n // 2 + 1,)."""
+        weights = torch.full_like(self.symbol[(0,) * (self.ndim - 1)], 2.0)
+        weights[0] = 1.0
+        if self.shape[-1] % 2 == 0:
+            weights[-1] = 1.0
+        return weights
+
     def laplacian(self, values: torch.Tensor) -> torch.Tensor:
         return self.inverse_transform(self.symbol * self.transform(values))
 

@@ -1,7 +1,8 @@
 """To the steady state: implicit Euler steps that grow until they are Newton's.
 
-One step solves (u - u0) / Δt = R(u), R = ∂t u, by a few Newton iterations with the exact derivative and
-preconditioned GMRES. A small Δt follows the flow, Δt -> ∞ is Newton on R = 0. Steps grow as long as the
+One step solves (u - u0) / Δt = R(u), R = ∂t u, by a few Newton iterations with the exact derivative and a
+Krylov method: conjugate residuals among Fourier modes in a periodic box (`synthetic.spectral`), preconditioned GMRES
+inside a wall. A small Δt follows the flow, Δt -> ∞ is Newton on R = 0. Steps grow as long as the
 state changes little, so droplets that ripen are followed, and the end is quadratic. Following the flow
 from droplets leads to a stable pattern; a bare Newton method would as soon find an unstable one.
 
@@ -22,6 +23,7 @@ from chromamol.physics.dynamics import ChromatinDynamics
 from chromamol.physics.free_energy import bulk_stiffness
 from chromamol.synthetic.krylov import Operator, gmres
 from chromamol.synthetic.spaces import PeriodicBox, WalledNucleus
+from chromamol.synthetic.spectral import newton_change
 
 
 class Outcome(Enum):
@@ -62,7 +64,7 @@ STRETCH, SHRINK, CUT = 3.0, 0.5, 1.0 / 3.0
 RECOVERY = 1.3  # after a step that failed, the freedom to stretch comes back by this factor per step
 NEWTON_ITERATIONS = 6
 NEWTON_TOLERANCE = 0.1  # left of the step's equation over the step's rate: steps are bounded by ripening
-INNER_TOLERANCE = 0.1  # of GMRES; tighter solves cost more than the iterations they save
+INNER_TOLERANCE = 0.1  # of the Krylov method; tighter solves cost more than the iterations they save
 LAST_INNER_TOLERANCE = 1e-3  # near the end, where Newton's convergence is worth it
 
 
@@ -142,7 +144,9 @@ def _newton_change(
 ) -> torch.Tensor:  # fmt: skip
     """Solve (1 / Δt - J) δ = `left`; how well is judged by the step's own equation afterwards."""
     space = dynamics.space
-    assert isinstance(space, PeriodicBox | WalledNucleus)
+    if isinstance(space, PeriodicBox):
+        return newton_change(dynamics, space, state, left, per_step, tolerance=tolerance)
+    assert isinstance(space, WalledNucleus)
     jacobian = dynamics.linearised(state)
     change, _ = gmres(
         lambda direction: per_step * direction - jacobian(direction),
@@ -154,14 +158,11 @@ def _newton_change(
 
 
 def fourier_preconditioner(
-    dynamics: ChromatinDynamics,
-    space: PeriodicBox | WalledNucleus,
-    state: torch.Tensor,
-    per_step: torch.Tensor,
+    dynamics: ChromatinDynamics, space: WalledNucleus, state: torch.Tensor, per_step: torch.Tensor
 ) -> Operator:
     """Invert the same operator with its coefficients averaged over the nucleus, by Fourier transform.
 
-    For a nucleus with a wall the periodic extension is inverted and the result cut off at the wall.
+    The operator's periodic extension is inverted and the result cut off at the wall.
     """
     axis = -space.ndim - 1
     stiffness = bulk_stiffness(state.select(axis, 0), dynamics.phi_max)

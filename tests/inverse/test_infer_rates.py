@@ -6,7 +6,14 @@ import torch
 
 import chromamol as cm
 from chromamol.errors import ChromamolError, DeviceError, FieldError, ParameterError
+from chromamol.field import Field
+from chromamol.grid import Grid
+from chromamol.inverse.infer import choose_method
 from chromamol.inverse.rates import Outcome
+
+
+def regression(*fields, **settings):
+    return cm.infer_rates(*fields, **({"method": "regression"} | settings))
 
 
 def correlation(rate, truth):
@@ -21,7 +28,7 @@ def relative_error(rate, truth):
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_uniform_methylation_is_recovered_within_two_percent(truth, rate, noise):
     field = truth(f"uniform_{rate}")
-    found = cm.infer_rates(*field.noisy(noise, seed=1), known_acetylation_per_um2=1.0, **field.settings)
+    found = regression(*field.noisy(noise, seed=1), known_acetylation_per_um2=1.0, **field.settings)
     values = found.methylation.values[found.methylation.valid] / float(rate)
     assert found.outcome is Outcome.METHYLATION_GIVEN_ACETYLATION
     assert abs(np.median(values) - 1.0) < 0.02
@@ -31,7 +38,7 @@ def test_uniform_methylation_is_recovered_within_two_percent(truth, rate, noise)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_methylation_map_is_recovered_from_five_percent_noise(truth, seed):
     field = truth("known_0")
-    found = cm.infer_rates(*field.noisy(0.05, seed), known_acetylation_per_um2=1.0, **field.settings)
+    found = regression(*field.noisy(0.05, seed), known_acetylation_per_um2=1.0, **field.settings)
     assert correlation(found.methylation, field.methylation) > 0.997
     assert relative_error(found.methylation, field.methylation) < 0.025
     assert np.all(found.acetylation.standard_error == 0.0), "a given rate has no error"
@@ -39,7 +46,7 @@ def test_a_methylation_map_is_recovered_from_five_percent_noise(truth, seed):
 
 def test_both_maps_are_recovered_from_two_channels(truth):
     field = truth("both_0")
-    found = cm.infer_rates(*field.noisy(0.05, seed=1), **field.settings)
+    found = regression(*field.noisy(0.05, seed=1), **field.settings)
     assert found.outcome is Outcome.BOTH_RATES
     for rate, true in ((found.methylation, field.methylation), (found.acetylation, field.acetylation)):
         assert correlation(rate, true) > 0.97
@@ -50,7 +57,7 @@ def test_standard_errors_cover_the_truth(truth):
     """Nominal 95 % intervals hold between 85 and 100 % of the pixels, over three noises."""
     field, inside = truth("known_0"), []
     for seed in range(3):
-        rate = cm.infer_rates(
+        rate = regression(
             *field.noisy(0.05, seed), known_acetylation_per_um2=1.0, **field.settings
         ).methylation
         score = (rate.values - field.methylation)[rate.valid] / rate.standard_error[rate.valid]
@@ -63,13 +70,13 @@ def test_one_channel_gives_both_maps_and_carries_the_error_of_the_split(truth):
     total = sum(field.noisy(0.0, seed=0)) + 0.005 * np.random.default_rng(1).standard_normal(
         field.phi_h.shape
     )
-    found = cm.infer_rates(total=total, **field.settings)
+    found = regression(total=total, **field.settings)
     assert found.outcome is Outcome.BOTH_RATES
     assert "split_constant_assumed" in found.flags
     for rate, true in ((found.methylation, field.methylation), (found.acetylation, field.acetylation)):
         assert correlation(rate, true) > 0.95
         assert abs(rate.mean - true[rate.valid].mean()) < 2.0 * rate.mean_se
-    known = cm.infer_rates(total=total, split_constant_sd=0.0, **field.settings)
+    known = regression(total=total, split_constant_sd=0.0, **field.settings)
     assert known.methylation.mean_se < 0.5 * found.methylation.mean_se
     assert known.ratio_se < found.ratio_se
 
@@ -79,7 +86,7 @@ def test_heterochromatin_and_total_give_both_maps(truth):
     field = truth("both_0")
     phi_h, _ = field.noisy(0.01, seed=1)
     total = sum(field.noisy(0.0, seed=0)) + 0.007 * np.random.default_rng(2).standard_normal(phi_h.shape)
-    found = cm.infer_rates(phi_h, total=total, **field.settings)
+    found = regression(phi_h, total=total, **field.settings)
     assert found.outcome is Outcome.BOTH_RATES
     for rate, true in ((found.methylation, field.methylation), (found.acetylation, field.acetylation)):
         assert correlation(rate, true) > 0.98
@@ -89,7 +96,7 @@ def test_heterochromatin_and_total_give_both_maps(truth):
 def test_lengths_set_the_unit(truth):
     """The same pattern, ten times smaller, has rates a hundred times larger."""
     field = truth("uniform_1")
-    found = cm.infer_rates(
+    found = regression(
         field.phi_h, field.phi_e, pixel_size_um=field.pixel_size_um / 10,
         parameters=cm.ChromatinParameters(interface_length_um=0.003),
     )  # fmt: skip
@@ -101,8 +108,8 @@ def test_transposed_fields_give_transposed_maps(truth):
     field = truth("known_0")
     kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
     crop = (slice(0, 96), slice(20, 130))
-    a = cm.infer_rates(field.phi_h[crop], field.phi_e[crop], **kwargs).methylation
-    b = cm.infer_rates(field.phi_h[crop].T, field.phi_e[crop].T, **kwargs).methylation
+    a = regression(field.phi_h[crop], field.phi_e[crop], **kwargs).methylation
+    b = regression(field.phi_h[crop].T, field.phi_e[crop].T, **kwargs).methylation
     np.testing.assert_allclose(a.values, b.values.T, rtol=1e-5)
 
 
@@ -110,7 +117,7 @@ def test_valid_shrinks_by_the_support_at_the_nuclear_border(truth):
     field = truth("known_0")
     y, x = np.mgrid[-1:1:192j, -1:1:192j]
     mask = y**2 + (x / 0.85) ** 2 < 0.9
-    found = cm.infer_rates(*field.noisy(0.05, 1), mask=mask, known_acetylation_per_um2=1.0, **field.settings)
+    found = regression(*field.noisy(0.05, 1), mask=mask, known_acetylation_per_um2=1.0, **field.settings)
     valid = found.methylation.valid
     reach = round(found.mollifier_width_um / field.pixel_size_um) - 1
     for axis in (0, 1):
@@ -121,7 +128,7 @@ def test_valid_shrinks_by_the_support_at_the_nuclear_border(truth):
     assert np.isnan(found.methylation.values[~mask]).all()
     assert np.isfinite(found.methylation.standard_error[mask]).all()
     outside = np.where(mask, field.phi_h, np.nan)
-    again = cm.infer_rates(
+    again = regression(
         outside, field.phi_e, mask=mask, known_acetylation_per_um2=1.0, noise_sd=0.035, **field.settings
     )
     assert np.isfinite(again.methylation.mean)
@@ -129,7 +136,7 @@ def test_valid_shrinks_by_the_support_at_the_nuclear_border(truth):
 
 def test_the_ratio_is_the_integral_balance(truth):
     field = truth("both_0")
-    found = cm.infer_rates(field.phi_h, field.phi_e, **field.settings)
+    found = regression(field.phi_h, field.phi_e, **field.settings)
     assert found.ratio == pytest.approx(field.phi_h.mean() / field.phi_e.mean(), rel=1e-12)
 
 
@@ -137,7 +144,7 @@ def test_a_nucleus_smaller_than_the_kernel_has_a_ratio_and_no_map(truth):
     field = truth("uniform_1")
     mask = np.zeros(field.phi_h.shape, dtype=bool)
     mask[90:104, 90:104] = True
-    found = cm.infer_rates(*field.noisy(0.05, 0), mask=mask, **field.settings)
+    found = regression(*field.noisy(0.05, 0), mask=mask, **field.settings)
     assert found.outcome is Outcome.NO_VALID_PIXEL
     assert "kernel_exceeds_nucleus" in found.flags
     assert np.isnan(found.methylation.values).all()
@@ -147,7 +154,7 @@ def test_a_nucleus_smaller_than_the_kernel_has_a_ratio_and_no_map(truth):
 def test_structureless_fields_are_not_identifiable():
     rng = np.random.default_rng(0)
     noise = lambda: 0.02 * rng.standard_normal((120, 120))  # noqa: E731 - two draws of one distribution
-    found = cm.infer_rates(0.25 + noise(), 0.25 + noise(), pixel_size_um=0.04,
+    found = regression(0.25 + noise(), 0.25 + noise(), pixel_size_um=0.04,
                            parameters=cm.ChromatinParameters(interface_length_um=0.03))  # fmt: skip
     assert "acetylation_not_identifiable" in found.flags
     assert np.isnan(found.acetylation.mean)
@@ -158,23 +165,23 @@ def test_blur_beyond_the_interface_is_flagged(truth):
     field = truth("uniform_1")
     fields = field.phi_h[:96, :96], field.phi_e[:96, :96]
     kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
-    assert "unresolved_domains" not in cm.infer_rates(*fields, **kwargs).flags
-    assert "unresolved_domains" in cm.infer_rates(*fields, psf_sigma_um=0.08, **kwargs).flags
+    assert "unresolved_domains" not in regression(*fields, **kwargs).flags
+    assert "unresolved_domains" in regression(*fields, psf_sigma_um=0.08, **kwargs).flags
 
 
 def test_torch_and_numpy_give_the_same(truth):
     field = truth("uniform_1")
     phi_h, phi_e = (np.ascontiguousarray(phi[:96, :96]) for phi in (field.phi_h, field.phi_e))
     kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
-    a = cm.infer_rates(phi_h, phi_e, **kwargs)
-    b = cm.infer_rates(torch.tensor(phi_h), torch.tensor(phi_e), **kwargs)
+    a = regression(phi_h, phi_e, **kwargs)
+    b = regression(torch.tensor(phi_h), torch.tensor(phi_e), **kwargs)
     np.testing.assert_array_equal(a.methylation.values, b.methylation.values)
 
 
 def test_inputs_are_not_changed(truth):
     field = truth("uniform_1")
     phi_h, phi_e = field.phi_h[:96, :96].copy(), field.phi_e[:96, :96].copy()
-    cm.infer_rates(phi_h, phi_e, known_acetylation_per_um2=1.0, **field.settings)
+    regression(phi_h, phi_e, known_acetylation_per_um2=1.0, **field.settings)
     np.testing.assert_array_equal(phi_h, field.phi_h[:96, :96])
     np.testing.assert_array_equal(phi_e, field.phi_e[:96, :96])
 
@@ -183,15 +190,15 @@ def test_inputs_are_not_changed(truth):
 def test_a_cuda_device_that_is_not_there_is_an_error(truth):
     field = truth("uniform_1")
     with pytest.raises(DeviceError, match=r"Expected: .* Do: "):
-        cm.infer_rates(field.phi_h, field.phi_e, device="cuda", **field.settings)
+        regression(field.phi_h, field.phi_e, device="cuda", **field.settings)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_and_cpu_agree(truth):
     field = truth("known_0")
     kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
-    a = cm.infer_rates(field.phi_h, field.phi_e, device="cpu", **kwargs)
-    b = cm.infer_rates(field.phi_h, field.phi_e, device="cuda", **kwargs)
+    a = regression(field.phi_h, field.phi_e, device="cpu", **kwargs)
+    b = regression(field.phi_h, field.phi_e, device="cuda", **kwargs)
     np.testing.assert_allclose(a.methylation.values, b.methylation.values, rtol=1e-6)
 
 
@@ -210,7 +217,7 @@ GOOD = np.full((40, 40), 0.25)
         ((GOOD, GOOD), {"mask": np.zeros((40, 40), dtype=bool)}, FieldError),
         ((GOOD, GOOD), {"pixel_size_um": 0.0}, FieldError),
         ((GOOD.astype(str), GOOD), {}, FieldError),
-        ((GOOD, GOOD), {"method": "network"}, ParameterError),
+        ((GOOD, GOOD), {"method": "magic"}, ParameterError),
         ((GOOD, GOOD), {"noise_sd": 2.8}, FieldError),
         ((GOOD, GOOD), {"noise_sd": -1.0}, ParameterError),
         ((GOOD, GOOD), {"psf_sigma_um": -0.1}, ParameterError),
@@ -220,5 +227,33 @@ GOOD = np.full((40, 40), 0.25)
 )
 def test_bad_input_says_what_was_given_expected_and_what_to_do(arguments, settings, error):
     with pytest.raises(error, match=r"Expected: .* Do: ") as caught:
-        cm.infer_rates(*arguments, **{"pixel_size_um": 0.04, **settings})
+        regression(*arguments, **{"pixel_size_um": 0.04, **settings})
     assert isinstance(caught.value, ChromamolError)
+
+
+@pytest.mark.parametrize(("spacing", "side", "expected", "word"),
+                         [(0.04, 200, "joint", "resolve"), (0.04, 500, "regression", "250000 pixels"),
+                          (0.2, 200, "regression", "too coarse")])  # fmt: skip
+def test_auto_takes_the_joint_fit_where_pixels_resolve_interfaces(spacing, side, expected, word):
+    grid = Grid((side, side), (spacing, spacing))
+    field = Field(np.zeros(grid.shape), grid, "1", np.ones(grid.shape, dtype=bool))
+    chosen, reason = choose_method("auto", field, cm.ChromatinParameters(interface_length_um=0.03))
+    assert chosen == expected
+    assert word in reason
+
+
+def test_a_map_of_the_noise_is_used_where_it_is_low(truth):
+    field = truth("known_0")
+    rng = np.random.default_rng(5)
+    sd = np.where(np.arange(192)[:, None] % 96 < 48, 0.01, 0.15) * np.ones((192, 192))
+    fields = [phi + sd * rng.standard_normal(phi.shape) for phi in (field.phi_h, field.phi_e)]
+    settings = field.settings | {"known_acetylation_per_um2": 1.0}
+    rms = float(np.sqrt(np.mean(sd**2)))
+    by_map, by_number = (regression(*fields, noise_sd=noise, **settings).methylation for noise in (sd, rms))
+    assert relative_error(by_map, field.methylation) < 0.8 * relative_error(by_number, field.methylation)
+
+
+def test_a_map_of_the_noise_of_another_shape_is_refused(truth):
+    field = truth("known_0")
+    with pytest.raises(ParameterError, match="shape"):
+        regression(field.phi_h, field.phi_e, noise_sd=np.full((3, 3), 0.01), **field.settings)

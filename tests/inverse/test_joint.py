@@ -1,5 +1,7 @@
 """The joint fit: its derivative, its adjoint, recovery, and honesty."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,14 @@ from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.joint_model import Linearisation
-from chromamol.inverse.joint_setup import CalibrationPrior, Guess, JointProblem, build_model, start
+from chromamol.inverse.joint_setup import (
+    CalibrationPrior,
+    Guess,
+    JointProblem,
+    build_model,
+    first_gains,
+    start,
+)
 from chromamol.inverse.joint_solver import FourierPreconditioner, conjugate_gradients
 
 CENTRE = slice(60, 132)
@@ -132,3 +141,17 @@ def test_pixels_too_coarse_for_the_interfaces_are_flagged(truth):
 def test_calibration_priors_are_checked():
     with pytest.raises(ParameterError, match="between 0 and 1"):
         CalibrationPrior(gain_sd=-0.1)
+
+
+@pytest.mark.parametrize("gain", [0.9, 1.0, 1.1])
+def test_the_gain_starts_near_the_truth(truth, gain):
+    state = truth("both_0")
+    total = gain * sum(state.noisy(0.05, 2))
+    grid = Grid(total.shape, (state.pixel_size_um,) * 2)
+    field = Field(total, grid, "1", np.ones(total.shape, dtype=bool))
+    parameters = cm.ChromatinParameters(interface_length_um=0.03)
+    problem = JointProblem(
+        (field,), ((1.0, 1.0),), (0.035,), 0.0, parameters, calibration=CalibrationPrior(0.1)
+    )
+    assert first_gains(problem)[0] == pytest.approx(gain, rel=0.05)
+    assert first_gains(replace(problem, calibration=CalibrationPrior())) == (1.0,)

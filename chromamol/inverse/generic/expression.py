@@ -1,0 +1,262 @@
+"""Equations as they are written: sums of terms  w ∂^α [ c(x) ∂^β g(u) ].
+
+c is an unknown (or 1), g a pointwise function of measured fields, α and β derivatives outside and inside the
+unknown. Tested with a mollifier ψ every derivative moves onto it,
+
+    ∫ ψ ∂^α (c ∂^β g) = (-1)^(|α|+|β|) ∫ g ∂^β (c ∂^α ψ),
+
+so no measured field is ever differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chromamol.errors import FieldError, ParameterError
+from chromamol.inverse.generic.axes import Axes
+from chromamol.inverse.generic.source import Source
+
+Order = tuple[int, ...]
+
+MAX_DERIVATIVE = 6
+"""Highest derivative along one axis: higher ones need test functions wider than most images."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A coefficient to find.
+
+    Parameters
+    ----------
+    name : what the result is called.
+    over : the axes on which it depends; () for one number.
+    positive : True if it is the exponential of a smooth map.
+    """
+
+    name: str
+    over: tuple[str, ...]
+    positive: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """w ∂^outer [ unknown ∂^inner source ]."""
+
+    weight: float
+    unknown: Unknown | None
+    outer: Order
+    inner: Order
+    source: Source
+
+    @property
+    def is_pointwise(self) -> bool:
+        return not any(self.outer) and not any(self.inner)
+
+    @property
+    def order(self) -> Order:
+        return tuple(a + b for a, b in zip(self.outer, self.inner, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """A sum of terms on the axes of one problem; what `+ - * **`, `d`, `grad`, `div` and `laplacian` return."""
+
+    axes: Axes
+    terms: tuple[Term, ...]
+
+    __array_ufunc__ = None  # so that `array * expression` comes here and not to numpy, element by element
+
+    def __neg__(self) -> Expression:
+        return self * -1.0
+
+    def __add__(self, other: Any) -> Expression:
+        return Expression(self.axes, self.terms + as_expression(other, self.axes).terms)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Expression:
+        return self + as_expression(other, self.axes) * -1.0
+
+    def __rsub__(self, other: Any) -> Expression:
+        return -self + other
+
+    def __mul__(self, other: Any) -> Any:
+        if isinstance(other, Vector):
+            return Vector(self * component for component in other)
+        if isinstance(other, int | float):
+            scaled = tuple(replace(term, weight=term.weight * other) for term in self.terms)
+            return Expression(self.axes, scaled)
+        factors = as_expression(other, self.axes).terms
+        return Expression(self.axes, tuple(_product(a, b) for a in self.terms for b in factors))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: float) -> Expression:
+        return self * (1.0 / other)
+
+    def __pow__(self, power: int) -> Expression:
+        return pointwise(lambda value: value**power, self)
+
+
+class Vector(tuple[Any, ...]):
+    """Components along the axes of space; of expressions, arrays or numbers."""
+
+    def __new__(cls, components: Iterable[Any]) -> Vector:
+        return super().__new__(cls, tuple(components))
+
+    def __mul__(self, other: Any) -> Vector:
+        return Vector(component * other for component in self)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: tuple[Any, ...]) -> Vector:
+        return Vector(a + b for a, b in zip(self, other, strict=True))
+
+    def __sub__(self, other: tuple[Any, ...]) -> Vector:
+        return Vector(a - b for a, b in zip(self, other, strict=True))
+
+    def __neg__(self) -> Vector:
+        return self * -1.0
+
+
+def d(expression: Expression, axis: str, order: int = 1) -> Expression:
+    """∂^order / ∂axis^order of an expression, for instance `d(u, "t")`.
+
+    Raises
+    ------
+    FieldError : no axis of that name, or derivatives of an order that no test function carries.
+    """
+    step = expression.axes.order(**{expression.axes.names[expression.axes.index(axis)]: order})
+
+    def raised(term: Term) -> Term:
+        if term.unknown is None:
+            return replace(term, inner=tuple(a + b for a, b in zip(term.inner, step, strict=True)))
+        return replace(term, outer=tuple(a + b for a, b in zip(term.outer, step, strict=True)))
+
+    result = Expression(expression.axes, tuple(raised(term) for term in expression.terms))
+    highest = max(max(term.order) for term in result.terms)
+    if order < 1 or highest > MAX_DERIVATIVE:
+        raise FieldError(f"A derivative of order {max(order, highest)} along {axis!r}.",
+                         expected=f"1 to {MAX_DERIVATIVE}.", do="lower the order.")  # fmt: skip
+    return result
+
+
+def grad(expression: Expression) -> Vector:
+    """∇ of an expression: one component per axis of space."""
+    return Vector(d(expression, axis) for axis in expression.axes.space)
+
+
+def div(vector: Iterable[Expression]) -> Expression:
+    """∇ · of a vector of expressions, one per axis of space."""
+    components = tuple(vector)
+    axes = components[0].axes
+    if len(components) != len(axes.space):
+        raise FieldError(f"A vector of {len(components)} components.",
+                         expected=f"one for each of {', '.join(axes.space)}.", do="give all of them.")  # fmt: skip
+    terms = [d(part, axis).terms for part, axis in zip(components, axes.space, strict=True)]
+    return Expression(axes, tuple(term for part in terms for term in part))
+
+
+def laplacian(expression: Expression) -> Expression:
+    """Δ of an expression, over the axes of space."""
+    terms = [d(expression, axis, 2).terms for axis in expression.axes.space]
+    return Expression(expression.axes, tuple(term for part in terms for term in part))
+
+
+def pointwise(function: Callable[..., Tensor], *arguments: Expression) -> Expression:
+    """g(u, ...) at every pixel, with `function` made of torch operations: `pointwise(torch.tanh, u)`.
+
+    Raises
+    ------
+    ParameterError : an argument that holds a derivative or an unknown.
+    """
+    parts = [_merged(argument) for argument in arguments]
+    fields = frozenset().union(*(part.fields for part in parts))
+    source = Source(lambda f: function(*(part.function(f) for part in parts)), fields, linear=False)
+    return _of_source(arguments[0].axes, source)
+
+
+def as_expression(value: Any, axes: Axes) -> Expression:
+    """Return an expression, a number or an array of known values as an expression.
+
+    Raises
+    ------
+    FieldError : an array that does not broadcast to the axes, or an expression of another problem.
+    """
+    if isinstance(value, Expression):
+        if value.axes is not axes:
+            raise FieldError("Expressions of two problems.", expected="one InverseProblem for all of them.",
+                             do="make every field and unknown with the same problem.")  # fmt: skip
+        return value
+    if isinstance(value, int | float):
+        return _of_source(axes, Source.one()) * float(value)
+    array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
+    try:
+        full = np.broadcast_to(array, axes.shape)
+    except ValueError as error:
+        raise FieldError(f"Known values of shape {array.shape}.",
+                         expected=f"shape {axes.shape}, or one that broadcasts to it.",
+                         do="give them on the grid of the measured fields.") from error  # fmt: skip
+    return _of_source(axes, Source.known(full))
+
+
+def unknown_expression(axes: Axes, unknown: Unknown) -> Expression:
+    """Return the expression that is the unknown alone."""
+    nothing = axes.order()
+    return Expression(axes, (Term(1.0, unknown, nothing, nothing, Source.one()),))
+
+
+def measured_expression(axes: Axes, name: str) -> Expression:
+    """Return the expression that is a measured field alone."""
+    return _of_source(axes, Source.measured(name))
+
+
+def _of_source(axes: Axes, source: Source) -> Expression:
+    return Expression(axes, (Term(1.0, None, axes.order(), axes.order(), source),))
+
+
+def _merged(expression: Expression) -> Source:
+    """Return an expression without unknowns and derivatives as one function."""
+    terms = expression.terms
+    if any(term.unknown is not None or not term.is_pointwise for term in terms):
+        raise ParameterError(
+            "A nonlinear function of a derivative or of an unknown.",
+            expected="functions of measured fields, and equations that are linear in the unknowns.",
+            do="differentiate the function instead, d(u**2, 'x'), or name a product of unknowns as one unknown.",
+        )
+    fields = frozenset().union(*(term.source.fields for term in terms))
+
+    def total(values: Any) -> Tensor:
+        return torch.stack(
+            torch.broadcast_tensors(*(term.weight * term.source.function(values) for term in terms))
+        ).sum(dim=0)
+
+    return Source(total, fields, linear=all(term.source.linear for term in terms))
+
+
+def _product(first: Term, second: Term) -> Term:
+    """Return the product of two terms, of which at most one may hold an unknown, and one a derivative."""
+    if first.unknown is not None and second.unknown is not None:
+        raise ParameterError(
+            f"The product of {first.unknown.name} and {second.unknown.name}.",
+            expected="an equation that is linear in the unknowns.",
+            do="name the product as one unknown.",
+        )
+    differentiated, factor = (second, first) if first.is_pointwise else (first, second)
+    weight, unknown = first.weight * second.weight, first.unknown or second.unknown
+    if differentiated.is_pointwise:
+        source = first.source.times(second.source)
+        return Term(weight, unknown, first.outer, first.inner, source)
+    if not factor.is_pointwise or not factor.source.trivial or any(differentiated.outer):
+        raise ParameterError(
+            "A measured or known field times a derivative.",
+            expected="numbers and unknowns before a derivative: it is moved onto the test function.",
+            do="use the product rule: v ∂u = ∂(v u) - u ∂v, with known v.",
+        )
+    return replace(differentiated, weight=weight, unknown=unknown)

@@ -1,0 +1,304 @@
+"""One fit on one lattice: coefficients and fields that meet the equations together.
+
+Total least squares: the least change of the fields, in units of their noise, for which the tested equations hold,
+
+    min Σ_f |û_f - u_f|² / σ_f² + prior(θ)   with   e(û, a(θ)) = 0.
+
+One step linearises e about (û, θ), which leaves weighted linear equations for θ with the covariance C = R Σ Rᵀ and
+the fields   û = u - Σ Rᵀ C⁻¹ e.   Evaluating the columns at û and not at u is what takes the bias of noisy columns
+away (errors in variables).
+
+References
+----------
+Britt & Luecke, Technometrics 15, 233 (1973), doi:10.1080/00401706.1973.10489038 (the step);
+Bortz, Messenger & Dukic, Bull. Math. Biol. 85, 110 (2023), doi:10.1007/s11538-023-01208-6 (weak form, weights).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from chromamol.errors import ParameterError
+from chromamol.inverse.generic.equations import Data, System, TestedTile
+from chromamol.inverse.generic.evidence import (
+    Posterior,
+    finite_scale,
+    most_evident,
+    solve,
+    start_priors,
+)
+from chromamol.inverse.generic.expression import Expression
+from chromamol.inverse.generic.maps import CoefficientMap, check_positive_start
+from chromamol.inverse.lattice import TestLattice
+from chromamol.shapes import FloatField
+
+MAX_STEPS = 20
+"""Linear problems need three, positive maps of large contrast about eight."""
+
+PRIOR_STEPS = 6
+"""Smoothness and strength are chosen anew in these steps; a choice between two of like evidence would not rest."""
+
+NOISE_DRAWS = 2
+"""Each is a sum over all equations, so two give what is subtracted to a few per cent."""
+
+_RESTING = 0.05
+"""Converged when no map moves by more than this many standard errors, root mean square."""
+
+_LARGEST_STEP = 1.0
+"""A positive map changes by at most a factor e in one step."""
+
+_RELAXED = 0.5
+"""Share of a step taken from then on: columns full of noise make whole steps swing about the solution."""
+
+_LARGEST_NOISE_SHARE = 0.9
+_RIDGE = 1e-10
+
+_COVARIANCE_FLOOR = 1e-4
+"""Relative addition to the diagonal of C: overlapping functions are nearly dependent."""
+
+_CALM_PX = 1.0
+"""Fields are averaged over this before a nonlinear slope is taken for the weights, which must not follow the noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeFit:
+    """A fit, before it is judged.
+
+    Parameters
+    ----------
+    lattice, maps : equations and unknowns.
+    parameters, covariance : θ of all maps side by side.
+    fields : û by name.
+    misfit : χ² per degree of freedom of the equations.
+    unexplained : χ² left, as a share of the χ² of the terms without unknowns.
+    count : number of equations.
+    steps, converged : how the iteration ended.
+    scales : natural size of each unknown, at which its term would balance the others.
+    noise_shares : of each unknown, how much of what the columns of its mean hold is noise.
+    """
+
+    lattice: TestLattice
+    maps: tuple[CoefficientMap, ...]
+    parameters: np.ndarray
+    covariance: np.ndarray
+    fields: dict[str, FloatField]
+    misfit: float
+    unexplained: float
+    count: int
+    steps: int
+    converged: bool
+    scales: tuple[float, ...]
+    noise_shares: tuple[float, ...]
+
+    def part(self, which: int) -> slice:
+        """Where the parameters of one map stand."""
+        first = sum(each.size for each in self.maps[:which])
+        return slice(first, first + self.maps[which].size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Weighted:
+    """Whitened equations J θ = y of all tiles, y measured from the prior mean, and what the fields need."""
+
+    gram: np.ndarray
+    cross: np.ndarray
+    noise_shares: np.ndarray
+    known_power: float
+    tiles: tuple[tuple[TestedTile, torch.Tensor, np.ndarray, np.ndarray], ...]
+
+
+class LatticeFitter:
+    """Iterates one problem on one lattice; `run` is its only use."""
+
+    def __init__(
+        self, data: Data, equations: Sequence[Expression], maps: Sequence[CoefficientMap], lattice: TestLattice,
+        *, device: torch.device, seed: int,
+    ) -> None:  # fmt: skip
+        self.seed = seed
+        self.data, self.maps, self.device = data, tuple(maps), device
+        self.system = System(data, equations, maps, lattice)
+        offsets = np.cumsum([0, *(each.size for each in self.maps)])
+        self.own = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(offsets))
+        self.nonlinear = not all(term.source.linear for e in equations for term in e.terms)
+
+    def run(self) -> LatticeFit:
+        """Return the converged fit, or the last step when it does not converge."""
+        fields: dict[str, FloatField] = dict(self.data.fields)
+        centre, scales = self._start()
+        parameters, priors, misfit = centre.copy(), start_priors(self.maps, scales), 1.0
+        converged = False
+        for step in range(1, MAX_STEPS + 1):
+            weighted = self._weighted(fields, parameters, centre)
+            gram, cross = weighted.gram / misfit, weighted.cross / misfit
+            if step <= PRIOR_STEPS:
+                priors = most_evident(gram, cross, self.maps, priors)
+            posterior = solve(gram, cross, self.maps, priors)
+            wanted = centre + posterior.mean - parameters
+            change = self._limited(wanted) * (1.0 if step <= PRIOR_STEPS else _RELAXED)
+            parameters = parameters + change
+            fields, chi2 = self._updated(weighted, change)
+            count = sum(len(known) for _, _, known, _ in weighted.tiles)
+            previous, misfit = misfit, max(1.0, chi2 / max(count - posterior.determined, 1.0))
+            resting = self._moved(wanted, posterior) < _RESTING and abs(misfit - previous) < _RESTING * misfit
+            if resting and step > 1:
+                converged = True
+                break
+        return LatticeFit(
+            self.system.lattice, self.maps, parameters, posterior.covariance, fields,
+            chi2 / max(count - posterior.determined, 1.0), chi2 / max(weighted.known_power, 1e-300), count, step,
+            converged, scales, tuple(float(weighted.noise_shares[own.start]) for own in self.own),
+        )  # fmt: skip
+
+    def _start(self) -> tuple[np.ndarray, tuple[float, ...]]:
+        """Return prior means from unweighted least squares for constants, and the natural sizes."""
+        zeros = np.zeros(self.system.parts[-1].stop)
+        known, uniform = [], []
+        for tile in self.system.tested(self.data.fields, self.data.fields, zeros):
+            known.append(tile.known)
+            uniform.append(tile.columns[:, [part.start for part in self.system.parts]])
+        right, columns = -np.concatenate(known), np.concatenate(uniform)
+        if not np.any(right):
+            check_positive_start(0.0, self.maps[0].unknown.name)
+        size = np.linalg.norm(columns, axis=0)
+        scales = tuple(finite_scale(float(right @ right), float(n) ** 2) for n in size)
+        for each, scale in zip(self.maps, scales, strict=True):
+            check_positive_start(scale, each.unknown.name)
+        found = np.linalg.lstsq(columns / size, right, rcond=1e-6)[0] / size
+        means = []
+        for each, value, scale in zip(self.maps, found, scales, strict=True):
+            start = np.zeros(each.size)
+            if each.unknown.positive:
+                start[0] = math.log(max(value, 0.1 * scale))
+            means.append(start)
+        self._first = [float(v) for v in found]
+        return np.concatenate(means), scales
+
+    def _linear(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the linear coefficients of all maps and their derivative, block by block."""
+        values = np.zeros(self.system.parts[-1].stop)
+        slopes = np.zeros((len(values), len(parameters)))
+        for each, part, own in zip(self.maps, self.system.parts, self.own, strict=True):
+            values[part], slopes[part, own] = each.linearise(parameters[own])
+        return values, slopes
+
+    def _weighted(
+        self, fields: Mapping[str, FloatField], parameters: np.ndarray, centre: np.ndarray
+    ) -> _Weighted:
+        linear, slopes = self._linear(parameters)
+        weighing = linear.copy()
+        if not np.any(weighing):  # signed unknowns before the first step: weigh with their uniform estimate
+            weighing[[part.start for part in self.system.parts]] = self._first
+        shift = {
+            name: (self.data.fields[name] - fields[name]) / sd for name, sd in self.data.noise_sd.items()
+        }
+        size = len(parameters)
+        gram, noise, cross = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
+        known_power, tiles = 0.0, []
+        for tile in self.system.tested(fields, self._calm(fields), weighing):
+            root = self._root(tile)
+            jacobian = tile.columns @ slopes
+            offset = tile.known + tile.effect_of(shift)
+            miss = tile.columns @ linear + offset
+            stacked = np.concatenate([jacobian, miss[:, None], offset[:, None]], axis=1)
+            whitened = torch.linalg.solve_triangular(
+                root, torch.as_tensor(stacked, device=self.device), upper=False
+            )
+            products = (whitened.T @ whitened).cpu().numpy()
+            gram += products[:size, :size]
+            cross -= products[:size, size]
+            noise += self._noise_gram(tile, root, fields, slopes)
+            known_power += float(products[-1, -1])
+            tiles.append((tile, root, miss, jacobian))
+        shares = np.diag(noise) / np.maximum(np.diag(gram), np.finfo(float).tiny)
+        gram = _without_noise(gram, noise)
+        return _Weighted(gram, cross + gram @ (parameters - centre), shares, known_power, tuple(tiles))
+
+    def _root(self, tile: TestedTile) -> torch.Tensor:
+        covariance = tile.covariance().astype(float)
+        diagonal = np.median(np.diag(covariance))
+        if not diagonal > 0.0:
+            raise ParameterError(
+                "An equation that no measured field enters.",
+                expected="at least one measured field with noise.",
+                do="pass fields through `measured`, and check the equation.",
+            )
+        covariance[np.diag_indices_from(covariance)] += _COVARIANCE_FLOOR * diagonal
+        return torch.linalg.cholesky(torch.as_tensor(covariance, device=self.device))
+
+    def _noise_gram(
+        self, tile: TestedTile, root: torch.Tensor, fields: Mapping[str, FloatField], slopes: np.ndarray
+    ) -> np.ndarray:
+        """Return the part of JᵀC⁻¹J that is noise: E δJᵀ C⁻¹ δJ for the noise that is left in the fields."""
+        rng = np.random.default_rng(self.seed)
+        total = np.zeros((slopes.shape[1],) * 2)
+        for _ in range(NOISE_DRAWS):
+            noise = {name: rng.standard_normal(self.data.axes.shape) for name in fields}
+            seen = torch.as_tensor(tile.effect_of(noise)[:, None], device=self.device)
+            removed = tile.noise_of(torch.cholesky_solve(seen, root)[:, 0].cpu().numpy())
+            sd = self.data.noise_sd
+            noisy = {name: fields[name] + sd[name] * (noise[name] - removed[name]) for name in fields}
+            change = (self.system.columns(noisy, tile.tile) - tile.columns) @ slopes
+            whitened = torch.linalg.solve_triangular(
+                root, torch.as_tensor(change, device=self.device), upper=False
+            )
+            total += (whitened.T @ whitened).cpu().numpy()
+        return total / NOISE_DRAWS
+
+    def _updated(self, weighted: _Weighted, change: np.ndarray) -> tuple[dict[str, FloatField], float]:
+        """Return û after the step, and χ² of the equations."""
+        fields = {name: values.copy() for name, values in self.data.fields.items()}
+        chi2 = 0.0
+        for tile, root, miss, jacobian in weighted.tiles:
+            residual = miss + jacobian @ change
+            weights = torch.cholesky_solve(torch.as_tensor(residual[:, None], device=self.device), root)
+            multipliers = weights[:, 0].cpu().numpy()
+            chi2 += float(residual @ multipliers)
+            for name, noise in tile.noise_of(multipliers).items():
+                fields[name] -= self.data.noise_sd[name] * noise
+        return fields, chi2
+
+    def _limited(self, change: np.ndarray) -> np.ndarray:
+        """Return a step that changes no positive map by more than the largest factor."""
+        largest = 0.0
+        for each, own in zip(self.maps, self.own, strict=True):
+            if each.unknown.positive:
+                largest = max(largest, float(np.abs(each.smooth(change[own])).max()))
+        return change * min(1.0, _LARGEST_STEP / max(largest, 1e-300))
+
+    def _moved(self, change: np.ndarray, posterior: Posterior) -> float:
+        """Return the largest root mean square change of a map in units of its standard errors."""
+        largest = 0.0
+        for own in self.own:
+            # Cosines are orthonormal, so sums over coefficients are means over the box.
+            moved = math.sqrt(float(change[own] @ change[own]))
+            largest = max(largest, moved / math.sqrt(float(np.trace(posterior.covariance[own, own]))))
+        return largest
+
+    def _calm(self, fields: Mapping[str, FloatField]) -> dict[str, FloatField]:
+        if not self.nonlinear:
+            return dict(fields)
+        weight = ndimage.gaussian_filter(self.data.mask.astype(float), _CALM_PX)
+        return {
+            name: ndimage.gaussian_filter(np.where(self.data.mask, values, 0.0), _CALM_PX)
+            / np.maximum(weight, 1e-12)
+            for name, values in fields.items()
+        }
+
+
+def _without_noise(gram: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return gram - noise, but never less than a tenth of `gram` in any direction: no step becomes boundless."""
+    unit = np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
+    scaled = gram / np.outer(unit, unit)
+    scaled[np.diag_indices_from(scaled)] += _RIDGE
+    root = np.linalg.cholesky(scaled)
+    inverse = np.linalg.inv(root) / unit[None, :]
+    shares, directions = np.linalg.eigh(inverse @ noise @ inverse.T)
+    mixed = unit[:, None] * (root @ directions)
+    return (mixed * (1.0 - np.minimum(shares, _LARGEST_NOISE_SHARE))) @ mixed.T

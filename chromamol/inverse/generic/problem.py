@@ -1,0 +1,259 @@
+"""`InverseProblem`: the front door for a user's own equation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from chromamol.calculus import estimate_noise_sd
+from chromamol.device import resolve_device
+from chromamol.errors import FieldError, ParameterError
+from chromamol.inverse.generic.axes import Axes
+from chromamol.inverse.generic.equations import Data
+from chromamol.inverse.generic.expression import (
+    Expression,
+    Unknown,
+    as_expression,
+    measured_expression,
+    unknown_expression,
+)
+from chromamol.inverse.generic.fit import LatticeFit
+from chromamol.inverse.generic.solution import Ending, Estimate, Solution
+from chromamol.inverse.generic.widths import fit_best_width, map_of, valid_of
+from chromamol.shapes import FloatField, Mask
+
+IDENTIFIED_AT = 2.0
+"""A positive unknown counts as determined when its mean exceeds this many standard errors."""
+
+MOSTLY_NOISE = 0.9
+"""An unknown whose columns are noise to this share is not determined: its error bar would rest on the rest alone."""
+
+NOISE_FLOOR = 5e-3
+"""Least noise assumed, as a share of a field's standard deviation: below it the grid limits the equations."""
+
+_MISFIT_FLAGGED, _UNEXPLAINED_FLAGGED = 2.0, 0.05
+
+
+class InverseProblem:
+    """Find the unknown coefficients of a differential equation from noisy measurements of its solution.
+
+    The equation is written with `d`, `grad`, `div` and `laplacian` (from `chromamol.inverse.generic`), linear in the
+    unknowns, as an expression that vanishes. It is tested with mollifiers, so that no measured field is
+    differentiated and neither initial nor boundary values are needed; widths, smoothness, strength and, when not
+    given, the noise are chosen by the data.
+
+    Diffusivity map of a heat equation,   ∂u/∂t = ∇·(D(y, x) ∇u):
+
+    >>> import numpy as np
+    >>> import chromamol as cm
+    >>> from chromamol.inverse.generic import d, div, grad
+    >>> t, y, x = np.ogrid[0:1:21j, 0:np.pi:41j, 0:np.pi:41j]
+    >>> temperature = np.exp(-0.6 * t) * np.cos(y) * np.cos(x + 1) + np.exp(-1.2 * t) * np.cos(2 * x)  # D = 0.3
+    >>> problem = cm.InverseProblem(spacing={"t": 0.05, "y": np.pi / 40, "x": np.pi / 40})
+    >>> u = problem.measured("u", temperature)
+    >>> D = problem.unknown("D", over="yx", positive=True)
+    >>> found = problem.solve(d(u, "t") - div(D * grad(u)))
+    >>> found.ending.name, found["D"].values.shape, round(found["D"].mean, 3)
+    ('ALL_ESTIMATED', (41, 41), 0.3)
+
+    Parameters
+    ----------
+    spacing : distance between samples by axis, in the order of the arrays and in any units: the result is in theirs.
+        One to four axes with names of one letter; "t" is time, the others are space.
+    mask : True where the data count; everywhere when None.
+    """
+
+    def __init__(self, *, spacing: Mapping[str, float], mask: Any = None) -> None:
+        self._spacing = {name: float(h) for name, h in spacing.items()}
+        if any(len(name) != 1 for name in self._spacing):
+            raise FieldError(
+                f"Axes {tuple(spacing)}.", expected="names of one letter.", do="use t, z, y and x."
+            )
+        self._given_mask = None if mask is None else np.asarray(mask, dtype=bool)
+        self._axes: Axes | None = None
+        self._fields: dict[str, FloatField] = {}
+        self._noise: dict[str, float | None] = {}
+        self._unknowns: dict[str, Unknown] = {}
+
+    def measured(self, name: str, values: Any, *, noise_sd: float | None = None) -> Expression:
+        """Add a measured field, and return it for use in the equation.
+
+        Parameters
+        ----------
+        name : what the field is called.
+        values : numpy or torch, on the axes of the problem; not finite values are allowed outside the mask only.
+        noise_sd : standard deviation of its noise, white between samples; estimated from the field when None.
+
+        Raises
+        ------
+        FieldError : a shape that differs from the other fields', values that are not finite, a name twice.
+        """
+        array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=float)
+        axes = self._axes_of(array.shape)
+        if name in self._fields or name in self._unknowns:
+            raise FieldError(f"The name {name!r} twice.", expected="one name for each field and unknown.",
+                             do="rename one of them.")  # fmt: skip
+        bad = np.count_nonzero(~np.isfinite(array[self._mask]))
+        if bad:
+            raise FieldError(f"{name} with {bad} NaN or infinite values.", expected="finite values inside the mask.",
+                             do="take those samples out of the mask.")  # fmt: skip
+        if noise_sd is not None and not (math.isfinite(noise_sd) and noise_sd >= 0.0):
+            raise ParameterError(f"noise_sd = {noise_sd}.", expected="a finite number >= 0.",
+                                 do="give a standard deviation in the unit of the field, or None.")  # fmt: skip
+        self._fields[name] = np.where(self._mask, array, 0.0)
+        self._noise[name] = noise_sd
+        return measured_expression(axes, name)
+
+    def unknown(self, name: str, *, over: Sequence[str] = "", positive: bool = False) -> Expression:
+        """Add an unknown coefficient, and return it for use in the equation.
+
+        Parameters
+        ----------
+        name : what the result is called.
+        over : names of the axes on which it depends, such as "yx"; "" for one number.
+        positive : True for a coefficient that cannot be negative, such as a diffusivity.
+
+        Raises
+        ------
+        FieldError : before any field was measured, an axis that is not there, a name twice.
+        """
+        if self._axes is None:
+            raise FieldError(f"The unknown {name!r} before any field.", expected="`measured` first.",
+                             do="add the measured fields, then the unknowns.")  # fmt: skip
+        if name in self._fields or name in self._unknowns:
+            raise FieldError(f"The name {name!r} twice.", expected="one name for each field and unknown.",
+                             do="rename one of them.")  # fmt: skip
+        where = sorted({self._axes.index(axis) for axis in over})
+        self._unknowns[name] = Unknown(name, tuple(self._axes.names[i] for i in where), positive)
+        return unknown_expression(self._axes, self._unknowns[name])
+
+    def known(self, values: Any) -> Expression:
+        """Return a number or an array without noise, which must broadcast to the axes, for use in the equation."""
+        if self._axes is None:
+            raise FieldError("Known values before any field.", expected="`measured` first.",
+                             do="add the measured fields first.")  # fmt: skip
+        return as_expression(values, self._axes)
+
+    def solve(self, *equations: Expression, device: str = "auto", seed: int = 0) -> Solution:
+        """Estimate the unknowns from equations that vanish: `solve(d(u, "t") - div(D * grad(u)))`.
+
+        Parameters
+        ----------
+        equations : one or more expressions of this problem.
+        device : "auto", "cpu", "cuda", "cuda:N"; for the dense linear algebra.
+        seed : of the draws that say how much noise the equations' own coefficients hold.
+
+        Raises
+        ------
+        ParameterError : no equation, an unknown that is in none of them, or equations that leave the size of the
+            unknowns open (every term holds one).
+        DeviceError : a device that is not there.
+        """
+        if not equations or self._axes is None:
+            raise ParameterError("No equation.", expected="at least one expression of measured fields.",
+                                 do="write solve(d(u, 't') - D * laplacian(u)).")  # fmt: skip
+        written = [as_expression(equation, self._axes) for equation in equations]
+        present = {term.unknown for equation in written for term in equation.terms}
+        absent = [name for name, unknown in self._unknowns.items() if unknown not in present]
+        if absent or not self._unknowns:
+            raise ParameterError(f"Unknowns in no equation: {', '.join(absent) or 'there are none'}.",
+                                 expected="every unknown in an equation, and at least one.",
+                                 do="use it, or do not declare it.")  # fmt: skip
+        data, floored = self._data()
+        unknowns, where = tuple(self._unknowns.values()), resolve_device(device)
+        with threadpool_limits(
+            limits=1
+        ):  # matrices of some hundred rows: more threads only wait for each other
+            best = fit_best_width(data, written, unknowns, device=where, seed=seed)
+        return self._solution(data, best, floored)
+
+    def _data(self) -> tuple[Data, bool]:
+        """Return the data with their noise, and whether any has less than the floor."""
+        assert self._axes is not None
+        noise, floored = {}, False
+        for name, values in self._fields.items():
+            given = self._noise[name]
+            sd = estimate_noise_sd(values, mask=self._mask) if given is None else given
+            least = NOISE_FLOOR * float(values[self._mask].std())
+            if not least > 0.0:
+                raise FieldError(f"{name} is constant.", expected="a field that varies.",
+                                 do="pass it as a known number.")  # fmt: skip
+            floored |= sd < least
+            noise[name] = max(sd, least)
+        return Data(self._axes, self._fields, self._mask, noise), floored
+
+    def _solution(
+        self, data: Data, best: tuple[tuple[float, ...], LatticeFit] | None, floored: bool
+    ) -> Solution:
+        if best is None or not best[1].converged:
+            nothing = {
+                name: Estimate.unknown(
+                    tuple(data.axes.shape[data.axes.index(axis)] for axis in u.over), u.over
+                )
+                for name, u in self._unknowns.items()
+            }
+            ending = Ending.NO_TEST_FUNCTION if best is None else Ending.NOT_CONVERGED
+            return Solution(nothing, ending, (), dict(data.fields), dict(data.noise_sd), {}, math.nan, math.nan, 0,
+                            0 if best is None else best[1].steps)  # fmt: skip
+        half_width, fit = best
+        flags = ["noise_floor"] if floored else []
+        if fit.misfit > _MISFIT_FLAGGED and fit.unexplained > _UNEXPLAINED_FLAGGED:
+            flags.append("equation_not_met")
+        estimates = {}
+        for i, name in enumerate(self._unknowns):
+            estimates[name] = _estimate(fit, i)
+            if not _is_determined(estimates[name], fit, i):
+                flags.append(f"{name}_not_identifiable")
+                estimates[name] = Estimate.unknown(estimates[name].values.shape, estimates[name].over)
+        lost = any(np.isnan(each.mean) for each in estimates.values())
+        return Solution(
+            estimates, Ending.SOME_NOT_IDENTIFIABLE if lost else Ending.ALL_ESTIMATED, tuple(flags), fit.fields,
+            dict(data.noise_sd), dict(zip(data.axes.names, half_width, strict=True)), fit.misfit, fit.unexplained,
+            fit.count, fit.steps,
+        )  # fmt: skip
+
+    def _axes_of(self, shape: tuple[int, ...]) -> Axes:
+        if len(shape) != len(self._spacing):
+            raise FieldError(f"A field of shape {shape}.",
+                             expected=f"{len(self._spacing)} axes: {', '.join(self._spacing)}.",
+                             do="give one spacing per axis, in the order of the array.")  # fmt: skip
+        if self._axes is None:
+            self._axes = Axes(shape, tuple(self._spacing.values()), names=tuple(self._spacing))
+            if self._given_mask is not None and (
+                self._given_mask.shape != shape or not self._given_mask.any()
+            ):
+                raise FieldError(f"A mask of shape {self._given_mask.shape}.",
+                                 expected=f"shape {shape}, somewhere True.",
+                                 do="give it on the grid of the fields.")  # fmt: skip
+        if shape != self._axes.shape:
+            raise FieldError(f"A field of shape {shape}.", expected=f"{self._axes.shape}, as the first field.",
+                             do="sample all fields on one grid.")  # fmt: skip
+        return self._axes
+
+    @property
+    def _mask(self) -> Mask:
+        assert self._axes is not None
+        return np.ones(self._axes.shape, dtype=bool) if self._given_mask is None else self._given_mask
+
+
+def _estimate(fit: LatticeFit, which: int) -> Estimate:
+    each, part = fit.maps[which], fit.part(which)
+    valid = valid_of(each, fit.lattice)
+    values, error = map_of(fit, which)
+    row = each.mean_row(fit.parameters[part], np.asarray(valid / np.count_nonzero(valid)))
+    mean_se = math.sqrt(max(float(row @ fit.covariance[part, part] @ row), 0.0))
+    return Estimate(values, error, valid, float(values[valid].mean()), mean_se, each.unknown.over)
+
+
+def _is_determined(estimate: Estimate, fit: LatticeFit, which: int) -> bool:
+    """Its columns must hold more than noise; a positive mean must stand out of its error, a signed one of its size."""
+    if fit.noise_shares[which] > MOSTLY_NOISE:
+        return False
+    if fit.maps[which].unknown.positive:
+        return estimate.mean > IDENTIFIED_AT * estimate.mean_se
+    return estimate.mean_se < fit.scales[which]

@@ -1,0 +1,85 @@
+"""What `InverseProblem.solve` hands back: estimates with standard errors, and how the solve ended."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+
+from chromamol.shapes import FloatField, Mask
+
+
+class Ending(enum.Enum):
+    """How a solve ended. The value is the message, so a failure cannot look like an answer."""
+
+    ALL_ESTIMATED = "Every unknown was estimated."
+    SOME_NOT_IDENTIFIABLE = "The data do not determine some of the unknowns; those are NaN."
+    NOT_CONVERGED = "The fit did not come to rest, as when a term says nothing; every unknown is NaN."
+    NO_TEST_FUNCTION = "No test function fits into the mask; every unknown is NaN."
+
+    @property
+    def is_success(self) -> bool:
+        """True when every unknown was estimated."""
+        return self is Ending.ALL_ESTIMATED
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """One unknown.
+
+    Parameters
+    ----------
+    values : on the axes `over`, in the unit that the equation implies; shape () for one number. NaN when the data
+        do not determine it.
+    standard_error : pointwise, in the same unit; the misfit of the equations is included.
+    valid : True where test functions of whole support reach; elsewhere the map is continued smoothly.
+    mean, mean_se : average over `valid`, and its standard error.
+    over : the axes, in the order of `values`.
+    """
+
+    values: FloatField
+    standard_error: FloatField
+    valid: Mask
+    mean: float
+    mean_se: float
+    over: tuple[str, ...]
+
+    @classmethod
+    def unknown(cls, shape: tuple[int, ...], over: tuple[str, ...]) -> Estimate:
+        """Return the estimate that says nothing."""
+        nothing = np.full(shape, np.nan)
+        return cls(nothing, nothing.copy(), np.zeros(shape, dtype=bool), np.nan, np.nan, over)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The result of one inverse problem; `solution["D"]` is the estimate of the unknown D.
+
+    Parameters
+    ----------
+    estimates : by name.
+    ending : how the solve ended.
+    flags : `NAME_not_identifiable`; `equation_not_met` (the equation leaves more than twice the noise, and more than a
+        twentieth of the signal, unexplained); `noise_floor` (the data have less noise than the grid can use).
+    fields : the measured fields, changed as little as the equations demand; not smoothed otherwise.
+    noise_sd : standard deviation of the noise per sample, by field.
+    half_width : of the test functions, by axis, in the unit of the spacing.
+    misfit : χ² per degree of freedom of the equations; near 1 when they hold within the noise.
+    unexplained : share of the terms without unknowns that the equations leave.
+    test_functions, steps : their number.
+    """
+
+    estimates: dict[str, Estimate]
+    ending: Ending
+    flags: tuple[str, ...]
+    fields: dict[str, FloatField]
+    noise_sd: dict[str, float]
+    half_width: dict[str, float]
+    misfit: float
+    unexplained: float
+    test_functions: int
+    steps: int
+
+    def __getitem__(self, name: str) -> Estimate:
+        return self.estimates[name]

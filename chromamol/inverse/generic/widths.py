@@ -1,0 +1,100 @@
+"""The width of the test functions along every axis: as narrow as the grid resolves.
+
+The weak form has no smoothing bias, so noise costs about the same at every width; narrow functions see more detail
+and leave less of a border. Too narrow ones are aliased: what they multiply varies within their few samples, and the
+equations miss by more than the noise. So begin with the narrowest, and widen while that mends the misfit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from chromamol.errors import KernelError
+from chromamol.inverse.generic.equations import JOINT_FUNCTIONS, Data, build_lattice
+from chromamol.inverse.generic.expression import Expression, Unknown
+from chromamol.inverse.generic.fit import LatticeFit, LatticeFitter
+from chromamol.inverse.generic.maps import CoefficientMap
+from chromamol.inverse.lattice import TestLattice
+from chromamol.shapes import Mask
+
+SHARES = tuple(float(s) for s in 0.3 * 2.0 ** (-np.arange(12) / 3))
+"""Half-widths to try, as shares of each axis, widest first, in steps of 2^(1/3)."""
+
+MIN_HALF_WIDTH_PX = 5.0
+"""Narrower functions differentiate fewer than cubic polynomials exactly."""
+
+MAX_FUNCTIONS = 6000
+"""Finer lattices cost more than they tell."""
+
+WIDE_PX = 12.0
+"""Functions wider than this are narrowed even when there are too many then to be weighted all together."""
+
+ALIASED = 2.0
+"""A misfit above this may come from functions that the grid does not resolve: wider ones are tried."""
+
+WORTH_WIDENING = 2.0
+"""They are taken if they lower it by this factor; a misfit that stays is the equation's."""
+
+MIN_FUNCTIONS = 8
+"""Fewer can't carry an error estimate."""
+
+
+def fit_best_width(
+    data: Data,
+    equations: Sequence[Expression],
+    unknowns: Sequence[Unknown],
+    *,
+    device: torch.device,
+    seed: int,
+) -> tuple[tuple[float, ...], LatticeFit] | None:
+    """Return the chosen half-widths and their fit; None when no test function fits into the mask."""
+    maps = [CoefficientMap.of(unknown, data.axes) for unknown in unknowns]
+    best: tuple[tuple[float, ...], LatticeFit] | None = None
+    for half_width, lattice in reversed(list(candidates(data, equations))):
+        fit = LatticeFitter(data, equations, maps, lattice, device=device, seed=seed).run()
+        if best is not None and best[1].converged and not fit.misfit < best[1].misfit / WORTH_WIDENING:
+            break
+        best = (half_width, fit)
+        if fit.converged and fit.misfit < ALIASED:
+            break
+    return best
+
+
+def candidates(
+    data: Data, equations: Sequence[Expression]
+) -> Iterator[tuple[tuple[float, ...], TestLattice]]:
+    """Yield half-widths and lattices, widest first."""
+    axes = data.axes
+    last: tuple[float, ...] = ()
+    for share in SHARES:
+        pixels = [max(share * n, min(MIN_HALF_WIDTH_PX, 0.45 * n)) for n in axes.shape]
+        half_width = tuple(w * h for w, h in zip(pixels, axes.spacing_um, strict=True))
+        if half_width == last:
+            return
+        last = half_width
+        try:
+            lattice = build_lattice(data, equations, half_width)
+        except KernelError:
+            return
+        if lattice.count > (MAX_FUNCTIONS if max(pixels) > WIDE_PX else JOINT_FUNCTIONS):
+            return
+        if lattice.count >= MIN_FUNCTIONS:
+            yield half_width, lattice
+
+
+def map_of(fit: LatticeFit, which: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return values and standard errors of one unknown."""
+    each, part = fit.maps[which], fit.part(which)
+    return each.values(fit.parameters[part]), each.standard_error(
+        fit.parameters[part], fit.covariance[part, part]
+    )
+
+
+def valid_of(each: CoefficientMap, lattice: TestLattice) -> Mask:
+    """Return where, on the unknown's own axes, a test function of whole support can sit."""
+    names = lattice.grid.names  # type: ignore[attr-defined]  # the lattice of a problem lies on its Axes
+    away = tuple(i for i, name in enumerate(names) if name not in each.unknown.over)
+    return np.asarray(lattice.valid.any(axis=away))

@@ -1,0 +1,357 @@
+"""The door for other equations: exact solutions, adjoints, symmetry, noise, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+
+import chromamol as cm
+from chromamol.benchmarks.pde_truths import advection_diffusion, allen_cahn
+from chromamol.errors import ChromamolError, FieldError, ParameterError
+from chromamol.inverse.generic import Ending, Vector, d, div, grad, laplacian, pointwise
+from chromamol.inverse.generic.equations import Data, System, build_lattice
+from chromamol.inverse.generic.maps import CoefficientMap
+
+
+def decay(n, *, diffusivity=0.3, drift=0.0):
+    """Σ_k exp(-D k² t) cos k (x - v t) solves u_t = D u_xx - v u_x."""
+    t, x = (
+        np.linspace(0.0, 1.0, n)[:, None],
+        np.linspace(0.0, 3.0, n)[None, :] - drift * np.linspace(0, 1, n)[:, None],
+    )
+    return sum(np.exp(-diffusivity * k**2 * t) * np.cos(k * x + k) for k in (1.0, 2.0, 3.0))
+
+
+def problem_of(n=41, **kwargs):
+    problem = cm.InverseProblem(spacing={"t": 1.0 / (n - 1), "x": 3.0 / (n - 1)})
+    return problem, problem.measured("u", decay(n, **kwargs))
+
+
+def test_two_numbers_of_an_exact_solution():
+    problem, u = problem_of(drift=0.5)
+    D, v = problem.unknown("D", positive=True), problem.unknown("v")
+    found = problem.solve(d(u, "t") + v * d(u, "x") - D * d(u, "x", 2))
+    assert found.ending is Ending.ALL_ESTIMATED
+    assert found["D"].values == pytest.approx(0.3, rel=1e-3)
+    assert found["v"].values == pytest.approx(0.5, rel=1e-3)
+    assert found["D"].values.shape == ()
+    assert "noise_floor" in found.flags
+
+
+def test_the_discretisation_error_falls_with_the_grid():
+    """Test functions are exact for polynomials of degree 3: fourth order, at a width that is fixed in samples."""
+    errors = []
+    for n in (25, 49):
+        problem, u = problem_of(n)
+        D = problem.unknown("D")
+        errors.append(abs(float(problem.solve(d(u, "t") - D * d(u, "x", 2))["D"].values) - 0.3))
+    assert np.log2(errors[0] / errors[1]) > 3.5
+
+
+def test_standard_errors_cover_the_truth():
+    """Ten draws of noise: z has mean square 1, which lies between 0.32 and 2.05 in 95 % of such sets."""
+    z = []
+    for seed in range(10):
+        problem = cm.InverseProblem(spacing={"t": 0.025, "x": 0.075})
+        clean = decay(41)
+        u = problem.measured("u", clean + 0.1 * np.random.default_rng(seed).standard_normal(clean.shape))
+        D = problem.unknown("D", positive=True)
+        found = problem.solve(d(u, "t") - D * d(u, "x", 2))
+        z.append((float(found["D"].values) - 0.3) / float(found["D"].standard_error))
+    assert 0.3 < np.mean(np.square(z)) < 2.1
+    assert abs(np.mean(z)) < 1.0
+
+
+def test_the_unit_of_time_and_length_only_scales_the_result():
+    values = []
+    for time, length in ((1.0, 1.0), (60.0, 1e-3)):
+        problem = cm.InverseProblem(spacing={"t": 0.025 * time, "x": 0.075 * length})
+        u = problem.measured("u", decay(41))
+        D = problem.unknown("D", over="x", positive=True)
+        found = problem.solve(d(u, "t") - d(D * d(u, "x"), "x"))
+        values.append(found["D"].values * time / length**2)
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-6)
+
+
+def two_dimensional():
+    t, y, x = np.ogrid[0:1:13j, 0:3:25j, 0:3:27j]
+    clean = np.exp(-0.5 * t) * np.cos(y + 0.3) * np.cos(0.5 * x + 1) + np.exp(-0.8 * t) * np.cos(2 * x - y)
+    return clean + 0.02 * np.random.default_rng(0).standard_normal(clean.shape)
+
+
+def test_swapping_the_axes_transposes_the_map():
+    field, maps = two_dimensional(), []
+    for swapped in (False, True):
+        spacing = {"t": 1 / 12, "y": 0.125, "x": 3 / 26}
+        names = ("t", "x", "y") if swapped else ("t", "y", "x")
+        problem = cm.InverseProblem(spacing={name: spacing[name] for name in names})
+        u = problem.measured("u", field.transpose(0, 2, 1) if swapped else field, noise_sd=0.02)
+        D = problem.unknown("D", over="yx")
+        maps.append(problem.solve(d(u, "t") - div(D * grad(u)))["D"].values)
+    np.testing.assert_allclose(maps[0], maps[1].T, rtol=0.02, atol=0.02 * np.abs(maps[0]).max())
+
+
+@pytest.fixture
+def system():
+    """A small system whose terms hold every kind: derivatives inside, outside, a function, a known term."""
+    problem = cm.InverseProblem(spacing={"t": 1 / 12, "y": 0.125, "x": 3 / 26})
+    field = two_dimensional()
+    u = problem.measured("u", field, noise_sd=0.02)
+    D, q = problem.unknown("D", over="yx"), problem.unknown("q", over="t")
+    equation = d(u, "t") - div(D * grad(u)) + q * laplacian(u) - 0.3 * u + d(q, "t")
+    data, _ = problem._data()
+    lattice = build_lattice(data, [equation], (0.4, 0.7, 0.7))
+    maps = [CoefficientMap.of(unknown, data.axes) for unknown in problem._unknowns.values()]
+    return System(data, [equation], maps, lattice)
+
+
+def test_rows_are_the_derivative_of_the_equations(system):
+    rng = np.random.default_rng(1)
+    linear = rng.standard_normal(system.parts[-1].stop) / 10
+    fields, noise = system.data.fields, {"u": rng.standard_normal(system.data.axes.shape)}
+    (here,) = system.tested(fields, fields, linear)
+    (there,) = system.tested({"u": fields["u"] + 0.02 * noise["u"]}, fields, linear)
+    change = there.known - here.known + (there.columns - here.columns) @ linear
+    np.testing.assert_allclose(here.effect_of(noise), change, rtol=0, atol=2e-6 * np.abs(change).max() * 10)
+
+
+def test_rows_and_their_adjoint_agree(system):
+    rng = np.random.default_rng(2)
+    linear = rng.standard_normal(system.parts[-1].stop) / 10
+    (tile,) = system.tested(system.data.fields, system.data.fields, linear)
+    noise, weights = rng.standard_normal(system.data.axes.shape), rng.standard_normal(len(tile.known))
+    forward = weights @ tile.effect_of({"u": noise})
+    assert forward == pytest.approx(float((tile.noise_of(weights)["u"] * noise).sum()), rel=1e-5)
+    gram = tile.covariance()
+    assert weights @ gram @ weights == pytest.approx(
+        float((tile.noise_of(weights)["u"] ** 2).sum()), rel=1e-5
+    )
+
+
+def test_a_tested_derivative_is_that_of_the_polynomial():
+    """∫ ψ ∂_x (c ∂_x u) for u = x³, c = cos: against a fine sum of ψ times the exact expression."""
+    n, k = 61, 0
+    x = np.arange(n) * 0.05
+    problem = cm.InverseProblem(spacing={"x": 0.05})
+    u = problem.measured("u", x**3, noise_sd=1e-3)
+    D = problem.unknown("D", over="x")
+    equation = d(D * d(u, "x"), "x")
+    data, _ = problem._data()
+    lattice = build_lattice(data, [equation], (0.6,))
+    each = CoefficientMap.of(problem._unknowns["D"], data.axes)
+    system = System(data, [equation], [each], lattice)
+    (tile,) = system.tested(data.fields, data.fields, np.zeros(each.linear_size))
+    for k in (0, 1, 2, 4):
+        c, slope = each.axis_modes(0, 0)[each.modes[k, 0]], each.axis_modes(0, 1)[each.modes[k, 0]]
+        exact = slope * 3 * x**2 + c * 6 * x
+        expected = tile.tile.axis_matrices(0)[0] @ exact[tile.tile.window[0]]
+        np.testing.assert_allclose(tile.columns[:, k], expected, rtol=1e-4)
+
+
+def test_the_projection_of_a_positive_map_has_the_derivative_that_it_says():
+    problem = cm.InverseProblem(spacing={"t": 0.1, "x": 0.1})
+    problem.measured("u", np.random.default_rng(0).standard_normal((12, 15)))
+    problem.unknown("D", over="tx", positive=True)
+    data, _ = problem._data()
+    each = CoefficientMap.of(problem._unknowns["D"], data.axes)
+    theta = np.zeros(each.size)
+    theta[:12] = 0.2 * np.random.default_rng(1).standard_normal(12)  # smooth, as a prior would have it
+    value, slope = each.linearise(theta)
+    step = 1e-6 * np.random.default_rng(2).standard_normal(each.size)
+    np.testing.assert_allclose(each.linearise(theta + step)[0] - value, slope @ step, atol=1e-10)
+    np.testing.assert_allclose(each.derivative(value, (0, 0)), each.values(theta), rtol=0.05)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_mobility_of_allen_cahn(noise):
+    truth = allen_cahn(40, frames=14, duration=1.5)
+    problem = cm.InverseProblem(spacing=truth.spacing)
+    rng = np.random.default_rng(0)
+    sd = noise * truth.field.std()
+    u = problem.measured("u", truth.field + sd * rng.standard_normal(truth.field.shape))
+    M = problem.unknown("M", over="yx", positive=True)
+    found = problem.solve(d(u, "t") + M * (u**3 - u - truth.known["interface"] ** 2 * laplacian(u)))
+    estimate, exact = found["M"], truth.coefficients["M"]
+    error = np.linalg.norm((estimate.values - exact)[estimate.valid]) / np.linalg.norm(exact[estimate.valid])
+    assert found.ending.is_success
+    assert found.flags == ()
+    assert found.noise_sd["u"] == pytest.approx(sd, rel=0.05)
+    assert error < {0.02: 0.03, 0.1: 0.08}[noise]
+    assert (np.abs(estimate.values - exact) < 1.96 * estimate.standard_error)[estimate.valid].mean() > 0.8
+    assert found.misfit == pytest.approx(1.0, abs=0.25)
+
+
+def test_diffusivity_and_source_in_a_flow():
+    truth = advection_diffusion(32, frames=16)
+    problem = cm.InverseProblem(spacing=truth.spacing)
+    rng = np.random.default_rng(0)
+    u = problem.measured("u", truth.field + 0.02 * truth.field.std() * rng.standard_normal(truth.field.shape))
+    D, s = problem.unknown("D", over="yx", positive=True), problem.unknown("s", over="yx")
+    v = Vector((truth.known["v_y"], truth.known["v_x"]))
+    found = problem.solve(d(u, "t") + div(v * u) - div(D * grad(u)) - s)
+    assert found.ending.is_success
+    assert found.flags == ()
+    for name, bound in (("D", 0.1), ("s", 0.06)):
+        estimate, exact = found[name], truth.coefficients[name]
+        error = (estimate.values - exact)[estimate.valid]
+        assert np.linalg.norm(error) / np.linalg.norm(exact[estimate.valid]) < bound
+        assert (np.abs(error) < 1.96 * estimate.standard_error[estimate.valid]).mean() > 0.8
+
+
+def test_the_truths_conserve_what_their_equations_conserve():
+    """Walls without flux: the dye grows by the sources alone, and grains stay between the two phases."""
+    flow, grains = advection_diffusion(16, frames=5), allen_cahn(16, frames=5)
+    grown = np.diff(flow.field.mean(axis=(1, 2))) / flow.spacing["t"]
+    np.testing.assert_allclose(
+        grown, flow.coefficients["s"].mean(), rtol=0.05
+    )  # means over every third sample
+    assert np.abs(grains.field).max() <= 1.0 + 1e-4
+
+
+def test_values_outside_the_mask_are_never_used():
+    field, mask = two_dimensional(), np.ones((13, 25, 27), dtype=bool)
+    mask[:, 16:, 18:] = False
+    maps = []
+    for outside in (np.nan, 1e6):
+        problem = cm.InverseProblem(spacing={"t": 1 / 12, "y": 0.125, "x": 3 / 26}, mask=mask)
+        u = problem.measured("u", torch.from_numpy(np.where(mask, field, outside)), noise_sd=0.02)
+        D = problem.unknown("D", over="yx")
+        found = problem.solve(d(u, "t") - div(D * grad(u)))
+        maps.append(found["D"].values)
+        assert not found["D"].valid[20:, 22:].any()
+    np.testing.assert_array_equal(*maps)
+
+
+def test_four_axes_go_through_the_same_code():
+    t, z, y, x = np.ogrid[0:1:11j, 0:2:12j, 0:2:12j, 0:2:12j]
+    clean = np.exp(-0.9 * t) * (np.cos(z + y + x) + np.cos(z - y + x + 1))  # each decays as 3 D
+    problem = cm.InverseProblem(spacing={"t": 0.1, "z": 2 / 11, "y": 2 / 11, "x": 2 / 11})
+    u = problem.measured("u", clean)
+    D = problem.unknown("D")
+    assert float(problem.solve(d(u, "t") - D * laplacian(u))["D"].values) == pytest.approx(0.3, rel=0.02)
+
+
+def test_what_the_data_do_not_determine_is_nan_with_a_flag():
+    """A loss that is not there cannot be told from a small one, the diffusivity can."""
+    t, x = np.ogrid[0:1:31j, 0:3:31j]
+    clean = sum(np.exp(-0.3 * k**2 * t) * np.cos(k * x + k) for k in (1.0, 2.0, 3.0))
+    problem = cm.InverseProblem(spacing={"t": 1 / 30, "x": 0.1})
+    u = problem.measured("u", clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape))
+    D, loss = problem.unknown("D", positive=True), problem.unknown("loss", positive=True)
+    found = problem.solve(d(u, "t") - D * laplacian(u) + loss * u)
+    assert found.ending is Ending.SOME_NOT_IDENTIFIABLE
+    assert found.flags == ("loss_not_identifiable",)
+    assert np.isnan(found["loss"].values)
+    assert found["D"].values == pytest.approx(0.3, rel=0.15)
+
+
+def test_a_term_that_says_nothing_never_looks_like_an_answer():
+    """A field that varies along x only says nothing of a drift along y."""
+    t, y, x = np.ogrid[0:1:15j, 0:1:21j, 0:3:21j]
+    clean = np.exp(-t) * np.cos(x + 0.5 + 0 * y)
+    problem = cm.InverseProblem(spacing={"t": 1 / 14, "y": 0.05, "x": 0.15})
+    u = problem.measured("u", clean + 0.02 * np.random.default_rng(0).standard_normal(clean.shape))
+    D, v = problem.unknown("D", positive=True), problem.unknown("v")
+    found = problem.solve(d(u, "t") - D * laplacian(u) + v * d(u, "y"))
+    assert not found.ending.is_success
+    assert np.isnan(found["v"].values)
+
+
+def test_an_equation_that_is_not_met_is_flagged():
+    problem, u = problem_of()
+    q = problem.unknown("q")
+    found = problem.solve(d(u, "t") - q * u)  # the modes decay at three different rates
+    assert "equation_not_met" in found.flags
+
+
+def test_a_mask_without_room_gives_nan_and_says_so():
+    mask = np.zeros((41, 41), dtype=bool)
+    mask[10:14, 10:30] = True
+    problem = cm.InverseProblem(spacing={"t": 0.025, "x": 0.075}, mask=mask)
+    u = problem.measured("u", decay(41), noise_sd=0.01)
+    D = problem.unknown("D", over="x")
+    found = problem.solve(d(u, "t") - D * d(u, "x", 2))
+    assert found.ending is Ending.NO_TEST_FUNCTION
+    assert np.isnan(found["D"].values).all()
+    assert found["D"].values.shape == (41,)
+
+
+def test_functions_of_two_fields_and_powers():
+    problem = cm.InverseProblem(spacing={"t": 0.025, "x": 0.075})
+    u = problem.measured("u", decay(41))
+    w = problem.measured("w", decay(41) ** 2)
+    a = problem.unknown("a")
+    found = problem.solve(-a * pointwise(torch.mul, u, u) + 2.0 * w - u * u / 2.0 + problem.known(0.0))
+    assert float(found["a"].values) == pytest.approx(1.5, abs=0.02)
+
+
+REFUSED = {
+    "unknown times unknown": lambda p, u, D: D * D,
+    "measured field times a derivative": lambda p, u, D: u * d(u, "x"),
+    "known field times a derivative": lambda p, u, D: np.ones((41, 41)) * d(u, "x") + D,
+    "function of a derivative": lambda p, u, D: d(u, "x") ** 2,
+    "no unknown in the equation": lambda p, u, D: d(u, "t"),
+    "every term with an unknown": lambda p, u, D: D * u,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_equations_that_cannot_be_solved_are_refused(name):
+    problem, u = problem_of()
+    D = problem.unknown("D", over="x")
+    with pytest.raises(ParameterError):
+        problem.solve(REFUSED[name](problem, u, D))
+
+
+def test_no_equation_is_refused():
+    problem, _ = problem_of()
+    with pytest.raises(ParameterError, match="No equation"):
+        problem.solve()
+
+
+BROKEN = {
+    "other shape": lambda p, u: p.measured("w", np.ones((41, 40))),
+    "other number of axes": lambda p, u: p.measured("w", np.ones(41)),
+    "NaN": lambda p, u: p.measured("w", np.full((41, 41), np.nan)),
+    "name twice": lambda p, u: p.measured("u", np.ones((41, 41))),
+    "negative noise": lambda p, u: p.measured("w", np.ones((41, 41)), noise_sd=-1.0),
+    "axis that is not there": lambda p, u: p.unknown("D", over="z"),
+    "unknown twice": lambda p, u: (p.unknown("D"), p.unknown("D")),
+    "derivative along no axis": lambda p, u: d(u, "z"),
+    "derivative too high": lambda p, u: d(u, "x", 9),
+    "known values of another shape": lambda p, u: u + np.ones(7),
+    "vector of wrong length": lambda p, u: div(Vector((u, u))),
+    "another problem": lambda p, u: u + problem_of()[1],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_input_raises_a_typed_error(name):
+    problem, u = problem_of()
+    with pytest.raises(ChromamolError):
+        BROKEN[name](problem, u)
+
+
+def test_a_constant_field_is_refused():
+    problem = cm.InverseProblem(spacing={"t": 0.1, "x": 0.1})
+    u = problem.measured("u", np.ones((20, 20)))
+    D = problem.unknown("D")
+    with pytest.raises(FieldError, match="constant"):
+        problem.solve(d(u, "t") - D * d(u, "x", 2))
+
+
+def test_names_of_axes_have_one_letter_and_unknowns_follow_fields():
+    with pytest.raises(FieldError, match="letter"):
+        cm.InverseProblem(spacing={"time": 1.0})
+    with pytest.raises(FieldError, match="before any field"):
+        cm.InverseProblem(spacing={"x": 1.0}).unknown("D")
+
+
+def test_data_are_not_changed():
+    field = two_dimensional()
+    before = field.copy()
+    problem = cm.InverseProblem(spacing={"t": 1 / 12, "y": 0.125, "x": 3 / 26})
+    u = problem.measured("u", field)
+    D = problem.unknown("D")
+    problem.solve(d(u, "t") - D * laplacian(u))
+    np.testing.assert_array_equal(field, before)
+    assert isinstance(Data, type)
