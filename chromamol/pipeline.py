@@ -294,7 +294,7 @@ def nucleus_row(
         flags.append("calibration_assumed")
     if domains.count == 0:
         flags.append("no_domains")
-    corrected = "section_factor" in rates.diagnostics or "section_too_thick" in rates.flags
+    corrected = "section_factor" in rates.diagnostics or "section_not_corrected" in rates.flags
     if mask.ndim == 2 and not corrected:
         flags.append("section_thickness_assumed")
     valid = rates.methylation.valid if rates.methylation.valid.any() else rates.acetylation.valid

@@ -11,10 +11,16 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from chromamol.inverse.infer import infer_rates
+from chromamol.field import Field
+from chromamol.grid import Grid
+from chromamol.inverse.infer import two_channel_problem
+from chromamol.inverse.lattice import TestLattice
+from chromamol.inverse.single_fit import fit_on_lattice
 from chromamol.io import write_text
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.synthetic import SimulatedChromatin, SolverSettings, simulate_chromatin
@@ -22,9 +28,11 @@ from chromamol.synthetic import SimulatedChromatin, SolverSettings, simulate_chr
 PARAMETERS = ChromatinParameters(interface_length_um=0.03)  # L0 = 1 um for an acetylation of 1 um^-2
 CASES = ((64, 5.0, 0.8, 101),)
 """Pixels and side (um) of the cube, Γ_me / D at Γ_ac / D = 1 um⁻², seed."""
-THICKNESSES = (0.0, 0.15, 0.3, 0.6, 0.9, 1.2, 1.5)
-PLANES = 16
+THICKNESSES = (0.0, 0.3, 0.6, 1.2, 1.6)
+HALF_WIDTHS_PX = (8, 11, 15, 21)
+PLANES_OF_SECTION, PLANES_OF_PROJECTION = 8, 3  # per axis; a thin section sees fewer domains than a projection
 NOISE = 0.01  # of phi_max, said to the regression: planes of a simulation have none
+TILES = 2  # the box is periodic, so an image of it may be repeated: wide kernels then fit in
 
 
 def simulate(pixels: int, side_um: float, methylation: float, seed: int) -> SimulatedChromatin:
@@ -35,56 +43,55 @@ def simulate(pixels: int, side_um: float, methylation: float, seed: int) -> Simu
     )  # fmt: skip
 
 
-def log_errors(
-    phi_h: np.ndarray, phi_e: np.ndarray, pixel_um: float, thickness_um: float, *, planes: int = PLANES
-) -> np.ndarray:
-    """Return ln √(Γ'_me Γ'_ac) of sections of one thickness around planes of all three axes, (3, planes).
+def section(phi: np.ndarray, *, axis: int, first: int, layers: int) -> np.ndarray:
+    """Return the mean of `layers` planes of a periodic box, (y, x)."""
+    planes = np.moveaxis(phi, axis, 0)
+    return planes[(first + np.arange(layers)) % len(planes)].mean(axis=0)
 
-    Images in which a rate can't be identified are NaN.
+
+def log_rates(phi_h: np.ndarray, phi_e: np.ndarray, pixel_um: float, half_width_px: int) -> float:
+    """Return ln √(Γ'_me Γ'_ac) of one image at one width of the test functions; NaN where a rate is not positive."""
+    images = [np.tile(phi, (TILES, TILES)) for phi in (phi_h, phi_e)]
+    grid = Grid(images[0].shape, (pixel_um,) * 2)
+    fields = [Field(phi, grid, "1") for phi in images]
+    problem = two_channel_problem(fields, PARAMETERS, None, NOISE * PARAMETERS.phi_max, with_total=False)
+    width = (half_width_px * pixel_um,) * 2
+    lattice = TestLattice.inside_mask(grid, problem.mask, width)
+    guess, mean = (0.0, 0.0), np.zeros(2)
+    for _ in range(2):
+        (fit,) = fit_on_lattice(problem, lattice, width, guess=guess, device=torch.device("cpu"))
+        mean, _ = fit.mean_over(lattice.valid)
+        guess = (max(0.0, float(mean[0])), max(0.0, float(mean[1])))
+    return 0.5 * math.log(mean[0] * mean[1]) if (mean > 0.0).all() else math.nan
+
+
+def measure(patterns: Sequence[tuple[np.ndarray, np.ndarray, float, float]]) -> dict[str, Any]:
+    """Return the tables from (φ_h, φ_e, side in um, Γ_me / D) of each pattern: rows are thicknesses, columns widths.
+
+    Neighbouring planes see the same domains: the error of c counts each axis of each pattern as one sample.
     """
-    errors = np.full((3, planes), np.nan)
-    layers = max(1, round(thickness_um / pixel_um))
-    for axis in range(3):
-        h, e = (np.moveaxis(phi, axis, 0) for phi in (phi_h, phi_e))
-        for i in range(planes):
-            seen = (i * len(h) // planes + np.arange(layers)) % len(h)  # the box is periodic
-            rates = infer_rates(
-                h[seen].mean(0), e[seen].mean(0), pixel_size_um=pixel_um, parameters=PARAMETERS,
-                noise_sd=NOISE * PARAMETERS.phi_max, device="cpu",
-            )  # fmt: skip
-            product = rates.methylation.mean * rates.acetylation.mean
-            errors[axis, i] = 0.5 * math.log(product) if product > 0.0 else math.nan
-    return errors
-
-
-def summarise(
-    samples: Sequence[np.ndarray], sides_um: Sequence[float], true: Sequence[float]
-) -> dict[str, float]:
-    """Return c, its relative error and the spread between images of area L0², from `log_errors` of each case.
-
-    Neighbouring planes see the same domains: the error of c counts each axis of each case as one sample.
-    """
-    off = [sample - 0.5 * math.log(rate) for sample, rate in zip(samples, true, strict=True)]
-    axes = np.concatenate([np.nanmean(sample, axis=1) for sample in off])
-    spread = [
-        side * np.nanstd(sample - np.nanmean(sample)) for sample, side in zip(off, sides_um, strict=True)
-    ]
-    return {
-        "factor": float(np.exp(axes.mean())),
-        "factor_se": float(axes.std(ddof=1) / math.sqrt(len(axes))),
-        "spread": float(np.sqrt(np.mean(np.square(spread)))),
-    }
-
-
-def measure(patterns: Sequence[tuple[np.ndarray, np.ndarray, float, float]]) -> dict[str, list[float]]:
-    """Return the curve from (φ_h, φ_e, side in um, Γ_me / D) of each pattern."""
-    rows = []
-    for thickness in THICKNESSES:
-        samples = [log_errors(h, e, side / len(h), thickness) for h, e, side, _ in patterns]
-        rows.append(summarise(samples, [p[2] for p in patterns], [p[3] for p in patterns]))
-    return {"thickness_over_l0": list(THICKNESSES)} | {
-        name: [round(row[name], 4) for row in rows] for name in ("factor", "factor_se", "spread")
-    }
+    shape = (len(THICKNESSES), len(HALF_WIDTHS_PX))
+    tables = {name: np.empty(shape) for name in ("factor", "factor_se", "spread")}
+    pixel = patterns[0][2] / len(patterns[0][0])
+    for row, column in np.ndindex(shape):
+        axes, spreads = [], []
+        for phi_h, phi_e, side, methylation in patterns:
+            layers = max(1, round(THICKNESSES[row] / pixel))
+            planes = PLANES_OF_PROJECTION if THICKNESSES[row] else PLANES_OF_SECTION
+            logs = np.full((3, planes), np.nan)
+            for axis, plane in np.ndindex(logs.shape):
+                first = plane * len(phi_h) // planes
+                h, e = (section(phi, axis=axis, first=first, layers=layers) for phi in (phi_h, phi_e))
+                logs[axis, plane] = log_rates(h, e, pixel, HALF_WIDTHS_PX[column])
+            logs -= 0.5 * math.log(methylation)
+            axes += list(np.nanmean(logs, axis=1))
+            spreads.append(side * np.nanstd(logs))
+        tables["factor"][row, column] = math.exp(np.mean(axes))
+        tables["factor_se"][row, column] = np.std(axes, ddof=1) / math.sqrt(len(axes))
+        tables["spread"][row, column] = math.sqrt(np.mean(np.square(spreads)))
+    axes_of_table = {"thickness_over_l0": list(THICKNESSES),
+                     "half_width_over_l0": [round(w * pixel, 4) for w in HALF_WIDTHS_PX]}  # fmt: skip
+    return axes_of_table | {name: table.round(4).tolist() for name, table in tables.items()}
 
 
 def main(output: Path) -> None:

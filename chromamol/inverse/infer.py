@@ -153,7 +153,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         extra = ("unresolved_domains", *extra)
     if section_thickness_um is not None and known is None:
         rates = correct_section(rates, section_thickness_um)
-        extra += tuple(flag for flag in rates.flags if flag == "section_too_thick")
+        extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
     if rates.outcome is Outcome.NOT_JUDGED:
         rates = judge(rates, acetylation_known=known is not None)
     return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)

@@ -40,7 +40,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "uneven labelling and blinking look like chromatin.",
         "section_thickness_assumed": "The image is a section or projection of a 3D nucleus whose thickness "
         "was not given.",
-        "section_too_thick": "The image shows more of the nucleus's depth than the correction was computed for: only "
+        "section_not_corrected": "Thickness or kernel lie outside of what the correction was computed for: only "
         "the rate ratio holds.",
         # how the inversion ended
         "methylation_not_identifiable": "The image doesn't determine the methylation rate: given as NaN.",

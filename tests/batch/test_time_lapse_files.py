@@ -11,14 +11,14 @@ from chromamol.errors import ImageContentError
 from chromamol.io import read_time_series
 
 TRUTH = Path(__file__).parents[1] / "inverse" / "truth" / "both_0.npz"
-PIXEL_UM = 7.5 / 192
+PIXEL_UM = 7.5 / 96
 
 
 @pytest.fixture
 def film(tmp_path):
     """Six frames of a pattern at rest, as volume fractions, 30 s apart, with outlines."""
     with np.load(TRUTH) as file:
-        phi = np.stack([file[name][:90, :90].astype(float) for name in ("phi_h", "phi_e")])
+        phi = np.stack([file[name][::2, ::2].astype(float) for name in ("phi_h", "phi_e")])
     frames = phi + 0.01 * np.random.default_rng(0).standard_normal((6, *phi.shape))
     # fmt: off
     metadata = {"axes": "TCYX", "Channel": {"Name": ["phi_h", "phi_e"]},
@@ -61,9 +61,32 @@ def test_all_frames_are_inverted_together_and_the_table_says_what_they_tell(film
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_a_frame_that_is_picked_is_a_snapshot(film):
-    results = cm.infer(film / "film.ome.tif", output=film / "out", settings=settings_for(film, time_index=2))
-    assert results.nuclei["method"].iloc[0] == "regression"
+    results = cm.infer(
+        film / "film.ome.tif",
+        output=film / "out",
+        settings=settings_for(film, time_index=2, method="regression"),
+    )
+    assert results.nuclei["method"].iloc[0] != "time-lapse regression"
     assert "diffusivity_um2_per_s" not in results.nuclei
+    assert "section_thickness_assumed" in results.nuclei["flags"].iloc[0]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_a_thickness_that_is_given_corrects_both_rates_and_takes_the_flag_away(film):
+    settings = settings_for(film, time_index=2, method="regression")
+    plain, corrected = (
+        cm.infer(film / "film.ome.tif", output=film / name, settings=each).nuclei.iloc[0]
+        for name, each in (("plain", settings), ("thick", settings.with_values(section_thickness_um=0.6)))
+    )
+    assert "section_thickness_assumed" not in corrected["flags"]
+    factors = [plain[rate] / corrected[rate] for rate in ("gamma_me_per_um2", "gamma_ac_per_um2")]
+    assert factors[0] == pytest.approx(factors[1])
+    assert factors[0] > 1.1
+    assert corrected["rate_ratio"] == plain["rate_ratio"]
+    assert (
+        corrected["gamma_me_se"] / corrected["gamma_me_per_um2"]
+        > plain["gamma_me_se"] / plain["gamma_me_per_um2"]
+    )
 
 
 def test_one_channel_over_time_is_refused_with_a_way_out(film, tmp_path):

@@ -9,11 +9,15 @@ import pytest
 import chromamol as cm
 from chromamol.errors import ParameterError
 from chromamol.inverse.rates import RateMap
-from chromamol.inverse.section import SectionCurve, correct_section
+from chromamol.inverse.section import SectionTable, correct_section
 
 SETTINGS = {"parameters": cm.ChromatinParameters(interface_length_um=0.03), "noise_sd": 0.007}
-CURVE = SectionCurve(
-    np.array([0.0, 0.5, 1.0]), np.array([0.9, 1.3, 2.1]), np.full(3, 0.03), np.array([0.6, 1.0, 0.5])
+TABLE = SectionTable(
+    np.array([0.0, 0.5, 1.0]),
+    np.array([0.2, 3.0]),
+    np.array([[1.0, 0.8], [1.5, 1.1], [2.4, 1.7]]),
+    np.full((3, 2), 0.03),
+    np.full((3, 2), 0.6),
 )
 
 
@@ -36,42 +40,44 @@ def scaled(rates, factor):
 
 
 @pytest.mark.parametrize("thickness_over_l0", [0.0, 0.3, 0.5, 0.95])
-def test_the_factor_of_the_curve_is_undone(uncorrected, thickness_over_l0):
+def test_the_factor_of_the_table_is_undone(uncorrected, thickness_over_l0):
     """L0 is not known beforehand: it is found from the rates that are too large themselves."""
-    product = uncorrected.acetylation.mean * uncorrected.methylation.mean / uncorrected.ratio
-    thickness_um = thickness_over_l0 / product**0.25
-    factor, _ = CURVE.at(thickness_over_l0, 1.0)
-    corrected = correct_section(scaled(uncorrected, factor), thickness_um, curve=CURVE)
-    assert corrected.methylation.mean == pytest.approx(uncorrected.methylation.mean, rel=0.01)
-    assert corrected.acetylation.mean == pytest.approx(uncorrected.acetylation.mean, rel=0.01)
+    true = np.sqrt(uncorrected.acetylation.mean * uncorrected.methylation.mean / uncorrected.ratio)
+    width = uncorrected.mollifier_width_um * np.sqrt(true)
+    factor, _ = TABLE.at(thickness_over_l0, width, 1.0)
+    corrected = correct_section(scaled(uncorrected, factor), thickness_over_l0 / np.sqrt(true), table=TABLE)
+    assert corrected.methylation.mean == pytest.approx(uncorrected.methylation.mean, rel=1e-3)
+    assert corrected.acetylation.mean == pytest.approx(uncorrected.acetylation.mean, rel=1e-3)
     assert corrected.ratio == uncorrected.ratio
 
 
-def test_errors_hold_the_spread_between_planes_and_it_falls_with_the_area(uncorrected):
-    corrected = correct_section(uncorrected, 0.0, curve=CURVE)
-    factor = CURVE.factor[0]
+def test_errors_hold_the_spread_between_planes_which_falls_with_the_area(uncorrected):
+    corrected = correct_section(uncorrected, 0.0, table=TABLE)
+    factor = corrected.diagnostics["section_factor"]
     area = (96 * 7.5 / 192) ** 2 * uncorrected.acetylation.mean / factor
     spread = np.hypot(0.03, 0.6 / np.sqrt(area))
     expected = np.hypot(uncorrected.acetylation.mean_se, uncorrected.acetylation.mean * spread) / factor
-    assert corrected.acetylation.mean_se == pytest.approx(expected, rel=0.02)
+    assert corrected.acetylation.mean_se == pytest.approx(expected, rel=0.05)
     valid = corrected.methylation.valid
-    assert (corrected.methylation.standard_error >= uncorrected.methylation.standard_error)[valid].all()
+    assert (corrected.methylation.standard_error * factor >= uncorrected.methylation.standard_error)[
+        valid
+    ].all()
 
 
-def test_a_section_beyond_the_curve_keeps_the_ratio_only(uncorrected):
-    corrected = correct_section(uncorrected, 50.0, curve=CURVE)
+def test_a_section_beyond_the_table_keeps_the_ratio_only(uncorrected):
+    corrected = correct_section(uncorrected, 50.0, table=TABLE)
     assert np.isnan(corrected.methylation.mean)
     assert not corrected.acetylation.valid.any()
-    assert "section_too_thick" in corrected.flags
+    assert "section_not_corrected" in corrected.flags
     assert corrected.ratio == uncorrected.ratio
 
 
-def test_the_curve_of_the_package_can_be_inverted():
-    curve = SectionCurve.measured()
-    assert (np.diff(curve.thickness * np.sqrt(curve.factor)) > 0).all()
-    for thickness in np.linspace(0.0, curve.thickness[-1], 9)[:-1]:
-        factor, _ = curve.at(thickness, 1.0)
-        assert curve.solve(thickness * np.sqrt(factor)) == pytest.approx(thickness, abs=0.02)
+def test_the_table_of_the_package_can_be_inverted_everywhere():
+    table = SectionTable.measured()
+    for thickness in np.linspace(0.0, table.thickness[-1], 7)[:-1]:
+        for width in np.geomspace(table.half_width[0], table.half_width[-1], 5)[1:-1]:
+            factor, _ = table.at(thickness, width, 1.0)
+            assert table.solve(4.0 * factor, thickness / 2.0, width / 2.0) == pytest.approx(4.0, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +96,8 @@ def views():
         return {name: file[name] for name in file}
 
 
-@pytest.mark.parametrize("radii", [0, 1, 2, 4])
-def test_sections_and_projections_of_a_3d_pattern_give_its_rates(radii):
+@pytest.mark.parametrize("radii", [1, 2, 4])
+def test_projections_of_a_3d_pattern_give_its_rates(radii):
     stored = views()
     true = np.array([float(stored["methylation"]), float(stored["acetylation"])])
     means, errors, ratios = [], [], []
