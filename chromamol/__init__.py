@@ -26,8 +26,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "batch": ["infer"],
         "calculus": ["MollifierLayer", "mollified_derivative"],
-        "inverse.generic": ["InverseProblem"],
         "inverse.bound": ["cramer_rao_bound"],
+        "inverse.generic": ["InverseProblem"],
         "inverse.infer": ["infer_rates"],
         "inverse.infer_over_time": ["infer_rates_over_time"],
         "io": ["read_image", "read_localizations"],

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chromamol.density import Molecules
 from chromamol.errors import AxesError
-from chromamol.io import Micrograph
+from chromamol.io import ChannelChoice, Micrograph
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
 
@@ -26,6 +27,7 @@ class Channels:
     note : which channel of the file was taken and why.
     outlines : labels that came with the planes; None where nuclei are still to be found.
     counting_variance : of each pixel of "total", for planes that were counted: localisations.
+    molecules : what "total" was counted from, and the origin of its pixels; domains are measured in them.
     """
 
     planes: dict[str, np.ndarray]
@@ -33,6 +35,8 @@ class Channels:
     note: str
     outlines: Labels | None = None
     counting_variance: np.ndarray | None = None
+    molecules: Molecules | None = None
+    origin_um: tuple[float, float] = (0.0, 0.0)
 
     @property
     def all_chromatin(self) -> np.ndarray:
@@ -63,7 +67,7 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
         return Channels(planes, True, "phi_h and phi_e, by their names: volume fractions, used as they are")
     if not named:
         choice = micrograph.choose_channel()
-        return Channels({"total": micrograph.channel(choice.index)}, False,
+        return Channels({"total": _plane(micrograph, choice)}, False,
                         f"total chromatin: {choice.name}, {choice.reason}")  # fmt: skip
     if set(named) not in ({"total"}, {"total", "heterochromatin"}, {"heterochromatin", "euchromatin"}):
         raise AxesError(
@@ -74,4 +78,8 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
     choices = {role: micrograph.choose_channel(channel) for role, channel in named.items()}
     note = "; ".join(f"{'total chromatin' if role == 'total' else role}: {choice.name}, {choice.reason}"
                      for role, choice in choices.items())  # fmt: skip
-    return Channels({role: micrograph.channel(c.index) for role, c in choices.items()}, False, note)
+    return Channels({role: _plane(micrograph, choice) for role, choice in choices.items()}, False, note)
+
+
+def _plane(micrograph: Micrograph, choice: ChannelChoice) -> np.ndarray:
+    return np.ascontiguousarray(micrograph.data[choice.index])

@@ -1,8 +1,7 @@
-"""The command line: thin. Progress goes to stderr; the only module that prints."""
+"""The command line: thin. Progress goes to stderr."""
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chromamol._version import __version__
-from chromamol.errors import ChromamolError, DeviceError, OutputError, ParameterError, PixelSizeError
+from chromamol.cli_benchmarks import benchmarks
+from chromamol.console import DONE, PARTLY, guarded, say
+from chromamol.errors import ParameterError
 
 if TYPE_CHECKING:
     from chromamol.results import Results
     from chromamol.settings import Settings
-
-DONE, NOTHING, USAGE, PARTLY = 0, 1, 2, 3
-"""Exit codes: every input analysed; nothing could be analysed; wrong usage; some inputs failed."""
 
 app = typer.Typer(
     name="chromamol",
@@ -29,7 +27,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-benchmarks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(benchmarks, name="benchmark", help="Measure: what a run needs, how good the derivatives are.")
 
 Paths = Annotated[
@@ -49,7 +46,7 @@ Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point
 Thickness = Annotated[float | None, typer.Option(help="Depth that a 2D image shows, in um; 0: thin section.")]
 FrameInterval = Annotated[float | None, typer.Option(help="Time between the frames of a series in s.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
-Method = Annotated[str | None, typer.Option(help="auto, regression, joint or network.")]
+Method = Annotated[str | None, typer.Option(help="auto, regression, joint, network or domains.")]
 Columns = Annotated[
     str | None, typer.Option(help="Localisation tables of no known kind: x=NAME,y=NAME,frame=NAME,unit=nm.")
 ]
@@ -57,6 +54,9 @@ Scene = Annotated[
     str | None, typer.Option(help="Scene, series or position of a file with several: index or name.")
 ]
 TimeIndex = Annotated[int | None, typer.Option("--time", help="Time point of a series, from 0.")]
+ZPlane = Annotated[
+    str | None, typer.Option(help="Of a stack, analyse one plane in 2D: index, middle, sharpest or max.")
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]; an absent one is an error.")]
 Jobs = Annotated[int | None, typer.Option(help="Images analysed at the same time.")]
 Seed = Annotated[int | None, typer.Option(help="Of whatever is random.")]
@@ -84,6 +84,7 @@ def infer(
     z_step_um: ZStep = None,
     scene: Scene = None,
     time_index: TimeIndex = None,
+    z_plane: ZPlane = None,
     columns: Columns = None,
     chromatin_channel: Chromatin = None,
     heterochromatin_channel: Heterochromatin = None,
@@ -107,6 +108,7 @@ def infer(
         "z_step_um": z_step_um,
         "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
         "time_index": time_index,
+        "z_plane": z_plane,
         "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
         "heterochromatin_channel": heterochromatin_channel,
@@ -126,7 +128,7 @@ def infer(
         from chromamol.batch import infer as run  # noqa: PLC0415 - --help stays fast
 
         resolved = _resolve(settings, set_, options)
-        return run(paths, output=output, settings=resolved, overwrite=overwrite, progress=_say)
+        return run(paths, output=output, settings=resolved, overwrite=overwrite, progress=say)
 
     _report_on(work, output)
 
@@ -139,6 +141,7 @@ def segment(
     z_step_um: ZStep = None,
     scene: Scene = None,
     time_index: TimeIndex = None,
+    z_plane: ZPlane = None,
     columns: Columns = None,
     chromatin_channel: Chromatin = None,
     jobs: Jobs = None,
@@ -152,6 +155,7 @@ def segment(
         "z_step_um": z_step_um,
         "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
         "time_index": time_index,
+        "z_plane": z_plane,
         "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
         "jobs": jobs,
@@ -161,7 +165,7 @@ def segment(
         from chromamol.batch import segment as run  # noqa: PLC0415 - --help stays fast
 
         resolved = _resolve(settings, set_, options)
-        return run(paths, output=output, settings=resolved, overwrite=overwrite, progress=_say)
+        return run(paths, output=output, settings=resolved, overwrite=overwrite, progress=say)
 
     _report_on(work, output)
 
@@ -216,9 +220,9 @@ def simulate(
             settings, dict(_assignment(text) for text in set_ or []), options, tuple(perturb or ()), time,
             diffusivity_um2_per_s, from_, image, nucleus, region,
         )  # fmt: skip
-        return run(request, output=output, overwrite=overwrite, progress=_say)
+        return run(request, output=output, overwrite=overwrite, progress=say)
 
-    _say(f"written: {_guarded(work)}")
+    say(f"written: {guarded(work)}")
 
 
 @app.command()
@@ -230,7 +234,7 @@ def report(results: Annotated[Path, typer.Argument(help="Output folder of `chrom
 
         return write_report(results)
 
-    _say(f"report: {_guarded(work)}")
+    say(f"report: {guarded(work)}")
 
 
 @app.command()
@@ -240,135 +244,6 @@ def doctor() -> None:
 
     for name, finding in checks():
         print(f"{name:16} {finding}")
-
-
-@benchmarks.command()
-def footprint(
-    image: Annotated[
-        Path | None, typer.Argument(help="Image for the whole run.", show_default="hela_cells")
-    ] = None,
-    pixel_size_um: PixelSize = None,
-    chromatin_channel: Chromatin = None,
-) -> None:
-    """Print the time of the start, and time and memory of a whole run."""
-    given = {"--pixel-size-um": pixel_size_um, "--chromatin-channel": chromatin_channel}
-
-    def work() -> str:
-        from chromamol.benchmarks.footprint import run  # noqa: PLC0415 - --help stays fast
-
-        options = [str(part) for option in given.items() if option[1] is not None for part in option]
-        return run(image, options=tuple(options))
-
-    print(_guarded(work))
-
-
-@benchmarks.command()
-def derivatives(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the tables and the figure.", show_default=False)
-    ],
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer fields and sizes: seconds, not minutes.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda[:N]: where time and memory are measured.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-) -> None:
-    """Print, write and draw the error, time and memory of derivatives of noisy images."""
-
-    def work() -> str:
-        from chromamol.benchmarks.derivatives import run  # noqa: PLC0415 - --help stays fast
-        from chromamol.io import atomic_write  # noqa: PLC0415
-        from chromamol.report.derivative_figures import derivative_figure  # noqa: PLC0415
-
-        measured = run(output, quick=quick, device=device, seed=seed)
-        with atomic_write(output / "derivatives.png") as temporary:
-            derivative_figure(measured.accuracy, measured.cost, measured.network).savefig(temporary)
-        tables = (measured.summary(), measured.cost, measured.network)
-        return "\n\n".join(table.to_string(float_format="%.3g") for table in tables)
-
-    print(_guarded(work))
-    _say(f"tables and figure: {output}")
-
-
-@benchmarks.command()
-def simulation(
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
-    quick: Annotated[bool, typer.Option("--quick", help="Small boxes: seconds, not minutes.")] = False,
-    nuclei: Annotated[int, typer.Option(help="Nuclei in a batch.")] = 32,
-) -> None:
-    """Print how long simulated nuclei take to become steady, one by one and in a batch."""
-
-    def work() -> str:
-        from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
-        from chromamol.benchmarks.simulation import run  # noqa: PLC0415
-
-        table = run(device=device, quick=quick, nuclei=None if quick else nuclei)
-        return f"{table.to_string(index=False, float_format='%.3g')}\n\n{machine()}"
-
-    print(_guarded(work))
-
-
-@benchmarks.command()
-def segmentation(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the table.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A twelfth of the fields.")] = False,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="Method to score; may be repeated.", show_default="all built-in ones"),
-    ] = None,
-) -> None:
-    """Print how well nuclei are found in labelled fields kept out of training, and how fast."""
-
-    def work() -> str:
-        from chromamol.benchmarks.segmentation import run  # noqa: PLC0415 - --help stays fast
-
-        chosen = {"methods": method} if method else {}
-        return run(output, quick=quick, **chosen).to_string(float_format="%.3f", index=False)
-
-    print(_guarded(work))
-
-
-@benchmarks.command()
-def recovery(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the tables and the figure.", show_default=False)
-    ],
-    truths: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that truths are kept in: each takes minutes to make.", show_default="OUTPUT/truths"
-        ),
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Truths and noises per case.", show_default="5")] = None,
-    cases: Annotated[
-        str | None, typer.Option(help="Cases by name, with commas between them.", show_default="all")
-    ] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Methods by name, with commas between them.", show_default="all")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A small field, one seed: under a minute.")] = False,
-) -> None:
-    """Print, write and draw how well known rates are recovered, beside the bound and other methods."""
-
-    def work() -> str:
-        from chromamol.benchmarks.recovery import run  # noqa: PLC0415 - --help stays fast
-        from chromamol.io import atomic_write  # noqa: PLC0415
-        from chromamol.report.recovery_figures import recovery_figure  # noqa: PLC0415
-
-        measured = run(
-            truths=truths or output / "truths", seeds=seeds, cases=_names(cases), methods=_names(methods),
-            quick=quick, output=output, progress=_say,
-        )  # fmt: skip
-        with atomic_write(output / "recovery.png") as temporary:
-            recovery_figure(measured.scores).savefig(temporary)
-        return measured.to_markdown()
-
-    print(_guarded(work))
-    _say(f"tables and figure: {output}")
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:
@@ -394,28 +269,9 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _report_on(work: Any, output: Path) -> None:
     """Run, then say where the results are; the exit code tells whether every input was analysed."""
-    results = _guarded(work)
+    results = guarded(work)
     failed = int((results.images["status"] == "failed").sum())
-    _say(f"report: {output / 'report.html'}")
+    say(f"report: {output / 'report.html'}")
     if failed:
-        _say(f"{failed} inputs failed; see images.csv for the reasons")
+        say(f"{failed} inputs failed; see images.csv for the reasons")
         raise typer.Exit(PARTLY)
-
-
-def _guarded(work: Any) -> Any:
-    """Run `work`; turn an error of the family into one message and the right exit code."""
-    try:
-        return work()
-    except ChromamolError as error:
-        _say(f"error: {error}")
-        # A pixel size that a file states badly is that file's failure; only the user's own arrives here.
-        used_wrongly = isinstance(error, (ParameterError, DeviceError, PixelSizeError))
-        refused = isinstance(error, OutputError) and "already holds" in error.given
-        raise typer.Exit(USAGE if used_wrongly or refused else NOTHING) from None
-    except KeyboardInterrupt:
-        _say("stopped; nothing was written")
-        raise typer.Exit(130) from None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

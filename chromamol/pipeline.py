@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
 from chromamol.channels import Channels, choose_channels
-from chromamol.density import (
-    calibrate_dense,
-    calibrate_marks,
-    calibrate_total,
-    dark_level,
-    drop_duplicates,
-    localization_density,
-    merge_blinks,
-)
-from chromamol.domains import measure_domains
+from chromamol.density import drop_duplicates, find_molecules, localization_density, merge_blinks
+from chromamol.density.localization_density import UNKNOWN_PRECISION_UM
+from chromamol.domains import Domains
 from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
 from chromamol.inverse.infer import infer_rates
 from chromamol.inverse.infer_over_time import infer_rates_over_time
@@ -34,6 +29,7 @@ from chromamol.io import (
     find_labels,
     read_labels,
 )
+from chromamol.measured import nucleus_domains
 from chromamol.nucleus import Nucleus, find_nuclei, outlines_on_grid, segment_nuclei
 from chromamol.nucleus.flags import join as join_flags
 from chromamol.nucleus.flags import ordered
@@ -49,6 +45,13 @@ MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_
 DARK_LEVEL_MARGIN_UM = 2.5
 """Margin of the crop around a nucleus, in which its dark level is measured."""
 
+SCALE_CHANGES: dict[str, dict[str, float]] = {
+    "gain +5 %": {"gain_factor": 1.05},
+    "gain -5 %": {"gain_factor": 0.95},
+    "offset +5 %": {"offset_share": 0.05},
+    "offset -5 %": {"offset_share": -0.05},
+}
+"""What the calibration check moves: the gain, and the dark level by a share of the nucleus's mean signal."""
 
 UNSPLIT_WORTH_A_NOTE = 0.01
 """Share of a nucleus's pixels without a one-channel split that the record mentions."""
@@ -67,6 +70,9 @@ class ImageAnalysis:
     spacing_um : of (y, x) or (z, y, x).
     pixel_size_note, channel_note, axes_note : for the record; the last says which scene and time, and what was z.
     notes : further sentences for the record.
+    domains : one row per domain and LAD, as in `domains.csv`.
+    calibration : one row per plane of each nucleus, as in `calibration.csv`.
+    sensitivity : what a wrong scale would do, as in `sensitivity.csv`.
     """
 
     image: np.ndarray
@@ -78,16 +84,24 @@ class ImageAnalysis:
     channel_note: str
     axes_note: str
     notes: list[str] = field(default_factory=list)
+    domains: list[dict[str, Any]] = field(default_factory=list)
+    calibration: list[dict[str, Any]] = field(default_factory=list)
+    sensitivity: list[dict[str, Any]] = field(default_factory=list)
 
 
-def analyse_image(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
-    """Find the nuclei of one image and infer the rates of each.
+Report = Callable[[str], None]
+
+
+def analyse_image(
+    micrograph: Micrograph, settings: Settings, *, report: Report | None = None
+) -> ImageAnalysis:
+    """Find the nuclei of one image and infer the rates of each; `report` is called with the loss of a training.
 
     Raises
     ------
     ChromamolError : what is wrong with the image, its calibration or the settings.
     """
-    return _analyse(micrograph, choose_channels(micrograph, settings), settings)
+    return _analyse(micrograph, choose_channels(micrograph, settings), settings, report=report)
 
 
 def analyse_series(series: TimeSeries, settings: Settings) -> ImageAnalysis:
@@ -108,14 +122,16 @@ def analyse_series(series: TimeSeries, settings: Settings) -> ImageAnalysis:
     return _analyse(mean, channels, settings, series=series)
 
 
-def analyse_localizations(table: Localizations, settings: Settings) -> ImageAnalysis:
+def analyse_localizations(
+    table: Localizations, settings: Settings, *, report: Report | None = None
+) -> ImageAnalysis:
     """Find the nuclei of one localisation table and infer the rates of each from the density of localisations.
 
     Raises
     ------
     ChromamolError : what is wrong with the table or the settings.
     """
-    return _analyse(*render_localizations(table, settings))
+    return _analyse(*render_localizations(table, settings), report=report)
 
 
 def outline_localized_nuclei(table: Localizations, settings: Settings) -> ImageAnalysis:
@@ -126,7 +142,8 @@ def outline_localized_nuclei(table: Localizations, settings: Settings) -> ImageA
 def render_localizations(table: Localizations, settings: Settings) -> tuple[Micrograph, Channels, Settings]:
     """Return the density of localisations as a micrograph, its planes with outlines and noise, and their settings."""
     chosen, choice = table.choose_channel(settings.chromatin_channel)
-    merged = merge_blinks(drop_duplicates(chosen), distance_um=settings.merge_distance_um,
+    unique = drop_duplicates(chosen)
+    merged = merge_blinks(unique, distance_um=settings.merge_distance_um,
                           dark_frames=settings.merge_dark_frames)  # fmt: skip
     counted = localization_density(
         merged, pixel_size_um=settings.density_pixel_um, method=settings.density_method
@@ -139,16 +156,22 @@ def render_localizations(table: Localizations, settings: Settings) -> tuple[Micr
     micrograph = Micrograph(values[None], (choice.name,), pixel, calibration_note=f"positions in {table.unit_note}",
                             path=table.path, axes_note=table.dialect)  # fmt: skip
     outlines = None
+    grid = counted.density.grid
     if settings.labels is None:
-        outlines = outlines_on_grid(merged, counted.density.grid, min_area_um2=settings.min_area_um2)
-    channels = Channels({"total": micrograph.data[0]}, False, note, outlines, values / pixel**2)
+        outlines = outlines_on_grid(merged, grid, min_area_um2=settings.min_area_um2)
+    dense = values[outlines > 0] if outlines is not None and outlines.any() else values[values > 0]
+    molecules = find_molecules(unique, density_per_um2=float(dense.mean()), default_precision_um=UNKNOWN_PRECISION_UM,
+                               seed=settings.seed)  # fmt: skip
+    channels = Channels({"total": micrograph.data[0]}, False, f"{note}; {molecules.note}", outlines,
+                        values / pixel**2, molecules, (grid.origin_um[0], grid.origin_um[1]))  # fmt: skip
     blur = counted.blur_um if settings.psf_sigma_um is None else settings.psf_sigma_um
     return micrograph, channels, replace(settings, psf_sigma_um=blur)
 
 
 def _analyse(
-    micrograph: Micrograph, channels: Channels, settings: Settings, *, series: TimeSeries | None = None
-) -> ImageAnalysis:
+    micrograph: Micrograph, channels: Channels, settings: Settings, *, series: TimeSeries | None = None,
+    report: Report | None = None,
+) -> ImageAnalysis:  # fmt: skip
     frames = [choose_channels(frame, settings) for frame in series.frames] if series is not None else []
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
@@ -161,26 +184,30 @@ def _analyse(
     _require_plausible_size(nuclei, micrograph, channels, settings)
     maps = {name: np.full(labels.shape, np.nan, dtype=np.float32) for name in MAP_NAMES}
     maps["valid"][:] = 0.0
-    rows, notes, unsplit = [], [], {}
+    rows, notes, unsplit, domains, record = [], [], {}, [], []
+    analysed: list[tuple[Nucleus, NucleusCalibration, Rates]] = []
+    settings = _one_scale(channels, labels, nuclei, spacing, settings)
     for nucleus in nuclei:
-        per_time: dict[str, float] = {}
         try:
+            found = calibrate_nucleus(channels, labels, nucleus, spacing, settings)
+            per_time: dict[str, float] = {}
             if series is None:
-                fractions, assumed, noise_sd = _volume_fractions(channels, labels, nucleus, settings)
-                rates = infer_nucleus(fractions, nucleus, spacing, settings, noise_sd=noise_sd)
+                rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
+                                      report=report)  # fmt: skip
             else:
-                each = [_volume_fractions(frame, labels, nucleus, settings) for frame in frames]
-                assumed = any(scale_assumed for _, scale_assumed, _ in each)
-                moving = _infer_moving([f for f, _, _ in each], nucleus, spacing, settings, series.interval_s)
-                rates, per_time = moving.over_diffusivity, _per_time(moving)
+                rates, per_time = _infer_moving(frames, labels, nucleus, spacing, settings, series.interval_s)
+            measured = nucleus_domains(channels, nucleus, rates, settings)
         except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
             notes.append(f"nucleus {nucleus.label}: {error}")
             labels[labels == nucleus.label] = 0
             continue
         _paint(maps, nucleus, rates)
-        counted = ("localization_density",) if channels.counting_variance is not None else ()
-        row = nucleus_row(nucleus, rates, assumed=assumed, settings=settings, extra_flags=counted)
+        flags = (*measured.flags, *_assumptions(found, channels))
+        row = nucleus_row(nucleus, rates, measured.domains, settings=settings, extra_flags=flags)
         rows.append(row | per_time)
+        domains += [{"nucleus": nucleus.label, **row} for row in measured.rows]
+        record += [{"nucleus": nucleus.label, **row} for row in found.rows]
+        analysed.append((nucleus, found, rates))
         if rates.diagnostics.get("unsplit_fraction", 0.0) >= UNSPLIT_WORTH_A_NOTE:
             unsplit[nucleus.label] = rates.diagnostics["unsplit_fraction"]
     if unsplit:
@@ -195,7 +222,27 @@ def _analyse(
             do="check the channel, the dark level and the gains.",
         )
     return ImageAnalysis(channels.all_chromatin, labels, maps, rows, spacing, micrograph.calibration_note,
-                         channels.note, micrograph.axes_note, notes)  # fmt: skip
+                         channels.note, micrograph.axes_note, notes, domains, record,
+                         _sensitivity(analysed, channels, labels, spacing, settings))  # fmt: skip
+
+
+def _one_scale(
+    channels: Channels, labels: Labels, nuclei: list[Nucleus], spacing: tuple[float, ...], settings: Settings
+) -> Settings:
+    """Settle on one convention for the nuclei of an image: they are compared with each other."""
+    if channels.calibrated or settings.intensity_scale != "auto":
+        return settings
+    seen = []
+    for nucleus in nuclei:
+        try:
+            found = calibrate_nucleus(channels, labels, nucleus, spacing, settings)
+        except ImageContentError:
+            continue  # its error is met, and noted, when the nucleus is analysed
+        seen += [
+            row["scale"] for row in found.rows if row["plane"] != "euchromatin" and row["scale"] != "given"
+        ]
+    agreed = bool(seen) and all(scale == "coexistence" for scale in seen)
+    return replace(settings, intensity_scale="coexistence" if agreed else "water")
 
 
 def outline_nuclei(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
@@ -232,6 +279,7 @@ def infer_nucleus(
     settings: Settings,
     *,
     noise_sd: float | None = None,
+    report: Report | None = None,
 ) -> Rates:
     """Infer the rates of one nucleus from its volume fractions ("phi_h", "phi_e", "total")."""
     return infer_rates(
@@ -248,18 +296,29 @@ def infer_nucleus(
         split_constant=settings.split_constant,
         split_constant_sd=settings.split_constant_sd,
         method=settings.method,
+        progress=None
+        if report is None
+        else lambda message: report(f"    nucleus {nucleus.label}, {message}"),
         device=settings.device,
         seed=settings.seed,
     )
 
 
+def _assumptions(found: NucleusCalibration, channels: Channels) -> tuple[str, ...]:
+    """Return the flags of what was assumed about the intensities of a nucleus."""
+    flags = {"calibration_assumed": found.assumed, "unresolved_domains": found.unresolved,
+             "localization_density": channels.counting_variance is not None}  # fmt: skip
+    return tuple(name for name, raised in flags.items() if raised)
+
+
 def _infer_moving(
-    frames: list[dict[str, FloatField]], nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
+    frames: list[Channels], labels: Labels, nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
     interval_s: float,
-) -> RatesOverTime:  # fmt: skip
-    """Infer D and the rates of one nucleus from its volume fractions in every frame."""
-    stacks = {role: np.stack([frame[role] for frame in frames]) for role in frames[0]}
-    return infer_rates_over_time(
+) -> tuple[Rates, dict[str, float]]:  # fmt: skip
+    """Infer the rates of one nucleus from its volume fractions in every frame; also the columns per time."""
+    each = [calibrate_nucleus(frame, labels, nucleus, spacing_um, settings).fractions for frame in frames]
+    stacks = {role: np.stack([fractions[role] for fractions in each]) for role in each[0]}
+    moving = infer_rates_over_time(
         stacks.get("phi_h"),
         stacks.get("phi_e"),
         total=stacks.get("total"),
@@ -270,6 +329,7 @@ def _infer_moving(
         psf_sigma_um=settings.psf_sigma_um or 0.0,
         device=settings.device,
     )
+    return moving.over_diffusivity, _per_time(moving)
 
 
 def _per_time(rates: RatesOverTime) -> dict[str, float]:
@@ -282,16 +342,36 @@ def _per_time(rates: RatesOverTime) -> dict[str, float]:
     }
 
 
+def _sensitivity(
+    analysed: list[tuple[Nucleus, NucleusCalibration, Rates]], channels: Channels, labels: Labels,
+    spacing: tuple[float, ...], settings: Settings,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rates of one nucleus, that of median area without flags of its own if there is one, after `SCALE_CHANGES`."""
+    whole = [each for each in analysed if not each[0].flags] or analysed
+    if not settings.calibration_check or not whole:
+        return []
+    nucleus, _, _ = sorted(whole, key=lambda each: each[0].area_um2)[len(whole) // 2]
+    # The check speaks of the scale, not of the estimator, and the regression is the one that takes seconds.
+    quick = replace(settings, method="regression")
+    rows = []
+    for change, moved in (("none", {}), *SCALE_CHANGES.items()):
+        found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, **moved)
+        try:
+            rates = infer_nucleus(found.fractions, nucleus, spacing, quick, noise_sd=found.noise_sd)
+        except FieldError:  # a total that is no volume fraction any more: there is no answer to compare
+            continue
+        rows.append({"nucleus": nucleus.label, "change": change, "gamma_me_per_um2": rates.methylation.mean,
+                     "gamma_ac_per_um2": rates.acetylation.mean, "rate_ratio": rates.ratio})  # fmt: skip
+    return rows
+
+
 def nucleus_row(
-    nucleus: Nucleus, rates: Rates, *, assumed: bool, settings: Settings, extra_flags: tuple[str, ...] = ()
+    nucleus: Nucleus, rates: Rates, domains: Domains, *, settings: Settings, extra_flags: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Return one row of `nuclei.csv`, without the image's name."""
     mask = nucleus.mask
-    domains = measure_domains(rates.phi_h, mask, phi_max=settings.phi_max)
     h, e = (float(f.values[mask].sum()) for f in (rates.phi_h, rates.phi_e))
     flags = [*nucleus.flags, *rates.flags, *extra_flags]
-    if assumed:
-        flags.append("calibration_assumed")
     if domains.count == 0:
         flags.append("no_domains")
     corrected = "section_factor" in rates.diagnostics or "section_not_corrected" in rates.flags
@@ -319,6 +399,8 @@ def nucleus_row(
         "noise_sd": rates.noise_sd[0],
         "method": rates.method,
         "flags": join_flags(ordered(flags)),
+        "domain_area_fraction": domains.domain_fraction,
+        "lad_coverage": domains.lad_coverage,
     }
     if settings.diffusivity_um2_per_s is not None:
         for rate in ("me", "ac"):
@@ -370,38 +452,6 @@ def _require_plausible_size(
 
 def _saturation(micrograph: Micrograph, channels: Channels) -> float | None:
     return micrograph.saturation_level if "total" in channels.planes else math.inf
-
-
-def _volume_fractions(
-    channels: Channels, labels: Labels, nucleus: Nucleus, settings: Settings
-) -> tuple[dict[str, FloatField], bool, float | None]:
-    """Return the volume fractions of one nucleus on its crop, whether their scale was assumed, and their noise."""
-    crops = {role: np.asarray(plane[nucleus.slices]) for role, plane in channels.planes.items()}
-    if channels.calibrated:
-        phi = {role: crop.astype(np.float64) for role, crop in crops.items()}
-        return {"phi_h": phi["heterochromatin"], "phi_e": phi["euchromatin"]}, False, None
-    around, mask = labels[nucleus.slices], nucleus.mask
-    given = settings.dark_level
-    dark = {role: dark_level(crop, around, mask) if given is None else given for role, crop in crops.items()}
-    water = settings.water_fraction
-    if "euchromatin" in crops:
-        dense, light = calibrate_marks(
-            crops["heterochromatin"], crops["euchromatin"], mask,
-            dark=(dark["heterochromatin"], dark["euchromatin"]),
-            gain=(settings.heterochromatin_gain, settings.euchromatin_gain), water_fraction=water,
-        )  # fmt: skip
-        return {"phi_h": dense.phi, "phi_e": light.phi}, dense.assumed or light.assumed, None
-    total = calibrate_total(crops["total"], mask, dark=dark["total"], gain=settings.chromatin_gain,
-                            water_fraction=water)  # fmt: skip
-    if "heterochromatin" not in crops:
-        variance = channels.counting_variance
-        noise_sd = (
-            None if variance is None else math.sqrt(float(variance[nucleus.slices][mask].mean())) / total.gain
-        )
-        return {"total": total.phi}, total.assumed, noise_sd
-    dense = calibrate_dense(crops["heterochromatin"], mask, dark=dark["heterochromatin"],
-                                        gain=settings.heterochromatin_gain)  # fmt: skip
-    return {"phi_h": dense.phi, "total": total.phi}, dense.assumed or total.assumed, None
 
 
 def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:

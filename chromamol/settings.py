@@ -10,7 +10,9 @@ from typing import Any, get_args, get_type_hints
 
 import tomli_w
 
+from chromamol.density.calibration import SCALES
 from chromamol.errors import ParameterError
+from chromamol.io.planes import require_choice
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Settings:
     chromatin_channel : DNA stain or H2B, by index or name. Several channels and none named is an error.
     heterochromatin_channel, euchromatin_channel : marks. Heterochromatin together with euchromatin or with
         chromatin gives two fields; otherwise total chromatin is split.
+    z_plane : analyse a stack in 2D by one plane: an index, "middle", "sharpest" or "max". None analyses it in 3D.
     axes, scene, time_index : which axes a file has where it does not say, which scene and which time.
     labels : label image, or folder of label images of the same stem, in place of segmentation.
     allow_pickle : read Cellpose's `_seg.npy` as labels. It is a pickle, which can run code: only for files of your own.
@@ -39,6 +42,10 @@ class Settings:
     dark_level : intensity without chromatin; measured beside each nucleus when None.
     chromatin_gain, heterochromatin_gain, euchromatin_gain : intensity per unit of volume fraction; by
         convention when None (`chromamol.density`).
+    intensity_scale : how intensity becomes volume fraction where no gain is given: "coexistence" of the two phases,
+        "water", or "auto", the former where the image resolves domains well enough (`chromamol.density`).
+    calibration_check : repeat one nucleus of each image with gain and offset moved by 5 %, for the report. It costs
+        four more regressions per image.
     water_fraction : of the nucleus. 0.5 is the reference model's.
     phi_max, interface_length_um : constants of the model (`ChromatinParameters`).
     split_constant : C of the one-channel split; by convention when None.
@@ -49,7 +56,7 @@ class Settings:
         all frames are inverted together unless `time_index` picks one.
     section_thickness_um : how much of the nucleus's depth a 2D image shows, in um (0: a thin section).
     diffusivity_um2_per_s : D, from FRAP or tracking; adds rates in 1/s to the table.
-    method : "auto" or "regression".
+    method : "auto", "regression", "joint", "network" or "domains" (`chromamol.infer_rates` says what each does).
     device : "auto", "cpu", "cuda", "cuda:N".
     jobs : images that are analysed at the same time.
     seed : of whatever is random.
@@ -63,6 +70,7 @@ class Settings:
     axes: str | None = None
     scene: int | str | None = None
     time_index: int | None = None
+    z_plane: int | str | None = None
     labels: str | Path | None = None
     allow_pickle: bool = False
     localization_columns: str | None = None
@@ -77,6 +85,8 @@ class Settings:
     chromatin_gain: float | None = None
     heterochromatin_gain: float | None = None
     euchromatin_gain: float | None = None
+    intensity_scale: str = "auto"
+    calibration_check: bool = True
     water_fraction: float = 0.5
     phi_max: float = 0.7
     interface_length_um: float = 0.007
@@ -102,8 +112,24 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise _out_of_range(name, value, "a finite number >= 0")
+        if self.z_plane is not None:
+            object.__setattr__(self, "z_plane", require_choice(self.z_plane))
+        if self.intensity_scale not in SCALES:
+            raise _out_of_range("intensity_scale", self.intensity_scale, f"one of {', '.join(SCALES)}")
         if not 0.0 < self.water_fraction < 1.0:
             raise _out_of_range("water_fraction", self.water_fraction, "a fraction between 0 and 1")
+
+    @property
+    def expected_blur_um(self) -> float | None:
+        """Blur of a border between phases: point spread function and interface, None where the former is unknown.
+
+        The interface (φ_max / 2) (1 + tanh(φ_max x / 2ℓ)) rises like a step blurred by σ = π ℓ / (√3 φ_max).
+        """
+        if self.psf_sigma_um is None:
+            return None
+        return math.hypot(
+            self.psf_sigma_um, math.pi * self.interface_length_um / (math.sqrt(3.0) * self.phi_max)
+        )
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> Settings:

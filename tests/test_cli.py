@@ -18,7 +18,7 @@ import torch
 import chromamol as cm
 from chromamol.cli import app
 from chromamol.io import write_channels
-from chromamol.report.tables import IMAGES_COLUMNS, NUCLEI_COLUMNS, PER_SECOND_COLUMNS
+from chromamol.report.tables import IMAGES_COLUMNS, MEASURED_COLUMNS, NUCLEI_COLUMNS, PER_SECOND_COLUMNS
 
 COLUMNS = [
     "image", "nucleus", "centroid_y_um", "centroid_x_um", "area_um2", "heterochromatin_fraction", "domain_count",
@@ -86,7 +86,8 @@ def finished(tmp_path_factory, small_field) -> Path:
 def test_every_file_is_there_and_no_other(finished):
     out = finished / "out"
     found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    top = {"nuclei.csv", "nuclei.parquet", "images.csv", "report.html", "settings.toml", "provenance.json"}
+    top = {"nuclei.csv", "nuclei.parquet", "images.csv", "report.html", "settings.toml", "provenance.json",
+           "domains.csv", "domains.parquet", "calibration.csv", "sensitivity.csv"}  # fmt: skip
     each = {"labels.tif", "rates.ome.tif", "overview.png"}
     stems = [p.name for p in (out / "images").iterdir()]
     assert len(stems) == 2
@@ -97,11 +98,11 @@ def test_columns_stand_in_their_order(finished):
     assert list(NUCLEI_COLUMNS) == COLUMNS
     with (finished / "out" / "nuclei.csv").open(newline="") as stream:
         header, *rows = csv.reader(stream)
-    assert header == COLUMNS
+    assert header == [*COLUMNS, *MEASURED_COLUMNS]
     assert len(rows) == 2
     with (finished / "out" / "images.csv").open(newline="") as stream:
         assert next(csv.reader(stream))[: len(IMAGES_COLUMNS)] == list(IMAGES_COLUMNS)
-    assert list(pd.read_parquet(finished / "out" / "nuclei.parquet").columns) == COLUMNS
+    assert list(pd.read_parquet(finished / "out" / "nuclei.parquet").columns) == [*COLUMNS, *MEASURED_COLUMNS]
 
 
 def test_maps_are_named_float32_with_their_pixel_size(finished):
@@ -179,7 +180,8 @@ def test_the_settings_of_a_run_repeat_it(run, good, tmp_path):
 def test_a_diffusivity_adds_two_columns(run, good, tmp_path):
     assert run("infer", good, "--output", tmp_path / "out", "--diffusivity-um2-per-s", 1e-4).code == 0
     header = (tmp_path / "out" / "nuclei.csv").read_text().splitlines()[0].split(",")
-    assert header == [*COLUMNS, *PER_SECOND_COLUMNS] == [*COLUMNS, "gamma_me_per_s", "gamma_ac_per_s"]
+    assert header == [*COLUMNS, *PER_SECOND_COLUMNS, *MEASURED_COLUMNS]
+    assert PER_SECOND_COLUMNS == ("gamma_me_per_s", "gamma_ac_per_s")
 
 
 # --- exit codes --------------------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def test_an_unwritable_output_is_1_and_leaves_nothing(run, good, tmp_path):
         (["--set", "watter_fraction=0.5"], r"Unknown settings: watter_fraction.*water_fraction"),
         (["--set", "water_fraction"], "KEY=VALUE"),
         (["--set", "water_fraction=2.0"], r"water_fraction = 2\.0"),
-        (["--method", "network"], r"method = 'network'.*auto, regression, joint"),
+        (["--method", "oracle"], r"method = 'oracle'.*auto, regression, joint"),
         (["--pixel-size-um", "65"], "65 um was given.*65 nm is 0.065"),
         (["--pixel-size-um", "0"], "pixel_size_um = 0"),
         (["--psf-sigma-um", "-1"], "psf_sigma_um = -1"),

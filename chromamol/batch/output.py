@@ -13,6 +13,10 @@ from chromamol.errors import OutputError
 CONTENTS = (
     "nuclei.csv",
     "nuclei.parquet",
+    "domains.csv",
+    "domains.parquet",
+    "calibration.csv",
+    "sensitivity.csv",
     "images.csv",
     "report.html",
     "settings.toml",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ from chromamol.pipeline import (
     require_analysable,
 )
 from chromamol.report import draw_overview, write_report, write_tables
-from chromamol.report.tables import readable
+from chromamol.report.tables import DETAIL_TABLES, readable, write_details
 from chromamol.results import Results
 from chromamol.settings import Settings
 
@@ -61,10 +62,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What became of one input: its row of `images.csv` and the rows of its nuclei."""
+    """What became of one input: its row of `images.csv`, rows of its nuclei, rows of `DETAIL_TABLES`."""
 
     row: dict[str, Any]
     nuclei: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -107,7 +109,9 @@ def infer(
     """
     settings = settings or Settings()
     _require_possible(settings)
-    return _run(paths, Path(output), settings, overwrite, progress, command, _analyse_and_write)
+    # A worker process can't call back; there, a training is silent.
+    job = _analyse_and_write if settings.jobs > 1 else partial(_analyse_and_write, report=progress)
+    return _run(paths, Path(output), settings, overwrite, progress, command, job)
 
 
 def segment(
@@ -166,6 +170,10 @@ def _run(
         _require_some(records, told=progress is not None)
         nuclei = pd.DataFrame([row for record in records for row in record.nuclei])
         write_tables(folder, nuclei, pd.DataFrame([record.row for record in records]))
+        for name in DETAIL_TABLES:
+            rows = [row for record in records for row in record.details.get(name, ())]
+            if job is _analyse_and_write:
+                write_details(folder, name, pd.DataFrame(rows))
         write_text(folder / "settings.toml", settings.to_toml())
         run = provenance.record(command=command or sys.argv, device=str(device), started=started)
         write_text(folder / "provenance.json", json.dumps(run, indent=2) + "\n")
@@ -234,15 +242,17 @@ def _fault(found: Found, error: Exception) -> str:
     return str(fault)
 
 
-def _analyse_and_write(found: Found, settings: Settings, folder: Path) -> ImageRecord:
+def _analyse_and_write(
+    found: Found, settings: Settings, folder: Path, *, report: Progress | None = None
+) -> ImageRecord:
     start = time.perf_counter()
     content = _read_series(found, settings) or _read(found, settings)
     if isinstance(content, Localizations):
-        analysis = analyse_localizations(content, settings)
+        analysis = analyse_localizations(content, settings, report=report)
     elif isinstance(content, TimeSeries):
         analysis = analyse_series(content, settings)
     else:
-        analysis = analyse_image(content, settings)
+        analysis = analyse_image(content, settings, report=report)
     where = _image_folder(found, folder)
     write_labels(where / "labels.tif", analysis.labels)
     spacing = analysis.spacing_um
@@ -285,7 +295,13 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
         pixel_size_um=analysis.spacing_um[-1], pixel_size_note=analysis.pixel_size_note,
         channel_note=analysis.channel_note, axes_note=analysis.axes_note, notes=", ".join(analysis.notes),
     )  # fmt: skip
-    return ImageRecord(row, rows)
+    details = {
+        "domains": analysis.domains,
+        "calibration": analysis.calibration,
+        "sensitivity": analysis.sensitivity,
+    }
+    return ImageRecord(row, rows, {name: [{"image": found.stem, **each} for each in each_of]
+                                   for name, each_of in details.items()})  # fmt: skip
 
 
 def _read(found: Found, settings: Settings) -> Micrograph | Localizations:
@@ -294,9 +310,11 @@ def _read(found: Found, settings: Settings) -> Micrograph | Localizations:
             found.path, columns=settings.localization_columns, pixel_size_um=settings.pixel_size_um,
             dialect=settings.localization_dialect,
         )  # fmt: skip
+    named = (settings.chromatin_channel, settings.heterochromatin_channel, settings.euchromatin_channel)
     return read_image(
         found.path, pixel_size_um=settings.pixel_size_um, z_step_um=settings.z_step_um,
-        time_index=settings.time_index, scene=settings.scene, axes=settings.axes,
+        time_index=settings.time_index, scene=settings.scene, axes=settings.axes, z_plane=settings.z_plane,
+        channels=tuple(channel for channel in named if channel is not None) or None,
     )  # fmt: skip
 
 

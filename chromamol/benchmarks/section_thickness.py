@@ -30,7 +30,10 @@ CASES = ((64, 5.0, 0.8, 101),)
 """Pixels and side (um) of the cube, Γ_me / D at Γ_ac / D = 1 um⁻², seed."""
 THICKNESSES = (0.0, 0.3, 0.6, 1.2, 1.6)
 HALF_WIDTHS_PX = (8, 11, 15, 21)
-PLANES_OF_SECTION, PLANES_OF_PROJECTION = 8, 3  # per axis; a thin section sees fewer domains than a projection
+PLANES_OF_SECTION, PLANES_OF_PROJECTION = (
+    8,
+    3,
+)  # per axis; a thin section sees fewer domains than a projection
 NOISE = 0.01  # of phi_max, said to the regression: planes of a simulation have none
 TILES = 2  # the box is periodic, so an image of it may be repeated: wide kernels then fit in
 

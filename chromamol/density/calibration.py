@@ -3,9 +3,12 @@
 The dark level is measured beside each nucleus, where there is no chromatin. The gain, counts per unit of volume
 fraction, is given by the user or fixed by a convention that is recorded with the result:
 
-- total chromatin: its mean over the nucleus is 1 - water fraction;
-- a heterochromatin mark: its dense level (a high percentile) is that of the dense phase;
-- a euchromatin mark: the mean of both marks together is 1 - water fraction.
+- "coexistence": the step between the two phases that the image shows is that of the model (`coexistence`). It asks
+  for no water fraction, but for an image that resolves domains: with known blur it is 4 to 6 % low where it is a
+  quarter of a domain radius, 10 to 22 % where it is half;
+- "water": total chromatin averages 1 - water fraction over the nucleus; a heterochromatin mark's dense level (a high
+  percentile) is that of the dense phase; a euchromatin mark fills the room that water and heterochromatin leave;
+- "auto": the first where blur permits, else the second.
 
 Absolute rates hang on the gain (1 % of gain is up to 15 % of rate with one channel); the ratio of the rates and
 the shape of the maps hardly do.
@@ -18,11 +21,25 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from chromamol.errors import ImageContentError
+from chromamol.density.coexistence import PLATEAU_STEP, TwoPhases, fit_two_phases
+from chromamol.errors import ImageContentError, ParameterError
 from chromamol.shapes import FloatField, Labels, Mask
 
 DENSE_LEVEL = 0.68
 """φ_h inside domains of the reference model: 0.674 to 0.681 (98th percentile) in six simulated patterns."""
+
+MARK_STEP = 0.64
+"""φ_h inside domains less that between them: 0.62 to 0.63 on average, 0.64 in the cores of five simulated nuclei."""
+
+SCALES = ("auto", "coexistence", "water")
+
+RESOLVED_BLUR = 0.25
+"""Largest blur over domain radius at which "auto" trusts the step of the phases: where the blur is known it is 4 to 6 %
+low there in five simulated nuclei, less than an unknown water fraction (0.05 of it is 10 % of gain)."""
+
+RESOLVED_SHARE = 0.985
+"""Least share of the image's variance that two phases must explain for it: over 0.99 without blur, 0.977 to 0.985 where
+it is a quarter of a radius (the step is then 6 to 12 % low if the blur had to be fitted), under 0.96 at half of it."""
 
 DENSE_PERCENTILE = 96.0
 """Percentile of the smoothed mark that stands for the inside of domains, which cover 18 to 40 % of a nucleus."""
@@ -32,6 +49,27 @@ RING = (0.05, 0.35)
 blurred edge, and near enough to share its haze."""
 
 _LEAST_RING_PIXELS = 30
+
+
+@dataclass(frozen=True)
+class Optics:
+    """What the phases are looked for with.
+
+    Parameters
+    ----------
+    spacing_um : of the pixels.
+    blur_um : σ of point spread function and interface together where known; fitted when None.
+    scale : one of `SCALES`.
+    """
+
+    spacing_um: tuple[float, ...]
+    blur_um: float | None = None
+    scale: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ParameterError(f"scale = {self.scale!r}.", expected=f"one of {', '.join(SCALES)}.",
+                                 do="use 'auto'.")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +82,16 @@ class Calibrated:
     dark : intensity without chromatin.
     gain : intensity above `dark` per unit of volume fraction.
     assumed : True when a convention set the gain, False when the user gave it.
+    scale : "given", "coexistence" or "water".
+    phases : the two phases of the image; None where they were not looked for, or not seen.
     """
 
     phi: FloatField
     dark: float
     gain: float
     assumed: bool
+    scale: str = "given"
+    phases: TwoPhases | None = None
 
 
 def dark_level(image: np.ndarray, labels: Labels, mask: Mask) -> float:
@@ -78,17 +120,25 @@ def dark_level(image: np.ndarray, labels: Labels, mask: Mask) -> float:
 
 
 def calibrate_total(
-    image: np.ndarray, mask: Mask, *, dark: float, gain: float | None, water_fraction: float
-) -> Calibrated:
-    """Return total chromatin; without a gain its mean over the nucleus is set to 1 - `water_fraction`.
+    image: np.ndarray, mask: Mask, *, dark: float, gain: float | None, water_fraction: float,
+    optics: Optics | None = None,
+) -> Calibrated:  # fmt: skip
+    """Return total chromatin.
+
+    Parameters
+    ----------
+    dark, gain : the gain is found when None, as `scale` says.
+    water_fraction : of the nucleus, for the convention "water".
+    optics : without them phases are not looked for, and the scale is "water".
 
     Raises
     ------
-    ImageContentError : the nucleus is not brighter than the dark level.
+    ImageContentError : the nucleus is not brighter than the dark level, or "coexistence" is asked for where no two
+        phases are seen.
     """
     signal = image.astype(np.float64) - dark
-    scale = _mean_signal(signal, mask) / (1.0 - water_fraction) if gain is None else gain
-    return Calibrated(signal / scale, dark, scale, gain is None)
+    by_water = _mean_signal(signal, mask) / (1.0 - water_fraction)
+    return _scaled(signal, mask, dark, gain, by_water, PLATEAU_STEP, optics)
 
 
 def calibrate_marks(
@@ -99,15 +149,18 @@ def calibrate_marks(
     dark: tuple[float, float],
     gain: tuple[float | None, float | None],
     water_fraction: float,
+    optics: Optics | None = None,
 ) -> tuple[Calibrated, Calibrated]:
-    """Return both fields from a heterochromatin and a euchromatin mark.
+    """Return both fields from a heterochromatin and a euchromatin mark; arguments as in `calibrate_total`.
+
+    Euchromatin is nearly flat, so it shows no two phases: its mean is what water and heterochromatin leave.
 
     Raises
     ------
     ImageContentError : a mark that is not brighter than its dark level, or a heterochromatin that alone
         leaves no room for euchromatin.
     """
-    dense = calibrate_dense(heterochromatin, mask, dark=dark[0], gain=gain[0])
+    dense = calibrate_dense(heterochromatin, mask, dark=dark[0], gain=gain[0], optics=optics)
     room = 1.0 - water_fraction - float(dense.phi[mask].mean())
     signal = euchromatin.astype(np.float64) - dark[1]
     mean = _mean_signal(signal, mask)
@@ -117,20 +170,53 @@ def calibrate_marks(
             expected="room for euchromatin.",
             do="give the gains of both marks, or a smaller water fraction.",
         )
-    scale = mean / room if gain[1] is None else gain[1]
-    return dense, Calibrated(signal / scale, dark[1], scale, gain[1] is None)
+    found = mean / room if gain[1] is None else gain[1]
+    return dense, Calibrated(
+        signal / found, dark[1], found, gain[1] is None, "water" if gain[1] is None else "given"
+    )
 
 
-def calibrate_dense(image: np.ndarray, mask: Mask, *, dark: float, gain: float | None) -> Calibrated:
-    """Return heterochromatin from its mark; without a gain its dense level is set to `DENSE_LEVEL`."""
+def calibrate_dense(
+    image: np.ndarray, mask: Mask, *, dark: float, gain: float | None,
+    optics: Optics | None = None,
+) -> Calibrated:  # fmt: skip
+    """Return heterochromatin from its mark; arguments as in `calibrate_total`.
+
+    The convention "water" is here that the dense level, a high percentile, is `DENSE_LEVEL`.
+    """
     signal = image.astype(np.float64) - dark
     _mean_signal(signal, mask)
-    if gain is None:
-        smooth = ndimage.gaussian_filter(signal, 1.0)
-        scale = float(np.percentile(smooth[mask], DENSE_PERCENTILE)) / DENSE_LEVEL
-    else:
-        scale = gain
-    return Calibrated(signal / scale, dark, scale, gain is None)
+    smooth = ndimage.gaussian_filter(signal, 1.0)
+    by_level = float(np.percentile(smooth[mask], DENSE_PERCENTILE)) / DENSE_LEVEL
+    return _scaled(signal, mask, dark, gain, by_level, MARK_STEP, optics)
+
+
+def _scaled(
+    signal: FloatField, mask: Mask, dark: float, gain: float | None, otherwise: float, step: float,
+    optics: Optics | None,
+) -> Calibrated:  # fmt: skip
+    """Divide by the gain that is given, that the phases show, or that stands for it otherwise."""
+    phases = None
+    scale = "water" if optics is None else optics.scale
+    if optics is not None:
+        phases = fit_two_phases(signal, mask, spacing_um=optics.spacing_um, blur_um=optics.blur_um)
+    if gain is not None:
+        return Calibrated(signal / gain, dark, gain, False, "given", phases)
+    if scale == "coexistence" and phases is None:
+        raise ImageContentError(
+            "A nucleus without two phases.",
+            expected="domains that stand out from the space between them.",
+            do="give the gain, or use intensity_scale = 'water'.",
+        )
+    if phases is not None and (scale == "coexistence" or (scale == "auto" and is_scale(phases))):
+        found = (phases.high - phases.low) / step
+        return Calibrated(signal / found, dark, found, True, "coexistence", phases)
+    return Calibrated(signal / otherwise, dark, otherwise, True, "water", phases)
+
+
+def is_scale(phases: TwoPhases) -> bool:
+    """Whether the step between the phases is trusted as a scale: sharp enough, and two phases explain the image."""
+    return phases.blur_um <= RESOLVED_BLUR * phases.radius_um and phases.explained >= RESOLVED_SHARE
 
 
 def _mean_signal(signal: FloatField, mask: Mask) -> float:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from chromamol.shapes import FloatField, Mask
+from chromamol.shapes import FloatField, Labels, Mask
 
 MAX_DEPTH_FRACTION = (
     0.2  # of the nuclear radius: chromatin deeper than this isn't the lamina's, however connected
@@ -77,6 +77,25 @@ def lamina_thickness(
     mean = float(np.average(by_segment[has], weights=covered[has]))
     occupied = total[:, 0] > 0
     return mean, float(covered[occupied].mean()) if occupied.any() else math.nan, by_segment
+
+
+def piece_thickness(pieces: Labels, count: int, depth: FloatField, *, layer_um: float) -> list[float]:
+    """Return the thickness of each LAD in µm: ∫ n(s) ds / max n, n(s) its pixels at depth s.
+
+    Parameters
+    ----------
+    pieces : 1..count, 0 outside.
+    depth : distance of each pixel to the border, µm.
+    layer_um : thickness of the layers that pixels are counted in.
+    """
+    where = pieces > 0
+    if not count or not where.any():
+        return [math.nan] * count
+    layer = np.maximum(np.ceil(depth[where] / layer_um - 0.5).astype(int) - 1, 0)
+    layers = 1 + int(layer.max())
+    index = (pieces[where].astype(int) - 1) * layers + layer
+    pixels = np.bincount(index, minlength=count * layers).reshape(count, layers)
+    return [float(t) for t in layer_um * pixels.sum(axis=1) / pixels.max(axis=1)]
 
 
 def _segment_of(

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from chromamol.domains.lamina import attached_to_lamina, lamina_thickness
+from chromamol.domains.lamina import attached_to_lamina, lamina_thickness, piece_thickness
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.shapes import FloatField, Labels, Mask
 
 NEIGHBOURS = 5  # the published analysis averages over the 5 nearest domains
+LAD_FRACTION = 0.05  # of the nuclear radius: where the published analysis looks for LADs
 MIN_PIXELS = 4  # in 2D; a component smaller than 2 x 2 pixels can't be told from noise
 
 
 @dataclass(frozen=True)
 class Domain:
-    """One interior domain.
+    """One domain, or one connected LAD.
 
     Parameters
     ----------
-    label : its number in `Domains.labels`.
+    label : its number in `Domains.labels`; LADs are numbered on behind the interior domains, and not in there.
     centroid_um : centre, µm, in the coordinates of the map's grid.
     size_um : area in µm² (2D) or volume in µm³ (3D).
     radius_um : radius of the disc or ball of the same size.
     depth_um : distance of the centre to the nuclear border.
+    nearest_um : centre to centre of the nearest other interior domain; NaN without one, and for LADs.
+    thickness_um : of a LAD along the depth; NaN for interior domains.
     """
 
     label: int
@@ -37,6 +40,13 @@ class Domain:
     size_um: float
     radius_um: float
     depth_um: float
+    nearest_um: float = math.nan
+    thickness_um: float = math.nan
+
+    @property
+    def is_lad(self) -> bool:
+        """Whether it is attached to the lamina."""
+        return not math.isnan(self.thickness_um)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +56,7 @@ class Domains:
     Parameters
     ----------
     domains : interior domains, one each.
+    lads : connected pieces of domain material at the lamina, one each.
     labels : int32 on the map's grid: 1..n the interior domains, 0 the rest.
     lamina : True in lamina-associated domains (LADs).
     radius_um : median radius of the interior domains.
@@ -57,6 +68,7 @@ class Domains:
     """
 
     domains: tuple[Domain, ...]
+    lads: tuple[Domain, ...]
     labels: Labels
     lamina: Mask
     radius_um: float
@@ -78,8 +90,9 @@ def measure_domains(
     *,
     phi_max: float,
     threshold: float | None = None,
-    lad_fraction: float = 0.05,
+    lad_fraction: float = LAD_FRACTION,
     border_segments: int = 50,
+    min_size_um: float = 0.0,
 ) -> Domains:
     """Find the heterochromatin domains inside a nucleus and measure them.
 
@@ -96,6 +109,7 @@ def measure_domains(
     lad_fraction : how near to the border a LAD begins, as a part of the nuclear radius (disc or ball of
         equal size).
     border_segments : into how many segments the border is cut for the LAD thickness.
+    min_size_um : smaller interior pieces are no domains, µm² (µm³); a piece of fewer than 2 pixels per axis never is.
 
     Raises
     ------
@@ -120,10 +134,19 @@ def measure_domains(
     thickness, coverage, by_segment = lamina_thickness(
         lamina, mask, depth, nearest, spacing_um=spacing, segments=border_segments
     )
-    labels, domains = _interior(dense & ~lamina, depth, phi_h)
+    least = max(MIN_PIXELS ** (mask.ndim / 2), min_size_um / phi_h.grid.pixel_volume_um)
+    labels, domains = _pieces(dense & ~lamina, depth, phi_h, least=least)
     centres = np.array([d.centroid_um for d in domains]).reshape(len(domains), mask.ndim)
+    domains = tuple(
+        replace(d, nearest_um=n) for d, n in zip(domains, nearest_distances(centres), strict=True)
+    )
+    at_border, lads = _pieces(lamina, depth, phi_h, least=MIN_PIXELS ** (mask.ndim / 2))
+    thicknesses = piece_thickness(at_border, len(lads), depth, layer_um=min(spacing))
+    lads = tuple(replace(d, label=d.label + len(domains), thickness_um=t)
+                 for d, t in zip(lads, thicknesses, strict=True))  # fmt: skip
     return Domains(
         domains=domains,
+        lads=lads,
         labels=labels,
         lamina=lamina,
         radius_um=float(np.median([d.radius_um for d in domains])) if domains else math.nan,
@@ -143,11 +166,22 @@ def mean_spacing(centres_um: Float[np.ndarray, "domains axes"]) -> float:
     return float(distances[:, 1:].mean())
 
 
-def _interior(dense: Mask, depth: FloatField, phi_h: Field) -> tuple[Labels, tuple[Domain, ...]]:
+def nearest_distances(centres_um: Float[np.ndarray, "domains axes"]) -> list[float]:
+    """Return for each centre the distance to the nearest other; NaN for a single one."""
+    if len(centres_um) < 2:
+        return [math.nan] * len(centres_um)
+    distances, _ = cKDTree(centres_um).query(centres_um, k=2)
+    return [float(d) for d in distances[:, 1]]
+
+
+def _pieces(
+    dense: Mask, depth: FloatField, phi_h: Field, *, least: float
+) -> tuple[Labels, tuple[Domain, ...]]:
+    """Number the connected pieces of at least `least` pixels."""
     ndim, grid = dense.ndim, phi_h.grid
     parts, n = ndimage.label(dense, structure=np.ones((3,) * ndim))
     pixels = np.bincount(parts.ravel(), minlength=n + 1)
-    names = [i for i in range(1, n + 1) if pixels[i] >= MIN_PIXELS ** (ndim / 2)]
+    names = [i for i in range(1, n + 1) if pixels[i] >= least]
     table = np.zeros(n + 1, dtype=np.int32)
     table[names] = np.arange(1, len(names) + 1)
     domains = []

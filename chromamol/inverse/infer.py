@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.domain_scaling import scale_by_domains
 from chromamol.inverse.gaps import close_gaps, with_gaps
 from chromamol.inverse.joint import joint_rates
 from chromamol.inverse.joint_setup import CalibrationPrior, JointProblem, Noise, first_gains, rescaled
@@ -27,10 +28,12 @@ from chromamol.physics.parameters import ChromatinParameters
 from chromamol.physics.split import SPLIT_CONSTANT_SD, ChromatinSplit, split_total
 from chromamol.shapes import FloatField, Mask
 
-METHODS = ("auto", "regression", "joint", "network")
+METHODS = ("auto", "regression", "joint", "network", "domains")
 
 LARGEST_NOISE = 1.0
 """Noise per pixel that may be given: the whole range of a volume fraction."""
+
+Solve = Callable[..., tuple[Rates, ...]]
 
 MOST_PIXELS_FOR_JOINT = 400 * 400
 """Above it the joint fit takes minutes, and has to be asked for."""
@@ -88,8 +91,9 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it.
     method : "regression" (milliseconds to seconds, no PSF), "joint" (fields and rates together, the PSF inside the
         estimate, error bars from its posterior; half a minute for 192 x 192 pixels), "network"
-        (a mollifier layer behind a network or a grid, for images with gaps), or "auto": the joint fit where the
-        pixels resolve the domains' interfaces, else the regression. `reason` says which and why.
+        (a mollifier layer behind a network or a grid, for images with gaps), "domains" (scalings with the size and
+        spacing of domains, not calibrated), or "auto": the joint fit where the pixels resolve the domains'
+        interfaces, else the regression. `reason` says which and why.
     network, progress : how the network is trained, and what is called with its loss meanwhile.
     device : "auto", "cpu", "cuda", "cuda:N"; for the dense linear algebra.
     seed : of the posterior samples, and of a network's start; the regression draws none.
@@ -109,12 +113,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     ----------
     Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z (the model).
     """
-    if method not in METHODS:
-        raise ParameterError(f"method = '{method}'.", expected=f"one of {', '.join(METHODS)}.",
-                             do="use 'auto'.")  # fmt: skip
-    if not (np.isfinite(psf_sigma_um) and psf_sigma_um >= 0.0):
-        raise ParameterError(f"psf_sigma_um = {psf_sigma_um}.", expected="a length >= 0 in um.",
-                             do="use 0 for an image without blur.")  # fmt: skip
+    _require_possible(method, psf_sigma_um)
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
     given = noise_sd
@@ -134,7 +133,8 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
                          mixing=_mixing(phi_h, total))  # fmt: skip
     # An unknown gain is guessed before the regression, which takes fractions as they are.
     scaled = rescaled(raw, first_gains(raw)) if chosen == "joint" else raw
-    rates, notes, extra = _regression(scaled, (split_constant, split_constant_sd), where)
+    solve = scale_by_domains if chosen == "domains" else regress
+    rates, notes, extra = _from_fields(solve, scaled, (split_constant, split_constant_sd), where)
     if chosen in ("joint", "network"):
         if chosen == "joint":
             rates = joint_rates(raw, rates, device=where, seed=seed)
@@ -157,6 +157,15 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     if rates.outcome is Outcome.NOT_JUDGED:
         rates = judge(rates, acetylation_known=known is not None)
     return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
+
+
+def _require_possible(method: str, psf_sigma_um: float) -> None:
+    if method not in METHODS:
+        raise ParameterError(f"method = '{method}'.", expected=f"one of {', '.join(METHODS)}.",
+                             do="use 'auto'.")  # fmt: skip
+    if not (np.isfinite(psf_sigma_um) and psf_sigma_um >= 0.0):
+        raise ParameterError(f"psf_sigma_um = {psf_sigma_um}.", expected="a length >= 0 in um.",
+                             do="use 0 for an image without blur.")  # fmt: skip
 
 
 def _without_gaps(
@@ -197,26 +206,26 @@ def choose_method(method: str, field: Field, parameters: ChromatinParameters) ->
     return "joint", "the pixels resolve the domains' interfaces, so fields and rates are fitted together"
 
 
-def _regression(
-    problem: JointProblem, constant: tuple[float | None, float], device: torch.device
+def _from_fields(
+    solve: Solve, problem: JointProblem, constant: tuple[float | None, float], device: torch.device
 ) -> tuple[Rates, dict[str, float], tuple[str, ...]]:
-    """Regress on two images, or on one after its split; also return notes and flags of the split."""
+    """Solve from two images as they are, or from one after its split; also return notes and flags of the split."""
     fields, known = list(problem.images), problem.known_acetylation
     if len(fields) == 1:
         return _one_channel_regression(
-            fields[0], problem.parameters, known, problem.noise_sd[0], constant, device
+            solve, fields[0], problem.parameters, known, problem.noise_sd[0], constant, device
         )
     with_total = problem.mixing[1] == (1.0, 1.0)
     pair = two_channel_problem(fields, problem.parameters, known, problem.noise_sd, with_total=with_total)
-    (rates,) = regress(pair, device=device)
+    (rates,) = solve(pair, device=device)
     return rates, {}, ()
 
 
 def _one_channel_regression(
-    total: Field, parameters: ChromatinParameters, known: FloatField | None,
+    solve: Solve, total: Field, parameters: ChromatinParameters, known: FloatField | None,
     noise_sd: FloatField | float, constant: tuple[float | None, float], device: torch.device,
 ) -> tuple[Rates, dict[str, float], tuple[str, ...]]:  # fmt: skip
-    """Split, regress, and add the error of the split constant."""
+    """Split, solve, and add the error of the split constant."""
     single = float(np.sqrt(np.mean(np.square(noise_sd))))
     split_constant, constant_sd = constant
     split = split_total(total, parameters, noise_sd=single, constant=split_constant)
@@ -224,7 +233,7 @@ def _one_channel_regression(
         split_total(total, parameters, noise_sd=split.noise_sd, constant=split.constant + shift)
         for shift in (-constant_sd, constant_sd)
     )
-    rates, low, high = regress(
+    rates, low, high = solve(
         one_channel_problem(split, parameters, known),
         device=device,
         variants=tuple(one_channel_problem(each, parameters, known) for each in moved),

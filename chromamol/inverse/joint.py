@@ -82,7 +82,8 @@ def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, in
     balanced = model.balanced > 0.0
     while steps < MAX_STEPS and not converged:
         tolerance = LAST_TOLERANCE if tau <= last else TOLERANCE
-        step = gauss_newton_step(model, point, tau, iterations=ITERATIONS, tolerance=tolerance, inner=inner)
+        step = gauss_newton_step(model, point, tau, iterations=ITERATIONS, tolerance=tolerance, inner=inner,
+                                 calibrate=tau <= last)  # fmt: skip
         moved = _rms_change(model, point, step.point, balanced)
         point, steps = step.point, steps + 1
         if tau <= last and not bool(step.decreased.all()):

@@ -14,6 +14,9 @@ happens at the wall. Residuals are
     balance   f(φ_h) - ℓ² Δφ_h - m - c_h,    φ_e - ℓ² Δφ_e + m - c_e       over τ, where the stencil fits inside
     prior     one whitened unknown each
 
+φ_max sets the scale of the fields, f and m go with its third power, and residuals are taken relative to it: else a
+smaller φ_max would make thousands of residuals smaller together, and the fit would run there.
+
 Everything has a leading batch axis: nuclei, or samples of one nucleus.
 
 References
@@ -257,12 +260,14 @@ class JointModel:
         seen = torch.einsum("cf,fb...->bc...", self.mixing, torch.stack([seen_h, seen_e]))
         balance_h = bulk_potential(x.phi_h, phi_max) - square * curved_h - potential - constants[:, 0]
         balance_e = x.phi_e - square * curved_e + potential - constants[:, 1]
+        shrunk = torch.exp(-named["log_phi_max"])
+        phi = torch.stack([x.phi_h, x.phi_e], 1) * shrunk
         return {
             "data": (torch.exp(named["log_gain"]) * seen + named["offset"] - self.images) * self.inverse_sd,
-            "balance": torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
+            "balance": shrunk**3 * torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
             "outer": x.outer,
-            "unbalanced": self.unbalanced * (torch.stack([x.phi_h, x.phi_e], 1) - OUTSIDE_MEAN) / OUTSIDE_SD,
-            "rough": self.unbalanced * self.roughness(torch.stack([x.phi_h, x.phi_e], 1)) / CURVATURE_SD,
+            "unbalanced": self.unbalanced * (phi - OUTSIDE_MEAN) / OUTSIDE_SD,
+            "rough": self.unbalanced * self.roughness(phi) / CURVATURE_SD,
             "modes": x.modes,
             "scalars": self._scalar_residual(x.scalars - self.scalar_mean),
             "flux": (exchange.sum(self.dims) / self.inside.sum(self.dims) / self.flux_sd)[:, None],
@@ -288,6 +293,10 @@ class Linearisation:
     curvatures: torch.Tensor
     seen: torch.Tensor
     gain: torch.Tensor
+    shrunk: torch.Tensor
+    balance: torch.Tensor
+    rim: torch.Tensor
+    rough: torch.Tensor
 
     @classmethod
     def at(cls, model: JointModel, x: Unknowns, tau: float) -> Linearisation:
@@ -296,10 +305,13 @@ class Linearisation:
         square = model.interface**2 * torch.exp(2.0 * named["log_interface"][:, 0])
         mode = model.forward_transform(torch.stack([x.phi_h, x.phi_e], 1))
         seen = torch.einsum("cf,bf...->bc...", model.mixing, model.back_transform(model.transfer * mode))
+        residuals = model.residuals(x, tau)
         return cls(
             model, tau, bulk_stiffness(x.phi_h, phi_max), square, model.rates(x), (x.phi_h, x.phi_e),
             phi_max * x.phi_h * (2.0 * phi_max - 3.0 * x.phi_h),
             square[:, None] * model.back_transform(model.laplacian * mode), seen, torch.exp(named["log_gain"]),
+            torch.exp(-named["log_phi_max"]), residuals["balance"],
+            residuals["unbalanced"] + model.unbalanced * (OUTSIDE_MEAN / OUTSIDE_SD), residuals["rough"],
         )  # fmt: skip
 
     def forward(self, d: Unknowns) -> Residuals:
@@ -327,12 +339,17 @@ class Linearisation:
             balance_h + self.phi_max_slope * named["log_phi_max"][:, 0] - ell[:, 0] * self.curvatures[:, 0]
         )
         balance_e = d.phi_e + local[1] + outer - constants[:, 1] - ell[:, 0] * self.curvatures[:, 1]
+        scale, phi = named["log_phi_max"], self.shrunk * torch.stack([d.phi_h, d.phi_e], 1)
         return {
             "data": (self.gain * (seen + self.seen * named["log_gain"]) + named["offset"]) * m.inverse_sd,
-            "balance": torch.stack([balance_h, balance_e], 1) * m.balanced[:, None] / self.tau,
+            "balance": self.shrunk**3
+            * torch.stack([balance_h, balance_e], 1)
+            * m.balanced[:, None]
+            / self.tau
+            - 3.0 * scale * self.balance,
             "outer": d.outer,
-            "unbalanced": m.unbalanced * torch.stack([d.phi_h, d.phi_e], 1) / OUTSIDE_SD,
-            "rough": m.unbalanced * m.roughness(torch.stack([d.phi_h, d.phi_e], 1)) / CURVATURE_SD,
+            "unbalanced": m.unbalanced * phi / OUTSIDE_SD - scale * self.rim,
+            "rough": m.unbalanced * m.roughness(phi) / CURVATURE_SD - scale * self.rough,
             "modes": d.modes,
             "scalars": m._scalar_residual(d.scalars),
             "flux": (exchange.sum(m.dims) / m.inside.sum(m.dims) / m.flux_sd)[:, None],
@@ -348,7 +365,7 @@ class Linearisation:
     def adjoint(self, r: Residuals) -> Unknowns:
         """Jᵀ r."""
         m = self.model
-        weight = r["balance"] * m.balanced[:, None] / self.tau
+        weight = self.shrunk**3 * r["balance"] * m.balanced[:, None] / self.tau
         data = r["data"] * m.inverse_sd
         lit = torch.einsum("cf,bc...->bf...", m.mixing, self.gain * data)
         mode = m.forward_transform(torch.cat([weight, lit], 1))
@@ -363,7 +380,10 @@ class Linearisation:
         flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
         exchange = m.inside * (flux - source)
         pull = r["unbalanced"] * m.unbalanced / OUTSIDE_SD
-        pull = pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD
+        pull = self.shrunk * (pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD)
+        scale = (
+            3.0 * r["balance"] * self.balance + r["unbalanced"] * self.rim + r["rough"] * self.rough
+        ).sum(1)
         phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
         phi_e = weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
         logs = [self.rates[0] * self.phi[1] * exchange]
@@ -376,7 +396,7 @@ class Linearisation:
 
         scalars = torch.cat(
             [total(log), -total(weight), total(self.gain * self.seen * data), total(data),
-             total(self.phi_max_slope * weight[:, 0])[:, None],
+             total(self.phi_max_slope * weight[:, 0] - scale)[:, None],
              -2.0 * total((self.curvatures * weight).sum(1))[:, None]], 1
         ) * m._whitening()  # fmt: skip
         return Unknowns(

@@ -7,8 +7,9 @@ Nocedal & Wright, Numerical Optimization (2006), chapters 5 and 10.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -25,6 +26,10 @@ LARGEST_CHANGE = 0.3
 """Largest change of a volume fraction in one step: beyond it f(φ) is another function."""
 
 HALVINGS = 6
+
+LARGEST_RECALIBRATION = 0.5
+"""Largest change of the calibration in one step, in prior deviations: rates follow the third power of a gain of which
+they know little, and a full first step led to fractions far below zero."""
 
 LEAST_GAIN = 1e-7
 """Share of the cost below which r·Mr is not worth another inner iteration."""
@@ -98,12 +103,12 @@ _COLUMNS_PER_CHUNK = 32
 
 @dataclass(frozen=True, eq=False)
 class GlobalBlock:
-    """The normal operator between the log-rates, the outer potentials and the scalars, exact, fields held fixed.
+    """The normal operator between log-rates, outer potentials and constants, exact, fields and calibration held.
 
     Parameters
     ----------
     chosen : indices of the modes that take part, per map the same.
-    factor : (B, P, P) Cholesky factor; P = maps · chosen + outer potentials + scalars.
+    factor : (B, P, P) Cholesky factor; P = maps · (chosen + 1) + outer potentials + 2.
     """
 
     chosen: torch.Tensor
@@ -131,8 +136,9 @@ class GlobalBlock:
         opposite.append(m.outer_potentials.flatten(2).expand(batch, -1, -1) * weight)
         columns = torch.cat(opposite, 1)
         balance = torch.cat([-columns, columns], 2)
-        extra = cls._scalar_columns(at).reshape(batch, -1, 2 * pixels) * weight.repeat(1, 1, 2)
-        balance = torch.cat([balance, extra], 1)
+        flat, zero = weight.expand(batch, -1, -1), torch.zeros_like(weight).expand(batch, -1, -1)
+        constants = torch.cat([torch.cat([-flat, zero], 2), torch.cat([zero, -flat], 2)], 1)
+        balance = torch.cat([balance, constants], 1)
         matrix = balance @ balance.transpose(1, 2)
         matrix = matrix + torch.diag_embed(cls._priors(at, len(chosen), m.outer_potentials.shape[1]))
         scale = matrix.diagonal(dim1=1, dim2=2).rsqrt()
@@ -143,51 +149,28 @@ class GlobalBlock:
         return cls(chosen, torch.linalg.cholesky(scaled) / scale[:, :, None])
 
     @staticmethod
-    def _scalar_columns(at: Linearisation) -> torch.Tensor:
-        """(B, 2 + 2 C + 2, 2, *box): what the constants and nuisances do to the two balances."""
-        m = at.model
-        zero, one = torch.zeros_like(at.stiffness), torch.ones_like(at.stiffness)
-        sd = m.scalar_sd
-        columns = [torch.stack([-one, zero], 1), torch.stack([zero, -one], 1)]
-        columns += [torch.stack([zero, zero], 1)] * (2 * m.channels)
-        columns.append(torch.stack([sd[-2] * at.phi_max_slope, zero], 1))
-        columns.append(-2.0 * sd[-1] * at.curvatures)
-        return torch.stack(columns, 1)
-
-    @staticmethod
     def _priors(at: Linearisation, chosen: int, outer: int) -> torch.Tensor:
-        """(B, P): prior precision, and what the data say of gain and offset by themselves."""
+        """(B, P): prior precision."""
         m = at.model
-        sd = m.scalar_sd
-        c = m.channels
-        seen = (at.gain * at.seen * m.inverse_sd).square().flatten(2).sum(2)
-        lit = m.inverse_sd.square().flatten(2).sum(2)
-        batch = at.stiffness.shape[0]
-
-        def wide(values: torch.Tensor) -> torch.Tensor:
-            return values.expand(batch, -1)
-
-        free = m.maps + 2
-        one = torch.ones_like(sd[:1])[None]
-        mean_rates, constants = wide(sd[None, : m.maps] ** -2), wide(sd[None, m.maps : free] ** -2)
-        return torch.cat(
-            [wide(one.repeat(1, m.maps * chosen)), mean_rates, wide(one.repeat(1, outer)), constants,
-             1.0 + wide(seen) * sd[free : free + c] ** 2, 1.0 + wide(lit) * sd[free + c : free + 2 * c] ** 2,
-             wide(one.repeat(1, 2))], 1
-        )  # fmt: skip
+        one = torch.ones_like(m.scalar_sd[:1])
+        means, constants = m.scalar_sd[: m.maps] ** -2, m.scalar_sd[m.maps : m.maps + 2] ** -2
+        prior = torch.cat([one.repeat(m.maps * chosen), means, one.repeat(outer), constants])
+        return prior.expand(at.stiffness.shape[0], -1)
 
     def solve(
         self, outer: torch.Tensor, modes: torch.Tensor, scalars: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         batch, maps = modes.shape[:2]
         flat = modes.flatten(2)
-        parts = [flat[:, :, self.chosen].flatten(1), scalars[:, :maps], outer, scalars[:, maps:]]
+        free = maps + 2
+        parts = [flat[:, :, self.chosen].flatten(1), scalars[:, :maps], outer, scalars[:, maps:free]]
         right = torch.cat(parts, 1)[..., None]
         solved = torch.cholesky_solve(right, self.factor.expand(batch, -1, -1))[..., 0]
-        strong, means, outer, rest = solved.split([part.shape[1] for part in parts], 1)
+        strong, means, outer, constants = solved.split([part.shape[1] for part in parts], 1)
         out = flat.clone()
         out[:, :, self.chosen] = strong.reshape(batch, maps, -1)
-        return outer, out.reshape(modes.shape), torch.cat([means, rest], 1)
+        held = torch.zeros_like(scalars[:, free:])
+        return outer, out.reshape(modes.shape), torch.cat([means, constants, held], 1)
 
 
 def conjugate_gradients(
@@ -218,6 +201,85 @@ def conjugate_gradients(
     return x
 
 
+def held(d: Unknowns, model: JointModel) -> Unknowns:
+    """Return `d` without its calibration."""
+    kept = model.maps + 2
+    return replace(d, scalars=torch.cat([d.scalars[:, :kept], torch.zeros_like(d.scalars[:, kept:])], 1))
+
+
+@dataclass(frozen=True, eq=False)
+class NormalSolver:
+    """Solves H x = b with the calibration eliminated: a few numbers on which everything else depends.
+
+    With e_j the free numbers of the calibration (gain, offset, φ_max, ℓ), and everything else held to them by
+    W_j = e_j - H_xx⁻¹ H e_j,
+
+        H⁻¹ b = H_xx⁻¹ b + W (Wᵀ H W)⁻¹ Wᵀ b.
+
+    Conjugate gradients on all unknowns together need several times the iterations.
+
+    Parameters
+    ----------
+    responses, schur : the W_j, and Wᵀ H W, (B, k, k).
+    """
+
+    at: Linearisation
+    precondition: FourierPreconditioner
+    iterations: int
+    tolerance: float
+    responses: tuple[Unknowns, ...]
+    schur: torch.Tensor
+
+    @classmethod
+    def of(cls, at: Linearisation, *, iterations: int, tolerance: float, calibrate: bool) -> NormalSolver:
+        m = at.model
+        precondition = FourierPreconditioner.of(at)
+        kept = m.maps + 2
+        free = [kept + int(i) for i in torch.nonzero(m.scalar_sd[kept:])] if calibrate else []
+        like, batch = m.scalar_sd, at.stiffness.shape[0]
+        plain = cls(at, precondition, iterations, tolerance, (), like.new_zeros((batch, 0, 0)))
+        zero = _nothing(at)
+        responses = []
+        for j in free:
+            unit = zero.scalars.clone()
+            unit[:, j] = 1.0
+            one = replace(zero, scalars=unit)
+            answer = plain(at.normal(one))
+            responses.append(one.map(torch.sub, answer))
+        images = [at.normal(w) for w in responses]
+        rows = [torch.stack([w.dot(image) for image in images], 1) for w in responses]
+        schur = torch.stack(rows, 1) if rows else plain.schur
+        return cls(at, precondition, iterations, tolerance, tuple(responses), schur)
+
+    def __call__(
+        self, right: Unknowns, *, floor: torch.Tensor | float = 0.0, largest: float = math.inf
+    ) -> Unknowns:
+        """Return H⁻¹ `right`, with the change of the calibration cut to a norm of `largest` (prior deviations)."""
+        m = self.at.model
+        found = conjugate_gradients(
+            lambda d: held(self.at.normal(d), m), held(right, m), self.precondition,
+            iterations=self.iterations, tolerance=self.tolerance, floor=floor,
+        )  # fmt: skip
+        if not self.responses:
+            return found
+        pull = torch.stack([w.dot(right) for w in self.responses], 1)
+        change = torch.linalg.solve(self.schur.expand(len(pull), -1, -1), pull)
+        norm = change.norm(dim=1, keepdim=True)
+        change = change * (largest / norm.clamp_min(1e-30)).clamp_max(1.0)
+        for j, response in enumerate(self.responses):
+            found = found.plus(change[:, j], response)
+        return found
+
+
+def _nothing(at: Linearisation) -> Unknowns:
+    """Return a direction of zeros, with the batch of `at`."""
+    m, batch = at.model, at.stiffness.shape[0]
+    zero = torch.zeros_like(at.stiffness)
+    outer, modes = m.outer_potentials.shape[1], m.root.shape
+    return Unknowns(zero, zero, zero.new_zeros((batch, outer)), zero.new_zeros((batch, *modes)),
+                    zero.new_zeros((batch, len(m.scalar_sd))))  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One Gauss-Newton step: where it led, what it cost, and how large it was.
@@ -239,18 +301,19 @@ class Step:
 
 def gauss_newton_step(
     model: JointModel, x: Unknowns, tau: float, *, iterations: int, tolerance: float,
-    inner: torch.dtype = torch.float64,
+    inner: torch.dtype = torch.float64, calibrate: bool = True,
 ) -> Step:  # fmt: skip
-    """Take one damped step: cut to a change of `LARGEST_CHANGE`, then halved until the cost falls."""
+    """Take one damped step: cut to a change of `LARGEST_CHANGE`, then halved until the cost falls.
+
+    Without `calibrate` the calibration stays as it is.
+    """
     residuals = model.residuals(x, tau)
     gradient = Linearisation.at(model, x, tau).adjoint(residuals)
     right = gradient.map(lambda g: -g.to(inner))
     at = Linearisation.at(model.to(inner), x.map(lambda a: a.to(inner)), tau)
     before = 0.5 * squares(residuals)
-    change = conjugate_gradients(
-        at.normal, right, FourierPreconditioner.of(at), iterations=iterations, tolerance=tolerance,
-        floor=(LEAST_GAIN * before).to(inner),
-    )  # fmt: skip
+    solver = NormalSolver.of(at, iterations=iterations, tolerance=tolerance, calibrate=calibrate)
+    change = solver(right, floor=(LEAST_GAIN * before).to(inner), largest=LARGEST_RECALIBRATION)
     change = change.map(lambda a: a.to(x.phi_h.dtype))
     largest = (change.phi_h * model.balanced).abs().flatten(1).amax(1)
     length = (LARGEST_CHANGE / largest.clamp_min(1e-30)).clamp_max(1.0)
@@ -284,7 +347,5 @@ def posterior_samples(
         name: torch.randn((count, *value.shape[1:]), generator=generator, dtype=inner).to(value.device)
         for name, value in shapes.items()
     }
-    deviations = conjugate_gradients(
-        at.normal, at.adjoint(white), FourierPreconditioner.of(at), iterations=iterations, tolerance=tolerance
-    )
-    return deviations.map(lambda a: a.to(x.phi_h.dtype))
+    solver = NormalSolver.of(at, iterations=iterations, tolerance=tolerance, calibrate=True)
+    return solver(at.adjoint(white)).map(lambda a: a.to(x.phi_h.dtype))

@@ -38,10 +38,11 @@ from chromamol.physics.free_energy import bulk_curvature, bulk_stiffness
 from chromamol.shapes import FloatField
 
 LAST_KAPPA = 0.1
-"""Final κ: .15 and .07 gave the same maps within their errors on one pattern, .3 errs by half more (.044 to .031)."""
+"""Final κ. On one pattern, relative L2 of Γ_me (Γ_ac known, 5 % noise): .044 at .3, .031 at .15, ψ of 8 px; .030 at .15
+and at .07 .029, ψ of 12 px."""
 
 TEST_WIDTHS = 2.0
-"""Half-width of ψ over that of η: 10 pixels where η has 5. ψ of 6, 8 and 12 px erred by .078, .031 and .028."""
+"""Half-width of ψ over that of η: 10 pixels where η has 5. At κ = .3, ψ of 6, 8 and 12 px erred by .078, .044, .034."""
 
 FIELD_UNIT = 0.3
 """One unit of a network's output, over φ_max: the fields' own standard deviation, so that outputs are of order one."""

@@ -6,7 +6,6 @@ There is no randomness in it, so a run that was interrupted and taken up again e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ LBFGS_ITERATIONS, LBFGS_MEMORY = 20, 20
 DIVERGED_AT = 100.0
 """A data term that exceeds its start so many times has diverged."""
 
-REPORT_EVERY = 20
+REPORT_EVERY = 50
+"""Adam steps between two messages."""
 
 FORMAT = 1
 
@@ -80,7 +80,6 @@ class _Run:
         self.before: Tensor | None = None  # log-rates at the start of the last stage
         batch = model.seen.images.shape[0]
         self.diverged = torch.zeros(batch, dtype=torch.bool, device=model.seen.images.device)
-        self.loss: Callable[[float], LossTerms] = model
 
     def kappa(self) -> float:
         """κ at the present Adam step."""
@@ -90,7 +89,7 @@ class _Run:
     def backward(self, kappa: float) -> LossTerms:
         """Differentiate the sum over the nuclei that still train; the gradients of the others are zero."""
         self.adam.zero_grad()
-        terms = self.loss(kappa)
+        terms: LossTerms = self.model(kappa)
         finite = torch.isfinite(terms.total)
         if self.first_data is None:
             self.first_data = terms.data.detach().clone()
@@ -147,7 +146,7 @@ def train(
     Parameters
     ----------
     key : of the data and the settings; a saved run of the same key in `settings.checkpoint` is taken up.
-    progress : called every twenty Adam steps and after each L-BFGS step.
+    progress : called every fifty Adam steps and after each L-BFGS step.
 
     Raises
     ------
@@ -158,7 +157,7 @@ def train(
     if path is not None and path.exists():
         run.restore(_load(path, key, model))
     if settings.compiled:
-        run.loss = torch.compile(model)
+        model.trained.network.compile()
     saved = run.adam_done + run.polish_done
 
     def after(stage: str, done: int, total: int, terms: LossTerms) -> None:

@@ -50,6 +50,7 @@ class AxesPlan:
     shape : of the result, (channel, [z,] y, x).
     channel_names : one per channel.
     note : how the axes were understood, for people.
+    letters : of every stored axis, as understood.
     """
 
     fixed: dict[int, int]
@@ -57,10 +58,21 @@ class AxesPlan:
     shape: tuple[int, ...]
     channel_names: tuple[str, ...]
     note: str
+    letters: str
 
     def arrange(self, taken: np.ndarray) -> np.ndarray:
         """Turn data whose `fixed` axes are gone into (channel, [z,] y, x); a view where that is possible."""
         return taken.transpose(self.order).reshape(self.shape)
+
+    def arrange_without(self, taken: np.ndarray, gone: set[int]) -> np.ndarray:
+        """Turn data that also lack the axes `gone` (z, or a single channel's) into (channel, [z,] y, x)."""
+        left = [axis for axis in range(len(self.letters)) if axis not in self.fixed]
+        kept = [axis for axis in left if axis not in gone]
+        order = [kept.index(left[i]) for i in self.order if left[i] in kept]
+        arranged = taken.transpose(order)
+        depth = sum(self.letters[axis] == "Z" for axis in kept)
+        inner = arranged.shape[arranged.ndim - 2 - depth :]
+        return arranged.reshape(-1, *inner)
 
 
 def plan_axes(
@@ -109,6 +121,7 @@ def plan_axes(
         (channels, *stack, length["Y"], length["X"]),
         _names(stored, channels),
         "; ".join(notes),
+        stored.letters,
     )
 
 

@@ -21,6 +21,64 @@ class ChannelChoice:
     reason: str
 
 
+def find_channel(
+    names: tuple[str, ...],
+    which: int | str | None = None,
+    *,
+    name: str,
+    numbers: tuple[int, ...] | None = None,
+) -> ChannelChoice:
+    """Find a channel by index or name. A single channel needs neither.
+
+    A stain is never guessed from a name: of several channels, one must be named.
+
+    Parameters
+    ----------
+    names : of the channels.
+    which : index from 0, or a name (upper and lower case are the same), or an index written as text, as it comes from
+        the command line.
+    name : of the file, for messages.
+    numbers : indices of the channels where these are a selection; `ChannelChoice.index` is the place among `names`.
+
+    Raises
+    ------
+    AxesError : several channels and none named, a name that is unknown or fits two, an index out of
+        range. The message lists the channels.
+    """
+    numbers = tuple(range(len(names))) if numbers is None else numbers
+    if which is None:
+        if len(names) > 1:
+            raise _channel_error(names, numbers, "several channels and none named", name)
+        return ChannelChoice(0, names[0], "the only channel of the image")
+    matches = _matching_channels(names, numbers, which)
+    if len(matches) != 1:
+        found = f"fits {len(matches)} channels" if matches else "is not among its channels"
+        raise _channel_error(names, numbers, f"channel {which!r} {found}", name)
+    place = matches[0]
+    how = "index" if str(which) == str(numbers[place]) else "name"
+    return ChannelChoice(place, names[place], f"channel {numbers[place]} ({names[place]!r}) named by {how}")
+
+
+def _matching_channels(names: tuple[str, ...], numbers: tuple[int, ...], which: int | str) -> list[int]:
+    if isinstance(which, int):
+        return [place for place, number in enumerate(numbers) if number == which]
+    exact = [i for i, name in enumerate(names) if name == which]
+    folded = [i for i, name in enumerate(names) if name.casefold() == which.casefold()]
+    named = exact or folded
+    # "2" may be the index 2 and also the name of channel 1: then it fits two, and that is refused.
+    index = [place for place, number in enumerate(numbers) if which.isdecimal() and number == int(which)]
+    return sorted({*named, *index})
+
+
+def _channel_error(names: tuple[str, ...], numbers: tuple[int, ...], found: str, name: str) -> AxesError:
+    listed = ", ".join(f"{number}: {each!r}" for number, each in zip(numbers, names, strict=True))
+    return AxesError(
+        f"{name}: {found}.",
+        expected=f"one of its channels, {listed}.",
+        do="name the DNA or H2B channel by its index with --chromatin-channel (in Python: channel=).",
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Micrograph:
     """An image of one or more channels, 2D or 3D.
@@ -36,6 +94,7 @@ class Micrograph:
     path : the file, None for an image that never was one.
     axes_note : how the axes of the file were understood.
     saturation_level : the value at which a pixel is saturated, in units of `data`; None for real numbers.
+    channel_numbers : index in the file of each channel, where not all were read; None for 0, 1, ...
 
     Raises
     ------
@@ -50,6 +109,7 @@ class Micrograph:
     path: Path | None = None
     axes_note: str = ""
     saturation_level: float | None = None
+    channel_numbers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim not in (3, 4) or self.data.shape[0] != len(self.channel_names):
@@ -86,54 +146,8 @@ class Micrograph:
         return Grid(self.shape, self.spacing_um)
 
     def choose_channel(self, which: int | str | None = None) -> ChannelChoice:
-        """Find a channel by index or name. A single channel needs neither.
-
-        A stain is never guessed from a name: of several channels, one must be named.
-
-        Parameters
-        ----------
-        which : index from 0, or a name as in `channel_names` (upper and lower case are the same), or an
-            index written as text, as it comes from the command line.
-
-        Raises
-        ------
-        AxesError : several channels and none named, a name that is unknown or fits two, an index out of
-            range. The message lists the channels.
-        """
-        if which is None:
-            if len(self.channel_names) > 1:
-                raise self._channel_error("several channels and none named")
-            return ChannelChoice(0, self.channel_names[0], "the only channel of the image")
-        matches = self._matching_channels(which)
-        if len(matches) != 1:
-            found = f"fits {len(matches)} channels" if matches else "is not among its channels"
-            raise self._channel_error(f"channel {which!r} {found}")
-        index = matches[0]
-        how = "index" if str(which) == str(index) else "name"
-        return ChannelChoice(
-            index,
-            self.channel_names[index],
-            f"channel {index} ({self.channel_names[index]!r}) named by {how}",
-        )
-
-    def _matching_channels(self, which: int | str) -> list[int]:
-        count = len(self.channel_names)
-        if isinstance(which, int):
-            return [which] if 0 <= which < count else []
-        exact = [i for i, name in enumerate(self.channel_names) if name == which]
-        folded = [i for i, name in enumerate(self.channel_names) if name.casefold() == which.casefold()]
-        named = exact or folded
-        # "2" may be the index 2 and also the name of channel 1: then it fits two, and that is refused.
-        index = [int(which)] if which.isdecimal() and int(which) < count else []
-        return sorted({*named, *index})
-
-    def _channel_error(self, found: str) -> AxesError:
-        listed = ", ".join(f"{i}: {name!r}" for i, name in enumerate(self.channel_names))
-        return AxesError(
-            f"{self.name}: {found}.",
-            expected=f"one of its channels, {listed}.",
-            do="name the DNA or H2B channel by its index with --chromatin-channel (in Python: channel=).",
-        )
+        """Find a channel by index or name; as `find_channel`. An index is that in the file."""
+        return find_channel(self.channel_names, which, name=self.name, numbers=self.channel_numbers)
 
     def channel(self, which: int | str | None = None) -> np.ndarray:
         """Return one channel, (y, x) or (z, y, x), as it is in the file; see `choose_channel`."""

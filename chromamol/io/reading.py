@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from chromamol.errors import ReadError
-from chromamol.io.axes import plan_axes
-from chromamol.io.micrograph import Micrograph
+from chromamol.io.axes import AxesPlan, plan_axes
+from chromamol.io.micrograph import Micrograph, find_channel
 from chromamol.io.ome_zarr import is_zarr, open_zarr
 from chromamol.io.pixel_size import judge_pixel_size, judge_z_step
+from chromamol.io.planes import choose_plane
 from chromamol.io.source import ImageSource
 from chromamol.io.tiff import MAGIC, open_tiff, require_tiff
 from chromamol.io.vendor import open_czi, open_lif, open_nd2
@@ -71,6 +72,8 @@ def read_image(
     time_index: int | None = None,
     scene: int | str | None = None,
     axes: str | None = None,
+    channels: Sequence[int | str] | None = None,
+    z_plane: int | str | None = None,
 ) -> Micrograph:
     """Read an image file: TIFF, OME-TIFF, ImageJ TIFF (hyperstacks too), LSM; with the extra `formats` OME-Zarr (a
     folder), ND2, LIF and CZI. Of these, only the planes of the scene and time point that are wanted are read.
@@ -86,6 +89,8 @@ def read_image(
     scene : index or name of the scene (series, position) in a file with several.
     axes : meaning of the stored axes where the file does not state it, such as "ZYX"; letters T, Z, C,
         S (samples), Y, X.
+    channels : read only these, by index or name; all when None.
+    z_plane : of a stack only this plane is kept: its index, "middle", "sharpest" or "max"; read one by one.
 
     Returns
     -------
@@ -102,17 +107,18 @@ def read_image(
     with opener(path, scene=scene) as source:
         pixel, pixel_note = judge_pixel_size(source.calibration, given_um=pixel_size_um)
         plan = plan_axes(source.axes, name=str(path), time_index=time_index, declared=axes)
-        data = plan.arrange(source.read(plan.fixed))
+        data, chosen, note = _read(source, plan, channels, z_plane, path)
     step, step_note = judge_z_step(source.calibration, given_um=z_step_um)
     is_stack = data.ndim == 4
     return Micrograph(
         data=data,
-        channel_names=plan.channel_names,
+        channel_names=tuple(plan.channel_names[i] for i in chosen),
+        channel_numbers=None if channels is None else chosen,
         pixel_size_um=pixel,
         z_step_um=step if is_stack else None,
         calibration_note=f"{pixel_note}; {step_note}" if is_stack else pixel_note,
         path=path,
-        axes_note="; ".join(note for note in (source.note, plan.note) if note),
+        axes_note="; ".join(note for note in (source.note, plan.note, note) if note),
         saturation_level=saturation_level(data, stated=source.saturation_level),
     )
 
@@ -145,6 +151,43 @@ def read_time_series(
         for t in range(frames)
     ]
     return TimeSeries(tuple(read), float(interval), f"{frames} frames, {interval:g} s apart {whose}")
+
+
+def _read(
+    source: ImageSource,
+    plan: AxesPlan,
+    channels: Sequence[int | str] | None,
+    z_plane: int | str | None,
+    path: Path,
+) -> tuple[np.ndarray, tuple[int, ...], str]:
+    """Return the wanted pixels, the numbers of their channels in the file, and what was done about z."""
+    every = tuple(range(len(plan.channel_names)))
+    chosen = every
+    if channels is not None:
+        chosen = tuple(sorted({find_channel(plan.channel_names, c, name=str(path)).index for c in channels}))
+    left = [axis for axis in range(len(source.axes.shape)) if axis not in plan.fixed]
+    letters = [plan.letters[axis] for axis in left]
+    one_axis = [left[i] for i, letter in enumerate(letters) if letter in "CS"]
+    if chosen == every or len(one_axis) != 1:
+        parts: tuple[dict[int, int], ...] = ({},)
+    else:
+        parts = tuple({one_axis[0]: index} for index in chosen)
+    depth = [left[i] for i, letter in enumerate(letters) if letter == "Z"]
+
+    def taken(more: dict[int, int]) -> np.ndarray:
+        stacked = [
+            plan.arrange_without(source.read(plan.fixed | more | part), {*more, *part}) for part in parts
+        ]
+        data = stacked[0] if len(stacked) == 1 else np.concatenate(stacked)
+        # Channels and samples of their own axes each are told apart only when all are read.
+        return data if parts != ({},) or chosen == every else data[list(chosen)]
+
+    if z_plane is None or not depth:
+        return taken({}), chosen, "" if z_plane is None else "no z axis to choose a plane of"
+    plane = choose_plane(
+        lambda index: taken({depth[0]: index}), source.axes.shape[depth[0]], z_plane, name=str(path)
+    )
+    return plane.data, chosen, plane.note
 
 
 def _opener(path: Path) -> Callable[..., AbstractContextManager[ImageSource]]:

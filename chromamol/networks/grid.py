@@ -25,7 +25,7 @@ from chromamol.errors import ParameterError
 from chromamol.networks.interface import FieldNetwork
 
 LEVELS = 6
-"""Coarsest spacing 32 px, a typical distance of domains; more levels changed nothing on 192 x 192 pixels."""
+"""Coarsest spacing 32 px, about the distance of domains where pixels resolve their interfaces."""
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 

@@ -42,6 +42,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "was not given.",
         "section_not_corrected": "Thickness or kernel lie outside of what the correction was computed for: only "
         "the rate ratio holds.",
+        "uncalibrated_scaling": "Rates are scalings with the size and spacing of domains, not calibrated: compare "
+        "them between nuclei, don't read them as rates.",
         # how the inversion ended
         "methylation_not_identifiable": "The image doesn't determine the methylation rate: given as NaN.",
         "acetylation_not_identifiable": "The image doesn't determine the acetylation rate: given as NaN.",

@@ -20,6 +20,7 @@ from chromamol.nucleus.flags import FLAGS, SEPARATOR
 from chromamol.report.columns import Column, other_columns, shown_columns
 from chromamol.report.inline import data_uri
 from chromamol.report.numbers import NOT_ESTIMABLE, format_number, format_range, is_number
+from chromamol.report.scale import scale_facts
 from chromamol.report.tables import STATUSES, read_images, read_nuclei
 from chromamol.report.trust import flag_counts, is_outlines_only, statements
 
@@ -73,7 +74,8 @@ class Row:
 def write_report(folder: str | Path) -> Path:
     """Write `report.html` from what lies in the output folder of `chromamol infer`, and return its path.
 
-    Read are nuclei.csv, images.csv, settings.toml, provenance.json and images/*/overview.png; nothing is
+    Read are nuclei.csv, images.csv, calibration.csv, sensitivity.csv, settings.toml, provenance.json and
+    images/*/overview.png; nothing is
     computed again. The file needs no other file and no network.
 
     Raises
@@ -164,14 +166,20 @@ def _image_parts(folder: Path, images: pd.DataFrame, nuclei: pd.DataFrame) -> li
     done = int((images["status"] == "done").sum())
     limit = max(least, min(most, ALL_PICTURES_BYTES // max(1, done)))
     ratios = {str(name): group for name, group in nuclei.groupby("image")["rate_ratio"]}
+    scales = scale_facts(folder)
     return [
-        _image_part(folder, record, i, ratios.get(record["image"]), limit)
+        _image_part(folder, record, i, ratios.get(record["image"]), limit, scales.get(record["image"], []))
         for i, record in enumerate(_records(images), start=1)
     ]
 
 
 def _image_part(
-    folder: Path, record: Mapping[str, Any], number: int, ratios: pd.Series | None, limit: int
+    folder: Path,
+    record: Mapping[str, Any],
+    number: int,
+    ratios: pd.Series | None,
+    limit: int,
+    scale: list[tuple[str, str]],
 ) -> ImagePart:
     # Only the last part of the name: a table that was tampered with must not reach outside the folder.
     name = Path(record["image"]).name
@@ -183,13 +191,15 @@ def _image_part(
         path=record["path"],
         status=record["status"],
         error=record["error"],
-        facts=_facts(record, ratios),
+        facts=_facts(record, ratios, scale),
         picture=data_uri(folder / relative, max_bytes=limit) if has_picture else "",
         picture_path=relative.as_posix(),
     )
 
 
-def _facts(record: Mapping[str, Any], ratios: pd.Series | None) -> list[tuple[str, str]]:
+def _facts(
+    record: Mapping[str, Any], ratios: pd.Series | None, scale: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
     facts = [("nuclei", str(record["nuclei"]))] if record["status"] == "done" else []
     finite = pd.Series(dtype="float64") if ratios is None else ratios.dropna()
     if len(finite):
@@ -203,6 +213,7 @@ def _facts(record: Mapping[str, Any], ratios: pd.Series | None) -> list[tuple[st
     facts += [
         ("channel", record["channel_note"]),
         ("axes", record.get("axes_note", "")),
+        *scale,
         ("notes", record["notes"]),
         ("SHA-256", record["sha256"]),
     ]

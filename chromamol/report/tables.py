@@ -42,6 +42,37 @@ _PER_SECOND: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("gamma_me_per_s", "gamma_ac_per_s", "diffusivity_um2_per_s", "diffusivity_se"), "float64")
 )
 
+_MEASURED: Mapping[str, str] = MappingProxyType(
+    {"domain_area_fraction": "float64", "lad_coverage": "float64"}
+)
+
+DETAIL_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "domains": {
+            "image": "str", "nucleus": "int64", "domain": "int64", "centroid_z_um": "float64",
+            "centroid_y_um": "float64", "centroid_x_um": "float64", "area_um2": "float64", "volume_um3": "float64",
+            "radius_um": "float64", "nearest_um": "float64", "depth_um": "float64", "is_lad": "bool",
+            "thickness_um": "float64",
+        },
+        "calibration": {
+            "image": "str", "nucleus": "int64", "plane": "str", "scale": "str", "dark_level": "float64",
+            "gain": "float64", "low_level": "float64", "high_level": "float64", "blur_um": "float64",
+            "phase_radius_um": "float64", "explained": "float64",
+        },
+        "sensitivity": {
+            "image": "str", "nucleus": "int64", "change": "str", "gamma_me_per_um2": "float64",
+            "gamma_ac_per_um2": "float64", "rate_ratio": "float64",
+        },
+    }
+)  # fmt: skip
+"""Tables beside that of the nuclei, and their columns.
+
+`domains`: a row per interior domain and per LAD (`is_lad`): centroid from the centre of the image's first pixel, area
+(volume in stacks), radius of the disc (ball) of that size, distance to the nearest interior domain, depth below the
+nuclear border, and the thickness of a LAD. `calibration`: a row per plane of each nucleus: which scale was used,
+dark level and gain in counts, levels of both phases as volume fractions, blur, radius and share of the variance as
+fitted. `sensitivity`: rates of one nucleus per image after the scale was moved."""
+
 _IMAGES: Mapping[str, str] = MappingProxyType(
     {
         "image": "str",
@@ -65,6 +96,9 @@ NUCLEI_COLUMNS: tuple[str, ...] = tuple(_NUCLEI)
 PER_SECOND_COLUMNS: tuple[str, ...] = tuple(_PER_SECOND)
 """Columns behind them when a diffusivity was given or, from a time-lapse, measured: s⁻¹ and µm² s⁻¹."""
 
+MEASURED_COLUMNS: tuple[str, ...] = tuple(_MEASURED)
+"""Columns behind these when rates were inferred: part of the nucleus inside domains, part of its border under LADs."""
+
 IMAGES_COLUMNS: tuple[str, ...] = tuple(_IMAGES)
 """Columns of `images.csv` in their order. `image` is the name of the image's folder under `images/`."""
 
@@ -87,7 +121,7 @@ def nuclei_frame(rows: pd.DataFrame) -> pd.DataFrame:
     ------
     FieldError : rows without `image` or `nucleus`, or a value of the wrong type.
     """
-    optional = {name: kind for name, kind in _PER_SECOND.items() if name in rows}
+    optional = {name: kind for name, kind in {**_PER_SECOND, **_MEASURED}.items() if name in rows}
     return _conform(rows, {**_NUCLEI, **optional}, required=("image", "nucleus"))
 
 
@@ -115,9 +149,36 @@ def write_tables(folder: str | Path, nuclei: pd.DataFrame, images: pd.DataFrame)
     _write_csv(folder / "images.csv", images)
 
 
+def write_details(folder: str | Path, name: str, rows: pd.DataFrame) -> None:
+    """Write one of `DETAIL_TABLES` as CSV, and the domains as Parquet, too.
+
+    Raises
+    ------
+    FieldError : a value of the wrong type.
+    OutputError : a file cannot be written.
+    """
+    frame = _conform(rows, DETAIL_TABLES[name], required=("image", "nucleus"))
+    _write_csv(Path(folder) / f"{name}.csv", frame)
+    if name == "domains":
+        with atomic_write(Path(folder) / "domains.parquet") as temporary:
+            frame.to_parquet(temporary, index=False)
+
+
+def read_details(folder: str | Path, name: str) -> pd.DataFrame:
+    """Read one of `DETAIL_TABLES` of an output folder; no rows where the folder has none.
+
+    Raises
+    ------
+    ReadError : the file is there and cannot be read.
+    """
+    path = Path(folder) / f"{name}.csv"
+    kinds = DETAIL_TABLES[name]
+    return _conform(_read_csv(path, kinds) if path.is_file() else pd.DataFrame(), kinds, required=("image",))
+
+
 def read_nuclei(folder: str | Path) -> pd.DataFrame:
     """Read `nuclei.csv` of an output folder, with the types of `nuclei_frame`; raises `ReadError`."""
-    return nuclei_frame(_read_csv(Path(folder) / "nuclei.csv", {**_NUCLEI, **_PER_SECOND}))
+    return nuclei_frame(_read_csv(Path(folder) / "nuclei.csv", {**_NUCLEI, **_PER_SECOND, **_MEASURED}))
 
 
 def read_images(folder: str | Path) -> pd.DataFrame:

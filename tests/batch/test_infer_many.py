@@ -78,7 +78,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing(write, small_field, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"method": "network"}, ParameterError),
+        ({"method": "oracle"}, ParameterError),
         ({"pixel_size_um": 65.0}, PixelSizeError),
         ({"z_step_um": 300.0}, PixelSizeError),
         ({"labels": "nowhere.tif"}, ParameterError),

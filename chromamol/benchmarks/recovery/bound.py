@@ -18,10 +18,11 @@ LEAST_NOISE = 1e-3
 def bound_of(scene: Scene) -> dict[str, float]:
     """Return the bound by rate, with the border unknown and the truth's own smoothness known.
 
-    Uniform rates have none here: their smoothness would be known to be endless.
+    Uniform rates have none here: their smoothness would be known to be endless. Nor have fields of another size:
+    the bound of the truth's own size stands for them.
     """
     case, truth = scene.case, scene.truth
-    if math.isnan(truth.correlation):
+    if math.isnan(truth.correlation) or case.side_px is not None:
         return {}
     bound = cm.cramer_rao_bound(
         truth.phi_h, truth.phi_e, methylation_per_um2=truth.methylation, acetylation_per_um2=truth.acetylation,

@@ -47,6 +47,7 @@ class Case:
     acetylation_known : whether Γ_ac is given.
     gain : true scale of the images, which the estimator takes for 1 ± 10 % where it differs from None; φ_max and ℓ then
         have priors of 10 %, too, and the offset one of 0.01.
+    side_px : pixels along a side, cut from the periodic truth repeated; the truth's own when None.
     bar : what is demanded of the result.
     """
 
@@ -57,6 +58,7 @@ class Case:
     channels: int = 2
     acetylation_known: bool = False
     gain: float | None = None
+    side_px: int | None = None
     bar: Bar = Bar()
 
 
@@ -86,6 +88,7 @@ def _all_cases() -> dict[str, Case]:
     cases += [
         Case("walled_5_psf1", "walled", 0.05, psf_px=1.0, bar=Bar(correlation=0.93)),
         Case("short_5", "short", 0.05),
+        Case("both_5_400px", "both", 0.05, side_px=400, bar=Bar(*both[0.05])),
     ]
     return {case.name: case for case in cases}
 

@@ -12,8 +12,10 @@ Lu, Meng, Mao & Karniadakis, SIAM Rev. 63, 208 (2021), doi:10.1137/19M1274067.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,11 @@ LEARNING_RATE = 1e-3
 
 def deepxde_fit(scene: Scene, *, steps: int = STEPS) -> Estimate:
     """Train the network on the noisy pixels and return exp of its last outputs as rates."""
+    with contextlib.redirect_stdout(sys.stderr):  # its import and its training print
+        return _fit(scene, steps)
+
+
+def _fit(scene: Scene, steps: int) -> Estimate:
     os.environ.setdefault("DDE_BACKEND", "pytorch")
     dde = importlib.import_module("deepxde")
     dde.config.set_random_seed(0)

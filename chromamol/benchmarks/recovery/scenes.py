@@ -36,6 +36,8 @@ class Scene:
     @classmethod
     def of(cls, case: Case, truth: Truth, seed: int) -> Scene:
         """Look at a truth; the same seed gives the same noise."""
+        if case.side_px is not None:
+            truth = truth.repeated(case.side_px)
         rng = np.random.default_rng([seed, 77])
         fields = (truth.phi_h, truth.phi_e) if case.channels == 2 else (truth.phi_h + truth.phi_e,)
         gain = 1.0 if case.gain is None else case.gain

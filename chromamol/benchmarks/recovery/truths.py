@@ -8,6 +8,7 @@ heterochromatin sticks). Rates are log-normal with log sd 0.3 and medians .8 and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,16 @@ class Truth:
     acetylation: FloatField
     mask: Mask
     correlation: float
+
+    def repeated(self, side_px: int) -> Truth:
+        """Return a square of another size, cut from the periodic pattern."""
+        times = math.ceil(side_px / len(self.phi_h))
+
+        def cut(values: np.ndarray) -> np.ndarray:
+            return np.tile(values, (times, times))[:side_px, :side_px]
+
+        return Truth(cut(self.phi_h), cut(self.phi_e), cut(self.methylation), cut(self.acetylation), cut(self.mask),
+                     self.correlation)  # fmt: skip
 
 
 def load_truth(kind: str, seed: int, *, folder: Path, size: int, progress: Callable[[str], None]) -> Truth:

@@ -58,6 +58,8 @@ _RELAXED = 0.5
 """Share of a step taken from then on: columns full of noise make whole steps swing about the solution."""
 
 _LARGEST_NOISE_SHARE = 0.9
+"""Of what the columns hold in any direction, at most this is subtracted as noise: no step becomes boundless."""
+
 _RIDGE = 1e-10
 
 _COVARIANCE_FLOOR = 1e-4
@@ -115,7 +117,10 @@ class _Weighted:
 
 
 class LatticeFitter:
-    """Iterates one problem on one lattice; `run` is its only use."""
+    """One problem on one lattice; `run` solves it.
+
+    `seed` is of the draws that say how much of the columns is noise, the same in every step.
+    """
 
     def __init__(
         self, data: Data, equations: Sequence[Expression], maps: Sequence[CoefficientMap], lattice: TestLattice,
@@ -131,11 +136,11 @@ class LatticeFitter:
     def run(self) -> LatticeFit:
         """Return the converged fit, or the last step when it does not converge."""
         fields: dict[str, FloatField] = dict(self.data.fields)
-        centre, scales = self._start()
+        centre, scales, uniform = self._start()
         parameters, priors, misfit = centre.copy(), start_priors(self.maps, scales), 1.0
         converged = False
         for step in range(1, MAX_STEPS + 1):
-            weighted = self._weighted(fields, parameters, centre)
+            weighted = self._weighted(fields, parameters, centre, uniform)
             gram, cross = weighted.gram / misfit, weighted.cross / misfit
             if step <= PRIOR_STEPS:
                 priors = most_evident(gram, cross, self.maps, priors)
@@ -156,8 +161,8 @@ class LatticeFitter:
             converged, scales, tuple(float(weighted.noise_shares[own.start]) for own in self.own),
         )  # fmt: skip
 
-    def _start(self) -> tuple[np.ndarray, tuple[float, ...]]:
-        """Return prior means from unweighted least squares for constants, and the natural sizes."""
+    def _start(self) -> tuple[np.ndarray, tuple[float, ...], np.ndarray]:
+        """Return prior means, natural sizes, and constants by unweighted least squares."""
         zeros = np.zeros(self.system.parts[-1].stop)
         known, uniform = [], []
         for tile in self.system.tested(self.data.fields, self.data.fields, zeros):
@@ -177,8 +182,7 @@ class LatticeFitter:
             if each.unknown.positive:
                 start[0] = math.log(max(value, 0.1 * scale))
             means.append(start)
-        self._first = [float(v) for v in found]
-        return np.concatenate(means), scales
+        return np.concatenate(means), scales, np.asarray(found)
 
     def _linear(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the linear coefficients of all maps and their derivative, block by block."""
@@ -189,12 +193,17 @@ class LatticeFitter:
         return values, slopes
 
     def _weighted(
-        self, fields: Mapping[str, FloatField], parameters: np.ndarray, centre: np.ndarray
+        self,
+        fields: Mapping[str, FloatField],
+        parameters: np.ndarray,
+        centre: np.ndarray,
+        uniform: np.ndarray,
     ) -> _Weighted:
+        """Return the equations at a state; `uniform` constants shape the weights while all unknowns are zero."""
         linear, slopes = self._linear(parameters)
         weighing = linear.copy()
-        if not np.any(weighing):  # signed unknowns before the first step: weigh with their uniform estimate
-            weighing[[part.start for part in self.system.parts]] = self._first
+        if not np.any(weighing):
+            weighing[[part.start for part in self.system.parts]] = uniform
         shift = {
             name: (self.data.fields[name] - fields[name]) / sd for name, sd in self.data.noise_sd.items()
         }
@@ -293,7 +302,7 @@ class LatticeFitter:
 
 
 def _without_noise(gram: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return gram - noise, but never less than a tenth of `gram` in any direction: no step becomes boundless."""
+    """Return gram - noise, but never less than a tenth of `gram` in any direction."""
     unit = np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
     scaled = gram / np.outer(unit, unit)
     scaled[np.diag_indices_from(scaled)] += _RIDGE

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from chromamol.domains import closed_form_rates
+from chromamol.physics.closed_form import closed_form_rates
 
 
 def test_formula():

@@ -1,0 +1,50 @@
+"""The heat benchmark on its own data: what is to be reached is reached, and the table says so."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from chromamol import datasets
+from chromamol.benchmarks import heat_fem
+from chromamol.errors import DatasetError
+
+
+@pytest.fixture(scope="module")
+def data():
+    try:
+        datasets.fetch(heat_fem.DATASET)
+    except DatasetError as error:
+        pytest.skip(str(error))
+    return heat_fem.load()
+
+
+def test_the_data_are_sorted_onto_their_grid(data):
+    field, spacing, truth = data
+    assert field.shape == (51, 41, 41)
+    assert spacing == pytest.approx({"t": 0.1, "y": 0.25, "x": 0.25})
+    wave = np.sin(np.pi * np.linspace(0, 1, 41))
+    np.testing.assert_allclose(field[0], 100.0 * np.outer(wave, wave), atol=1e-6)
+    assert np.unravel_index(truth.argmax(), truth.shape) == (12, 12)
+
+
+def test_the_steps_of_the_data_explain_its_misfit(data):
+    """The finite elements stepped implicitly; the equation that such steps solve is met ten times better."""
+    field, spacing = data[0][:, 6:30, 6:30], data[1]
+    plain, euler = (heat_fem.invert(field, spacing, implicit_euler=each) for each in (False, True))
+    assert euler.misfit < plain.misfit / 10
+
+
+def test_what_is_to_be_reached_is_reached_at_five_per_cent_noise_and_written(data, monkeypatch, tmp_path):
+    monkeypatch.setattr(heat_fem, "QUICK_NOISE", (0.05,))
+    monkeypatch.setattr(heat_fem, "two_step_error", lambda *_: 0.5)
+    table = heat_fem.run(tmp_path / "new", quick=True)
+    assert list(table["method"]) == [heat_fem.PLAIN, heat_fem.EULER, heat_fem.TWO_STEP]
+    assert (table["target"] == 0.08).all()
+    assert (table["error"][:2] < 0.08).all()
+    assert table["misfit"][:2].between(0.8, 1.3).all()
+    again = pd.read_csv(tmp_path / "new" / "heat_fem.csv")
+    pd.testing.assert_frame_equal(again, table, check_dtype=False)
+    text = (tmp_path / "new" / "heat_fem.md").read_text(encoding="utf-8")
+    assert text.startswith("| method | noise |")
+    assert "nan" not in text
+    assert "TorchPhysics" in text

@@ -1,0 +1,69 @@
+"""The benchmark of the mollifier-layer paper: its models solve the truth, its rows say what was not run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from chromamol.benchmarks import paper
+from chromamol.benchmarks.paper import PaperBenchmark, highest_derivative, run
+from chromamol.benchmarks.paper_model import EQUATIONS, PaperModel
+from chromamol.benchmarks.problems import HEAT, LANGEVIN, PROBLEMS
+from chromamol.errors import FieldError
+from chromamol.inverse.network_derivatives import Derivatives
+from chromamol.report.paper_figures import paper_figure
+
+
+def test_the_truth_has_no_residual():
+    for problem, pixels in ((LANGEVIN, 64), (HEAT, 32)):
+        truth = problem.truth(pixels, 0)
+        field = torch.tensor(truth.fields["u"])[None, None]
+        top = torch.tensor(highest_derivative(problem, truth))[None, None]
+        u = Derivatives(field, top[:, :, None], top, top)
+        known = {n: torch.tensor(f)[None] for n, f in truth.fields.items() if n not in problem.observed}
+        residual = EQUATIONS[problem.name].residual(u, torch.tensor(truth.unknown)[None], known)
+        assert float(residual.abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("derivatives", ["nested", "taylor"])
+def test_every_method_has_the_same_loss_on_a_smooth_field(derivatives):
+    truth = HEAT.truth(40, 0)
+    data = HEAT.data(truth, seed=0)
+    losses = []
+    for name in ("mollifier", derivatives):
+        model = PaperModel(HEAT, truth, data, architecture="mlp", derivatives=name, dtype=torch.float64)
+        with torch.no_grad():
+            model.trained.network.layers[0].matrix.mul_(0.2)
+        losses.append(float(model(1.0).detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_a_grid_finds_the_coefficient_and_the_figure_is_drawn():
+    result = run(quick=True, seconds=1.0, problems=("heat",), architectures=("grid",))
+    (row,) = result.rows.to_dict("records")
+    assert row["correlation"] > 0.9
+    assert row["note"] == ""
+    assert "| heat | grid | mollifier |" in result.markdown("A machine.")
+    assert "0.84" in result.markdown("A machine.")
+    several = pd.concat([result.rows, result.rows.assign(noise=0.1)])
+    for rows in (result.rows, several):
+        assert len(paper_figure(rows).axes) == 2
+
+
+def test_what_would_not_fit_is_not_run_and_says_so(monkeypatch):
+    monkeypatch.setattr(paper, "_free_mib", lambda device: 1.0)
+    result = run(quick=True, seconds=0.01, problems=("heat",), architectures=("mlp",))
+    nested = result.rows.set_index("derivatives").loc["nested"]
+    assert nested.steps == 0
+    assert np.isnan(nested.correlation)
+    assert nested.note.startswith("not run")
+    ratios = PaperBenchmark(result.rows, result.published, "").ratios()
+    assert (ratios.memory > 3.0).all()
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(FieldError, match="langevin, heat"):
+        run(quick=True, problems=("burgers",))
+    assert set(EQUATIONS) == set(PROBLEMS)

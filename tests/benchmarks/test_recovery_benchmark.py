@@ -1,0 +1,148 @@
+"""The recovery benchmark: what it measures, writes, keeps and refuses."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from chromamol.benchmarks.recovery import CASES, run, truths
+from chromamol.benchmarks.recovery.cases import Bar, Case
+from chromamol.benchmarks.recovery.costs import spend
+from chromamol.benchmarks.recovery.grid_baseline import grid_fit
+from chromamol.benchmarks.recovery.methods import METHODS, missing
+from chromamol.benchmarks.recovery.oracle import tuned_regression
+from chromamol.benchmarks.recovery.scenes import RIM_PX, Scene
+from chromamol.benchmarks.recovery.scores import Estimate, Guess, misses, score
+from chromamol.benchmarks.recovery.truths import PIXEL, Truth, load_truth
+from chromamol.cli import app
+from chromamol.errors import ParameterError, ReadError
+
+STORED = Path(__file__).resolve().parents[1] / "inverse" / "truth" / "known_0.npz"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Small truths, cut from a stored one: making them is slow while types are checked."""
+    folder = tmp_path_factory.mktemp("truths")
+    with np.load(STORED) as file:
+        for size in (48, 64):
+            part = (slice(64, 64 + size),) * 2
+            cut = {name: file[name][part] for name in ("phi_h", "phi_e", "gamma_me")}
+            np.savez(folder / f"known_0_{size}px.npz", gamma_ac=file["gamma_ac"], **cut)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scene(folder):
+    truth = load_truth("known", 0, folder=folder, size=48, progress=lambda _: None)
+    return Scene.of(CASES["known_5"], truth, 0)
+
+
+def test_command_prints_writes_and_draws(folder, tmp_path):
+    arguments = ["benchmark", "recovery", "--quick", "--methods", "regression", "--cases", "known_5",
+                 "--truths", str(folder), "-o", str(tmp_path)]  # fmt: skip
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "| known_5 | regression | methylation | 1 |" in result.stdout
+    table = pd.read_csv(tmp_path / "recovery.csv")
+    assert (table.relative_l2 > table.bound).all(), "nothing is better than the bound"
+    assert {"cpu_s", "wall_s", "peak_mb", "coverage", "outcome", "misses"} <= set(table.columns)
+    assert (tmp_path / "recovery.png").stat().st_size > 10_000
+    assert "recovery.md" in {path.name for path in tmp_path.iterdir()}
+
+
+def test_truths_are_made_once_and_kept(tmp_path, monkeypatch):
+    made = []
+
+    def simulated(methylation, acetylation, **settings):
+        made.append(settings)
+        return SimpleNamespace(heterochromatin=np.full((32, 32), 0.3), euchromatin=np.full((32, 32), 0.2),
+                               steadiness=1e-5)  # fmt: skip
+
+    monkeypatch.setattr(truths, "simulate_chromatin", simulated)
+    told = []
+    for _ in range(2):
+        truth = load_truth("both", 1, folder=tmp_path / "new", size=32, progress=told.append)
+    assert len(made) == len(told) == 1
+    for rate, median in ((truth.methylation, 0.8), (truth.acetylation, 1.0)):
+        assert np.log(rate).std() == pytest.approx(0.3, rel=1e-3)
+        assert np.exp(np.log(rate).mean()) == pytest.approx(median, rel=1e-3)
+
+
+def test_larger_fields_repeat_the_periodic_pattern(scene):
+    large = scene.truth.repeated(100)
+    assert large.phi_h.shape == (100, 100)
+    assert np.array_equal(large.phi_h[:48, :48], large.phi_h[48:96, 48:96])
+
+
+def test_a_broken_truth_is_refused(tmp_path):
+    (tmp_path / "known_0.npz").write_text("no")
+    with pytest.raises(ReadError, match="made again"):
+        load_truth("known", 0, folder=tmp_path, size=192, progress=lambda _: None)
+
+
+def test_scores_of_a_known_error():
+    shape = (40, 40)
+    rate = 1.0 + 0.3 * np.sin(np.arange(40) / 5.0)[:, None] * np.ones(shape)
+    truth = Truth(np.full(shape, 0.3), np.full(shape, 0.2), rate, np.ones(shape), np.ones(shape, bool), 1.6)
+    scene = Scene.of(Case("x", "known", 0.0, acetylation_known=True, bar=Bar(bias=0.05)), truth, 0)
+    guess = Guess(1.1 * rate, np.full(shape, 0.06), 0.2)
+    (row,) = score(Estimate({"methylation": guess}, "done"), scene)
+    assert row["correlation"] == pytest.approx(1.0)
+    assert row["relative_l2"] == pytest.approx(0.1)
+    assert row["bias"] == pytest.approx(0.1)
+    inner = rate[RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
+    assert row["coverage"] == pytest.approx(np.mean(0.1 * inner <= 1.96 * 0.06))
+    assert row["mean_covered"] == 1.0
+    assert misses(row, scene.case.bar) == ["bias 0.1, asked 0.05"]
+    (nothing,) = score(Estimate({"methylation": Guess(np.full(shape, np.nan))}, "not_converged"), scene)
+    assert nothing["scored_share"] == 0.0
+    assert misses(nothing, scene.case.bar), "no answer meets no bar"
+
+
+def test_blind_cases_ask_to_be_told_so():
+    bar = CASES["both_5_psf8"].bar
+    assert misses({"note": "", "outcome": "both_rates"}, bar)
+    assert not misses({"note": "methylation_not_identifiable", "outcome": "not_identifiable"}, bar)
+
+
+def test_tuning_by_the_truth_does_not_harm(scene):
+    tuned, plain = (score(method(scene), scene)[0] for method in (tuned_regression, METHODS["regression"]))
+    assert tuned["scored_share"] == 1.0
+    # The untuned one answers on fewer pixels, which are the easier ones.
+    assert tuned["relative_l2"] < 1.1 * plain["relative_l2"]
+
+
+def test_grid_comparator_lowers_the_error_of_its_start(scene):
+    found = grid_fit(scene, steps=60).rates["methylation"]
+    assert found.values.shape == scene.truth.phi_h.shape
+    assert np.isfinite(found.values).all()
+
+
+def test_what_can_not_run_is_skipped_with_its_reason(folder, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "LGPL" in str(missing("deepxde"))
+    assert missing("joint") is None
+
+
+def test_memory_and_time_are_measured():
+    spent = spend(lambda: float(torch.ones(20_000_000, dtype=torch.float64).sum()))
+    assert spent.answer == 2e7
+    assert spent.cpu_s > 0.0
+    assert spent.peak_mb >= 0.0
+
+
+@pytest.mark.parametrize("wrong", [{"cases": ["x"]}, {"methods": ["x"]}, {"seeds": 0}])
+def test_unknown_names_are_refused(folder, wrong):
+    with pytest.raises(ParameterError):
+        run(truths=folder, **wrong)
+
+
+def test_every_case_has_a_truth_and_domains_of_eighty_nanometres():
+    assert all(math.isfinite(case.noise) and case.truth for case in CASES.values())
+    assert pytest.approx(0.0390625) == PIXEL
