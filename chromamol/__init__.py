@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "inverse.bound": ["cramer_rao_bound"],
         "inverse.generic": ["InverseProblem"],
         "inverse.infer": ["infer_rates"],
+        "inverse.infer_over_time": ["infer_rates_over_time"],
         "io": ["read_image", "read_localizations"],
         "nucleus": ["segment_nuclei"],
         "physics.parameters": ["ChromatinParameters"],

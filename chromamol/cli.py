@@ -43,6 +43,8 @@ LabelsPath = Annotated[
     Path | None, typer.Option(help="Use these outlines: label image or ImageJ ROIs, or a folder of them.")
 ]
 Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
+Thickness = Annotated[float | None, typer.Option(help="Depth that a 2D image shows, in um; 0: thin section.")]
+FrameInterval = Annotated[float | None, typer.Option(help="Time between the frames of a series in s.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
 Method = Annotated[str | None, typer.Option(help="auto, regression, joint, network or domains.")]
 Columns = Annotated[
@@ -89,6 +91,8 @@ def infer(
     euchromatin_channel: Euchromatin = None,
     labels: LabelsPath = None,
     psf_sigma_um: Psf = None,
+    section_thickness_um: Thickness = None,
+    frame_interval_s: FrameInterval = None,
     diffusivity_um2_per_s: Diffusivity = None,
     method: Method = None,
     device: Device = None,
@@ -111,6 +115,8 @@ def infer(
         "euchromatin_channel": euchromatin_channel,
         "labels": labels,
         "psf_sigma_um": psf_sigma_um,
+        "section_thickness_um": section_thickness_um,
+        "frame_interval_s": frame_interval_s,
         "diffusivity_um2_per_s": diffusivity_um2_per_s,
         "method": method,
         "device": device,

@@ -15,12 +15,15 @@ from chromamol.channels import Channels, choose_channels
 from chromamol.density import drop_duplicates, find_molecules, localization_density, merge_blinks
 from chromamol.density.localization_density import UNKNOWN_PRECISION_UM
 from chromamol.domains import Domains
-from chromamol.errors import FieldError, ImageContentError, ParameterError
+from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
 from chromamol.inverse.infer import infer_rates
+from chromamol.inverse.infer_over_time import infer_rates_over_time
 from chromamol.inverse.rates import Rates
+from chromamol.inverse.rates_over_time import RatesOverTime
 from chromamol.io import (
     Localizations,
     Micrograph,
+    TimeSeries,
     check_content,
     check_nuclear_diameter,
     find_labels,
@@ -101,6 +104,24 @@ def analyse_image(
     return _analyse(micrograph, choose_channels(micrograph, settings), settings, report=report)
 
 
+def analyse_series(series: TimeSeries, settings: Settings) -> ImageAnalysis:
+    """Find the nuclei of a time-lapse in the mean of its frames and infer D and the rates of each.
+
+    Raises
+    ------
+    ChromamolError : what is wrong with the series, its calibration or the settings; one channel alone, whose split
+        holds at rest only.
+    """
+    mean = series.average()
+    channels = choose_channels(mean, settings)
+    if "heterochromatin" not in channels.planes:
+        raise AxesError(
+            f"{mean.name}: a time-lapse of one channel.", expected="two marks, or heterochromatin with chromatin.",
+            do="name both channels, or pick a frame of a pattern at rest with --time.",
+        )  # fmt: skip
+    return _analyse(mean, channels, settings, series=series)
+
+
 def analyse_localizations(
     table: Localizations, settings: Settings, *, report: Report | None = None
 ) -> ImageAnalysis:
@@ -148,8 +169,10 @@ def render_localizations(table: Localizations, settings: Settings) -> tuple[Micr
 
 
 def _analyse(
-    micrograph: Micrograph, channels: Channels, settings: Settings, *, report: Report | None = None
-) -> ImageAnalysis:
+    micrograph: Micrograph, channels: Channels, settings: Settings, *, series: TimeSeries | None = None,
+    report: Report | None = None,
+) -> ImageAnalysis:  # fmt: skip
+    frames = [choose_channels(frame, settings) for frame in series.frames] if series is not None else []
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
     spacing = micrograph.spacing_um
@@ -167,24 +190,21 @@ def _analyse(
     for nucleus in nuclei:
         try:
             found = calibrate_nucleus(channels, labels, nucleus, spacing, settings)
-            rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
-                                  report=report)  # fmt: skip
+            per_time: dict[str, float] = {}
+            if series is None:
+                rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
+                                      report=report)  # fmt: skip
+            else:
+                rates, per_time = _infer_moving(frames, labels, nucleus, spacing, settings, series.interval_s)
             measured = nucleus_domains(channels, nucleus, rates, settings)
         except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
             notes.append(f"nucleus {nucleus.label}: {error}")
             labels[labels == nucleus.label] = 0
             continue
         _paint(maps, nucleus, rates)
-        flags = list(measured.flags)
-        if found.assumed:
-            flags.append("calibration_assumed")
-        if found.unresolved:
-            flags.append("unresolved_domains")
-        if channels.counting_variance is not None:
-            flags.append("localization_density")
-        rows.append(
-            nucleus_row(nucleus, rates, measured.domains, settings=settings, extra_flags=tuple(flags))
-        )
+        flags = (*measured.flags, *_assumptions(found, channels))
+        row = nucleus_row(nucleus, rates, measured.domains, settings=settings, extra_flags=flags)
+        rows.append(row | per_time)
         domains += [{"nucleus": nucleus.label, **row} for row in measured.rows]
         record += [{"nucleus": nucleus.label, **row} for row in found.rows]
         analysed.append((nucleus, found, rates))
@@ -272,6 +292,7 @@ def infer_nucleus(
         known_acetylation_per_um2=settings.known_acetylation_per_um2,
         noise_sd=noise_sd,
         psf_sigma_um=settings.psf_sigma_um or 0.0,
+        section_thickness_um=settings.section_thickness_um if nucleus.mask.ndim == 2 else None,
         split_constant=settings.split_constant,
         split_constant_sd=settings.split_constant_sd,
         method=settings.method,
@@ -281,6 +302,44 @@ def infer_nucleus(
         device=settings.device,
         seed=settings.seed,
     )
+
+
+def _assumptions(found: NucleusCalibration, channels: Channels) -> tuple[str, ...]:
+    """Return the flags of what was assumed about the intensities of a nucleus."""
+    flags = {"calibration_assumed": found.assumed, "unresolved_domains": found.unresolved,
+             "localization_density": channels.counting_variance is not None}  # fmt: skip
+    return tuple(name for name, raised in flags.items() if raised)
+
+
+def _infer_moving(
+    frames: list[Channels], labels: Labels, nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
+    interval_s: float,
+) -> tuple[Rates, dict[str, float]]:  # fmt: skip
+    """Infer the rates of one nucleus from its volume fractions in every frame; also the columns per time."""
+    each = [calibrate_nucleus(frame, labels, nucleus, spacing_um, settings).fractions for frame in frames]
+    stacks = {role: np.stack([fractions[role] for fractions in each]) for role in each[0]}
+    moving = infer_rates_over_time(
+        stacks.get("phi_h"),
+        stacks.get("phi_e"),
+        total=stacks.get("total"),
+        pixel_size_um=spacing_um,
+        frame_interval_s=interval_s,
+        parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
+        mask=nucleus.mask,
+        psf_sigma_um=settings.psf_sigma_um or 0.0,
+        device=settings.device,
+    )
+    return moving.over_diffusivity, _per_time(moving)
+
+
+def _per_time(rates: RatesOverTime) -> dict[str, float]:
+    """Return the columns that only a time-lapse gives."""
+    return {
+        "diffusivity_um2_per_s": rates.diffusivity_um2_per_s,
+        "diffusivity_se": rates.diffusivity_se,
+        "gamma_me_per_s": rates.methylation_per_s.mean,
+        "gamma_ac_per_s": rates.acetylation_per_s.mean,
+    }
 
 
 def _sensitivity(
@@ -315,7 +374,8 @@ def nucleus_row(
     flags = [*nucleus.flags, *rates.flags, *extra_flags]
     if domains.count == 0:
         flags.append("no_domains")
-    if mask.ndim == 2:
+    corrected = "section_factor" in rates.diagnostics or "section_not_corrected" in rates.flags
+    if mask.ndim == 2 and not corrected:
         flags.append("section_thickness_assumed")
     valid = rates.methylation.valid if rates.methylation.valid.any() else rates.acetylation.valid
     row: dict[str, Any] = {

@@ -52,6 +52,9 @@ class Settings:
     split_constant_sd : how well C is known. 0.01 covers the convention's error on simulated patterns.
     psf_sigma_um : standard deviation of the point spread function; unknown when None.
     known_acetylation_per_um2 : Γ_ac / D where it is known from elsewhere.
+    frame_interval_s : time between the frames of a series, in place of what the file says. With it and two marks,
+        all frames are inverted together unless `time_index` picks one.
+    section_thickness_um : how much of the nucleus's depth a 2D image shows, in um (0: a thin section).
     diffusivity_um2_per_s : D, from FRAP or tracking; adds rates in 1/s to the table.
     method : "auto", "regression", "joint", "network" or "domains" (`chromamol.infer_rates` says what each does).
     device : "auto", "cpu", "cuda", "cuda:N".
@@ -91,6 +94,8 @@ class Settings:
     split_constant_sd: float = 0.01
     psf_sigma_um: float | None = None
     known_acetylation_per_um2: float | None = None
+    frame_interval_s: float | None = None
+    section_thickness_um: float | None = None
     diffusivity_um2_per_s: float | None = None
     method: str = "auto"
     device: str = "auto"
@@ -150,13 +155,15 @@ class Settings:
 
 
 _POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain", "phi_max",
-             "interface_length_um", "diffusivity_um2_per_s", "density_pixel_um", "jobs")  # fmt: skip
+             "interface_length_um", "diffusivity_um2_per_s", "frame_interval_s", "density_pixel_um",
+             "jobs")  # fmt: skip
 _NOT_NEGATIVE = (
     "min_area_um2",
     "merge_distance_um",
     "merge_dark_frames",
     "time_index",
     "split_constant_sd",
+    "section_thickness_um",
     "psf_sigma_um",
     "known_acetylation_per_um2",
     "seed",

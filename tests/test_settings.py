@@ -21,7 +21,8 @@ OTHERS = {
     "euchromatin_gain": 3.5, "water_fraction": 0.6, "intensity_scale": "coexistence",
     "calibration_check": False, "phi_max": 0.8, "interface_length_um": 0.01,
     "split_constant": 0.2, "split_constant_sd": 0.02, "psf_sigma_um": 0.1, "known_acetylation_per_um2": 2.0,
-    "diffusivity_um2_per_s": 1e-4, "method": "regression", "device": "cpu", "jobs": 3, "seed": 7,
+    "diffusivity_um2_per_s": 1e-4, "frame_interval_s": 30.0, "section_thickness_um": 0.5,
+    "method": "regression", "device": "cpu", "jobs": 3, "seed": 7,
 }  # fmt: skip
 
 

@@ -30,11 +30,13 @@ from chromamol.io import (
     Found,
     Localizations,
     Micrograph,
+    TimeSeries,
     atomic_write,
     discover,
     is_image,
     read_image,
     read_localizations,
+    read_time_series,
     write_channels,
     write_labels,
     write_text,
@@ -44,6 +46,7 @@ from chromamol.pipeline import (
     ImageAnalysis,
     analyse_image,
     analyse_localizations,
+    analyse_series,
     outline_localized_nuclei,
     outline_nuclei,
     require_analysable,
@@ -243,9 +246,11 @@ def _analyse_and_write(
     found: Found, settings: Settings, folder: Path, *, report: Progress | None = None
 ) -> ImageRecord:
     start = time.perf_counter()
-    content = _read(found, settings)
+    content = _read_series(found, settings) or _read(found, settings)
     if isinstance(content, Localizations):
         analysis = analyse_localizations(content, settings, report=report)
+    elif isinstance(content, TimeSeries):
+        analysis = analyse_series(content, settings)
     else:
         analysis = analyse_image(content, settings, report=report)
     where = _image_folder(found, folder)
@@ -311,6 +316,16 @@ def _read(found: Found, settings: Settings) -> Micrograph | Localizations:
         found.path, pixel_size_um=settings.pixel_size_um, z_step_um=settings.z_step_um,
         time_index=settings.time_index, scene=settings.scene, axes=settings.axes, z_plane=settings.z_plane,
         channels=tuple(channel for channel in named if channel is not None) or None,
+    )  # fmt: skip
+
+
+def _read_series(found: Found, settings: Settings) -> TimeSeries | None:
+    """Return all frames of a time-lapse, unless one was picked or there is none."""
+    if settings.time_index is not None or not is_image(found.path):
+        return None
+    return read_time_series(
+        found.path, pixel_size_um=settings.pixel_size_um, z_step_um=settings.z_step_um, scene=settings.scene,
+        axes=settings.axes, frame_interval_s=settings.frame_interval_s,
     )  # fmt: skip
 
 

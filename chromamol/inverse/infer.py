@@ -23,6 +23,7 @@ from chromamol.inverse.network_settings import NetworkSettings, Reporter
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.regression import judge, regress
+from chromamol.inverse.section import correct_section, require_thickness
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.physics.split import SPLIT_CONSTANT_SD, ChromatinSplit, split_total
 from chromamol.shapes import FloatField, Mask
@@ -53,6 +54,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     known_acetylation_per_um2: Any = None,
     noise_sd: Noise = None,
     psf_sigma_um: float = 0.0,
+    section_thickness_um: float | None = None,
     split_constant: float | None = None,
     split_constant_sd: float = SPLIT_CONSTANT_SD,
     calibration: CalibrationPrior | None = None,
@@ -82,6 +84,9 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     psf_sigma_um : standard deviation of the point spread function, um. The joint fit holds it in its data term, up to
         three quarters of a domain radius. The regression does not: a PSF wider than the interface raises the flag
         `unresolved_domains`, and the rates are effective.
+    section_thickness_um : how much of a nucleus's depth a 2D image shows, um: 0 for a section thinner than its domains.
+        Both rates are then corrected for the missing third dimension and their errors hold its spread (`section`).
+        None takes the pattern for two-dimensional. Not used when acetylation is known.
     split_constant, split_constant_sd : C of the split and how well it is known; only used with `total`.
     calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it.
     method : "regression" (milliseconds to seconds, no PSF), "joint" (fields and rates together, the PSF inside the
@@ -118,9 +123,12 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     elif seen is not None:
         raise ParameterError(f"seen with method = '{method}'.", expected="method = 'network', which takes gaps.",
                              do="leave out `seen`, or use the network.")  # fmt: skip
-    fields = _fields(phi_h, phi_e, total, pixel_size_um, mask)
+    fields = as_fields(phi_h, phi_e, total, pixel_size_um, mask)
     known = _known_map(known_acetylation_per_um2, fields[0].grid.shape)
     chosen, reason = choose_method(method, fields[0], parameters)
+    if section_thickness_um is not None and method == "auto":
+        chosen, reason = "regression", "the correction for a section's thickness is the regression's"
+    require_thickness(section_thickness_um, ndim=fields[0].grid.ndim, method=chosen)
     raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration,
                          mixing=_mixing(phi_h, total))  # fmt: skip
     # An unknown gain is guessed before the regression, which takes fractions as they are.
@@ -143,6 +151,9 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
     elif not is_resolved(fields[0].grid, parameters, psf_sigma_um):
         extra = ("unresolved_domains", *extra)
+    if section_thickness_um is not None and known is None:
+        rates = correct_section(rates, section_thickness_um)
+        extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
     if rates.outcome is Outcome.NOT_JUDGED:
         rates = judge(rates, acetylation_known=known is not None)
     return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
@@ -331,7 +342,7 @@ def with_shift_error(rates: Rates, low: Rates, high: Rates) -> Rates:
     )
 
 
-def _fields(
+def as_fields(
     phi_h: Any, phi_e: Any, total: Any, pixel_size_um: float | Sequence[float], mask: Any
 ) -> list[Field]:
     """Return what was given of (φ_h, φ_e, total) as fields on one grid, restricted to the mask."""

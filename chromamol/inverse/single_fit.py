@@ -62,7 +62,7 @@ class RegressionFit:
     def mean_over(self, pixels: Mask) -> tuple[np.ndarray, np.ndarray]:
         """Return each map's mean over `pixels` and its standard error, um⁻²."""
         average = np.zeros(self.basis.size)
-        for rows, modes in _chunks(self.basis):
+        for rows, modes in chunks(self.basis):
             average += modes.reshape(len(modes), -1) @ pixels[rows].ravel().astype(float)
         average /= np.count_nonzero(pixels)
         weights = np.kron(np.eye(self.maps), average)
@@ -75,7 +75,7 @@ class RegressionFit:
         covariance = self.solution.covariance[part, part]
         values = np.empty(self.basis.grid.shape)
         variance = np.empty(self.basis.grid.shape)
-        for rows, modes in _chunks(self.basis):
+        for rows, modes in chunks(self.basis):
             values[rows] = np.tensordot(self.solution.coefficients[part], modes, axes=1)
             variance[rows] = np.einsum("k...,k...->...", np.tensordot(covariance, modes, axes=1), modes)
         error = np.sqrt(np.maximum(variance, 0.0))  # rounding can leave -1e-16 where nothing is uncertain
@@ -111,16 +111,16 @@ def fit_on_lattice(
         for normal, variant in zip(normals, problems, strict=True):
             normal.add(weak_equations(variant, basis, tile, grams), guess, device=device)
     scale_um = 0.5 * max(half_width_um)
-    first = _solve(normals[0], Balance.of(problem, basis, scale_um), basis)
+    first = solve_smooth(normals[0], Balance.of(problem, basis, scale_um), basis)
     prior = first.length_um, first.amplitude
     others = [
-        _solve(normal, Balance.of(variant, basis, scale_um), basis, prior=prior)
+        solve_smooth(normal, Balance.of(variant, basis, scale_um), basis, prior=prior)
         for normal, variant in zip(normals[1:], variants, strict=True)
     ]
     return tuple(RegressionFit(half_width_um, lattice, basis, maps, each) for each in (first, *others))
 
 
-def _solve(
+def solve_smooth(
     normal: NormalEquations, balance: Balance, basis: CosineBasis, *, prior: tuple[float, float] | None = None
 ) -> SmoothFit:
     """Return smooth maps whose prior is scaled by their own means; `prior` is (ℓ, a) when known."""
@@ -156,7 +156,7 @@ class Balance:
     def of(cls, problem: RateProblem, basis: CosineBasis, scale_um: float) -> Balance:
         """Average over the nucleus; `scale_um` is the size of a patch that exchanges chromatin on its own."""
         row_e, row_h = np.zeros(basis.size), np.zeros(basis.size)
-        for rows, modes in _chunks(basis):
+        for rows, modes in chunks(basis):
             flat = modes.reshape(len(modes), -1)
             row_e += flat @ np.where(problem.mask, problem.phi_e.values, 0.0)[rows].ravel()
             row_h += flat @ np.where(problem.mask, problem.phi_h.values, 0.0)[rows].ravel()
@@ -192,7 +192,7 @@ def relative_flux_error(problem: RateProblem, scale_um: float) -> float:
     return float(math.sqrt(border / scale_um ** (ndim - 1)) / (interior / scale_um**ndim))
 
 
-def _chunks(basis: CosineBasis) -> Iterator[tuple[slice, np.ndarray]]:
+def chunks(basis: CosineBasis) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (rows, modes at those rows): all modes at all pixels would not fit into memory."""
     for start in range(0, basis.grid.shape[0], _ROWS_PER_CHUNK):
         rows = slice(start, min(start + _ROWS_PER_CHUNK, basis.grid.shape[0]))

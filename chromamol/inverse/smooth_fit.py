@@ -60,14 +60,11 @@ class NormalEquations:
         """
         methylation, acetylation = (*guess, 0.0)[:2]
         covariance = equations.grams.residual_covariance(methylation, acetylation)
-        covariance[np.diag_indices_from(covariance)] += _COVARIANCE_FLOOR * np.median(np.diag(covariance))
-        root = torch.linalg.cholesky(torch.as_tensor(covariance, device=device))
-        stacked = np.concatenate([equations.columns, equations.right_side[:, None]], axis=1)
-        whitened = torch.linalg.solve_triangular(root, torch.as_tensor(stacked, device=device), upper=False)
-        products = (whitened.T @ whitened).cpu().numpy()
-        weights = torch.cholesky_inverse(root).cpu().numpy()
-        self.gram += products[:-1, :-1] - _noise_gram(equations, weights, maps=len(guess))
-        self.cross += products[:-1, -1] - _noise_cross(equations, weights, maps=len(guess))
+        products, weights = whitened_products(
+            covariance, equations.columns, equations.right_side, device=device
+        )
+        self.gram += products[:-1, :-1] - noise_gram(equations, weights, maps=len(guess))
+        self.cross += products[:-1, -1] - noise_cross(equations, weights, maps=len(guess))
         self.power += float(products[-1, -1])
         self.count += len(equations.right_side)
 
@@ -87,7 +84,18 @@ class NormalEquations:
         )
 
 
-def _noise_gram(equations: WeakEquations, weights: np.ndarray, *, maps: int) -> np.ndarray:
+def whitened_products(
+    covariance: np.ndarray, columns: np.ndarray, right_side: np.ndarray, *, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return [A b]ᵀ C⁻¹ [A b] and C⁻¹, with a floor under the diagonal of C."""
+    floored = covariance + _COVARIANCE_FLOOR * np.median(np.diag(covariance)) * np.eye(len(covariance))
+    root = torch.linalg.cholesky(torch.as_tensor(floored, device=device))
+    stacked = np.concatenate([columns, right_side[:, None]], axis=1)
+    whitened = torch.linalg.solve_triangular(root, torch.as_tensor(stacked, device=device), upper=False)
+    return (whitened.T @ whitened).cpu().numpy(), torch.cholesky_inverse(root).cpu().numpy()
+
+
+def noise_gram(equations: WeakEquations, weights: np.ndarray, *, maps: int) -> np.ndarray:
     """Return E[δAᵀ C⁻¹ δA] for `maps` unknown rates."""
     grams = equations.grams
     blocks = [[grams.me_me, grams.me_ac], [grams.me_ac.T, grams.ac_ac]]
@@ -95,7 +103,7 @@ def _noise_gram(equations: WeakEquations, weights: np.ndarray, *, maps: int) -> 
                      for i in range(maps)])  # fmt: skip
 
 
-def _noise_cross(equations: WeakEquations, weights: np.ndarray, *, maps: int) -> np.ndarray:
+def noise_cross(equations: WeakEquations, weights: np.ndarray, *, maps: int) -> np.ndarray:
     """Return E[δAᵀ C⁻¹ δb] for `maps` unknown rates."""
     shared = [equations.grams.b_me, equations.grams.b_ac][:maps]
     return np.concatenate([equations.modes.T @ (weights * block).sum(axis=1) for block in shared])

@@ -64,9 +64,9 @@ def weak_equations(
     diffusion = tile.integrate(bulk_potential(phi_h, phi_max) - noise_bias, laplacian_terms(ndim))
     surface = tile.integrate(phi_h, bilaplacian_terms(ndim)) * problem.parameters.interface_length_um**2
     right_side = surface - diffusion
-    columns = [_tested_modes(phi_e, basis, tile)]
+    columns = [tested_modes(phi_e, basis, tile)]
     if problem.known_acetylation is None:
-        columns.append(-_tested_modes(phi_h, basis, tile))
+        columns.append(-tested_modes(phi_h, basis, tile))
     else:
         known = np.where(problem.mask, problem.known_acetylation, 0.0)[tile.window]
         right_side = right_side + tile.integrate(known * phi_h, identity_terms(ndim))
@@ -78,7 +78,7 @@ def weak_equations(
     )
 
 
-def _tested_modes(field: FloatField, basis: CosineBasis, tile: LatticeTile) -> np.ndarray:
+def tested_modes(field: FloatField, basis: CosineBasis, tile: LatticeTile) -> np.ndarray:
     """Return ∫ ψ_i B_k φ, (n, M), axis by axis: ψ and B are products over the axes."""
     ndim = field.ndim
     matrices, split = [], []

@@ -45,10 +45,10 @@ def fit_best_width(
     problem: RateProblem, *, device: torch.device, variants: tuple[RateProblem, ...] = ()
 ) -> tuple[RegressionFit, ...]:
     """Return the fits of `problem` and its `variants` at the chosen width; () when no width is possible."""
-    trial = problem.crop(_central_window(problem))
+    trial = problem.crop(central_window(problem))
     accepted: list[RegressionFit] = []
     guess = (0.0,) * (1 if problem.known_acetylation is not None else 2)
-    for width, lattice in _candidates(trial):
+    for width, lattice in candidates(trial):
         (fit,) = fit_on_lattice(trial, lattice, width, guess=guess, device=device)
         if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
             break
@@ -62,7 +62,7 @@ def fit_best_width(
     return fit_on_lattice(problem, lattice, width, guess=guess, device=device, variants=variants)
 
 
-def _candidates(problem: RateProblem) -> Iterator[tuple[tuple[float, ...], TestLattice]]:
+def candidates(problem: RateProblem) -> Iterator[tuple[tuple[float, ...], TestLattice]]:
     """Yield usable widths with their lattices, widest first."""
     nucleus = np.count_nonzero(problem.mask)
     usable = []
@@ -90,7 +90,7 @@ def _positive_means(fit: RegressionFit) -> tuple[float, ...]:
     return tuple(float(m) for m in np.maximum(mean, 0.0))
 
 
-def _central_window(problem: RateProblem) -> tuple[slice, ...]:
+def central_window(problem: RateProblem) -> tuple[slice, ...]:
     """Return the window of at most `TRIAL_SIDE_PX` around the centre of the nucleus."""
     window = []
     for indices, n in zip(np.nonzero(problem.mask), problem.grid.shape, strict=True):

@@ -5,7 +5,7 @@ from chromamol.io.inputs import Found, discover
 from chromamol.io.labels import find_labels, read_labels
 from chromamol.io.micrograph import ChannelChoice, Micrograph, check_content
 from chromamol.io.pixel_size import check_nuclear_diameter, require_pixel_size, require_z_step
-from chromamol.io.reading import is_image, read_image
+from chromamol.io.reading import TimeSeries, is_image, read_image, read_time_series
 from chromamol.io.smlm import Localizations, is_localization_table, read_localizations
 from chromamol.io.write import write_channels, write_labels
 
@@ -14,6 +14,7 @@ __all__ = [
     "Found",
     "Localizations",
     "Micrograph",
+    "TimeSeries",
     "atomic_write",
     "check_content",
     "check_nuclear_diameter",
@@ -24,6 +25,7 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_localizations",
+    "read_time_series",
     "require_pixel_size",
     "require_z_step",
     "write_channels",

@@ -180,7 +180,9 @@ def _fix(stored: StoredAxes, name: str, time_index: int | None) -> tuple[dict[in
         raise AxesError(
             f"{name}: {count} time point{'s' * (count > 1)}, {given}.",
             expected=f"a time index from 0 to {count - 1}.",
-            do="choose one with time_index.",
+            do="choose one with time_index, or give frame_interval_s for all of them together."
+            if time_index is None
+            else "choose one with time_index.",
         )
     fixed: dict[int, int] = {}
     for axis, (letter, length) in enumerate(zip(stored.letters, stored.shape, strict=True)):

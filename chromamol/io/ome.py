@@ -27,6 +27,7 @@ class OmeImage:
     calibration : stated voxel size.
     significant_bits : of the camera, if stated.
     pixel_count : of all planes together.
+    frame_interval_s : time between frames, if stated.
     """
 
     name: str
@@ -34,6 +35,10 @@ class OmeImage:
     calibration: Calibration
     significant_bits: int | None
     pixel_count: int
+    frame_interval_s: float | None = None
+
+
+SECONDS_PER_UNIT = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600.0}
 
 
 def parse_ome(xml: str, *, name: str) -> tuple[OmeImage, ...]:
@@ -83,7 +88,15 @@ def _image(image: ElementTree.Element) -> OmeImage:
         calibration=_calibration(pixels),
         significant_bits=None if bits is None else int(bits),
         pixel_count=math.prod(int(pixels.get(f"Size{a}", 1)) for a in "XYCZT"),
+        frame_interval_s=_frame_interval(pixels),
     )
+
+
+def _frame_interval(pixels: ElementTree.Element) -> float | None:
+    """OME states TimeIncrement in seconds unless it names another unit."""
+    stated = pixels.get("TimeIncrement")
+    scale = SECONDS_PER_UNIT.get(pixels.get("TimeIncrementUnit", "s"))
+    return None if stated is None or scale is None else float(stated) * scale or None
 
 
 def _calibration(pixels: ElementTree.Element) -> Calibration:

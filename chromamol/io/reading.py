@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,33 @@ OPENERS: dict[str, Callable[..., AbstractContextManager[ImageSource]]] = {
 
 CAMERA_LEVELS = (1023, 4095, 16383)
 """Largest values of 10, 12 and 14 bit cameras, whose images are stored in 16 bits."""
+
+
+FEWEST_FRAMES = 3
+"""Of a time-lapse: two frames give a difference, and nothing to tell it from noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class TimeSeries:
+    """The frames of a time-lapse.
+
+    Parameters
+    ----------
+    frames : one micrograph per time.
+    interval_s : time between them.
+    note : how many, and who states the interval.
+    """
+
+    frames: tuple[Micrograph, ...]
+    interval_s: float
+    note: str
+
+    def average(self) -> Micrograph:
+        """Return the mean of the frames, in which nuclei are found."""
+        first = self.frames[0]
+        mean = np.asarray(np.mean([frame.data for frame in self.frames], axis=0, dtype=np.float32))
+        note = "; ".join(part for part in (first.axes_note, self.note) if part)
+        return replace(first, data=mean, axes_note=note)
 
 
 def read_image(
@@ -92,6 +121,36 @@ def read_image(
         axes_note="; ".join(note for note in (source.note, plan.note, note) if note),
         saturation_level=saturation_level(data, stated=source.saturation_level),
     )
+
+
+def read_time_series(
+    path: str | Path,
+    *,
+    pixel_size_um: float | None = None,
+    z_step_um: float | None = None,
+    scene: int | str | None = None,
+    axes: str | None = None,
+    frame_interval_s: float | None = None,
+) -> TimeSeries | None:
+    """Read all frames of a time-lapse; None for a file with fewer than 3, or whose frame interval nobody states.
+
+    Parameters and errors as for `read_image`; `frame_interval_s` goes before what the file says.
+    """
+    with _opener(Path(path))(Path(path), scene=scene) as source:
+        letters = source.axes.letters if axes is None else axes.upper()
+        lengths = dict(zip(letters, source.axes.shape, strict=False))
+        interval = frame_interval_s or source.frame_interval_s
+    frames = lengths.get("T", 1)
+    if frames < FEWEST_FRAMES or interval is None or not (math.isfinite(interval) and interval > 0.0):
+        return None
+    whose = "given by the user" if frame_interval_s else "as the file says"
+    read = [
+        read_image(
+            path, pixel_size_um=pixel_size_um, z_step_um=z_step_um, time_index=t, scene=scene, axes=axes
+        )
+        for t in range(frames)
+    ]
+    return TimeSeries(tuple(read), float(interval), f"{frames} frames, {interval:g} s apart {whose}")
 
 
 def _read(

@@ -27,6 +27,7 @@ class ImageSource:
     calibration : stated voxel size, not yet judged.
     saturation_level : stated by the file, None if it is not.
     note : which scene was taken and other remarks for the record.
+    frame_interval_s : time between frames as the file states it, None if it does not.
     read : takes {axis number: index} and returns the pixels without those axes.
     """
 
@@ -36,6 +37,7 @@ class ImageSource:
     saturation_level: float | None
     note: str
     read: Callable[[dict[int, int]], np.ndarray]
+    frame_interval_s: float | None = None
 
 
 def choose_scene(labels: list[str], scene: int | str | None, *, name: str) -> int:

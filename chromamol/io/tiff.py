@@ -16,7 +16,7 @@ import tifffile
 
 from chromamol.errors import ChromamolError, ReadError
 from chromamol.io.axes import StoredAxes
-from chromamol.io.ome import MAX_PLANES, OmeImage, parse_ome
+from chromamol.io.ome import MAX_PLANES, SECONDS_PER_UNIT, OmeImage, parse_ome
 from chromamol.io.source import ImageSource, choose_scene, require_memory, require_number_type
 from chromamol.io.tiff_calibration import stated_calibration
 
@@ -76,7 +76,17 @@ def _source(tif: tifffile.TiffFile, path: Path, scene: int | str | None) -> Imag
         saturation_level=_saturation_level(chosen, ome),
         note="; ".join(remarks),
         read=read,
+        frame_interval_s=_frame_interval(tif, ome),
     )
+
+
+def _frame_interval(tif: tifffile.TiffFile, ome: OmeImage | None) -> float | None:
+    """ImageJ states `finterval` in seconds unless it names another unit."""
+    if ome is not None:
+        return ome.frame_interval_s
+    metadata = tif.imagej_metadata or {}
+    stated, scale = metadata.get("finterval"), SECONDS_PER_UNIT.get(str(metadata.get("tunit", "s")))
+    return float(stated) * scale or None if isinstance(stated, int | float) and scale is not None else None
 
 
 @contextmanager

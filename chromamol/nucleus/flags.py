@@ -40,11 +40,14 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "uneven labelling and blinking look like chromatin.",
         "section_thickness_assumed": "The image is a section or projection of a 3D nucleus whose thickness "
         "was not given.",
+        "section_not_corrected": "Thickness or kernel lie outside of what the correction was computed for: only "
+        "the rate ratio holds.",
         "uncalibrated_scaling": "Rates are scalings with the size and spacing of domains, not calibrated: compare "
         "them between nuclei, don't read them as rates.",
         # how the inversion ended
         "methylation_not_identifiable": "The image doesn't determine the methylation rate: given as NaN.",
         "acetylation_not_identifiable": "The image doesn't determine the acetylation rate: given as NaN.",
+        "diffusivity_not_identifiable": "The frames show no motion beyond their noise: D and rates in 1/s are NaN.",
         "negative_rate": "Part of the rate map came out negative: there the rate is within noise of zero.",
         "not_converged": "The solver stopped before it converged: don't use the rates.",
     }

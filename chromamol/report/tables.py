@@ -38,7 +38,9 @@ _NUCLEI: Mapping[str, str] = MappingProxyType(
         "flags": "str",
     }
 )
-_PER_SECOND: Mapping[str, str] = MappingProxyType({"gamma_me_per_s": "float64", "gamma_ac_per_s": "float64"})
+_PER_SECOND: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("gamma_me_per_s", "gamma_ac_per_s", "diffusivity_um2_per_s", "diffusivity_se"), "float64")
+)
 
 _MEASURED: Mapping[str, str] = MappingProxyType(
     {"domain_area_fraction": "float64", "lad_coverage": "float64"}
@@ -92,7 +94,7 @@ NUCLEI_COLUMNS: tuple[str, ...] = tuple(_NUCLEI)
 """Columns of `nuclei.csv` in their order. Lengths in µm, rates over diffusivity in µm⁻², fractions 0..1."""
 
 PER_SECOND_COLUMNS: tuple[str, ...] = tuple(_PER_SECOND)
-"""Columns behind them when a diffusivity was given, s⁻¹."""
+"""Columns behind them when a diffusivity was given or, from a time-lapse, measured: s⁻¹ and µm² s⁻¹."""
 
 MEASURED_COLUMNS: tuple[str, ...] = tuple(_MEASURED)
 """Columns behind these when rates were inferred: part of the nucleus inside domains, part of its border under LADs."""

@@ -13,7 +13,7 @@ from chromamol.errors import DeviceError, FieldError, OutputError, ParameterErro
 from chromamol.inverse import network as estimator
 from chromamol.inverse import network_training
 from chromamol.inverse.gaps import noise_among_gaps
-from chromamol.inverse.infer import _fields, _joint_problem, two_channel_problem
+from chromamol.inverse.infer import _joint_problem, as_fields, two_channel_problem
 from chromamol.inverse.joint import first_guess
 from chromamol.inverse.network import build_network_model, network_rates_of_batch
 from chromamol.inverse.network_settings import NetworkSettings
@@ -41,7 +41,7 @@ def small(truth):
     whole = truth("known_0")
     part = (slice(60, 108), slice(60, 108))
     images = [values[part] for values in whole.noisy(0.05, 0)]
-    fields = _fields(*images, None, whole.pixel_size_um, None)
+    fields = as_fields(*images, None, whole.pixel_size_um, None)
     parameters = whole.settings["parameters"]
     (first,) = regress(
         two_channel_problem(fields, parameters, np.ones((48, 48)), 0.035, with_total=False), device=CPU

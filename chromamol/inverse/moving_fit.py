@@ -1,0 +1,259 @@
+"""One weighted fit of D and both rate maps to the frames of a time-lapse, and the choice of its width.
+
+1 / D has no prior and is eliminated: what is left are the equations of a snapshot, whose smooth maps the evidence
+chooses as ever (`smooth_fit`). Where the frames show no motion beyond their noise its column is left out, and
+the frames are one long exposure of a pattern at rest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from chromamol.inverse.basis import CosineBasis
+from chromamol.inverse.lattice import TestLattice
+from chromamol.inverse.moving_form import (
+    MovingEquations,
+    MovingProblem,
+    WindowedImages,
+    balance_terms,
+    moving_equations,
+    windowed_images,
+)
+from chromamol.inverse.rates import RateMap
+from chromamol.inverse.single_fit import (
+    FUNCTIONS_PER_MODE,
+    MIN_MODES,
+    SHORTEST_LENGTH_PX,
+    Balance,
+    RegressionFit,
+    chunks,
+    solve_smooth,
+)
+from chromamol.inverse.smooth_fit import (
+    NormalEquations,
+    SmoothFit,
+    noise_cross,
+    noise_gram,
+    whitened_products,
+)
+from chromamol.inverse.width import candidates, central_window
+
+MOTION_AT = 4.0
+"""Standard deviations by which the power of the motion must exceed that of its noise."""
+
+_STARTING_FITS = 2
+"""Plain least squares start far below the truth; each fit with the last one's noise comes closer."""
+
+Guess = tuple[float, float, float]
+"""Uniform Γ_me / D, Γ_ac / D in um⁻² and 1 / D in s/um²: they weigh the noise, for which rough values do."""
+
+
+@dataclass(frozen=True, eq=False)
+class MovingFit:
+    """A fit at one width.
+
+    Parameters
+    ----------
+    maps : Γ_me / D and Γ_ac / D.
+    slowness, slowness_se : 1 / D and its standard error, s/um²; NaN where nothing moves.
+    shared : covariance of 1 / D with the coefficients of the maps, s/um⁴; zeros where nothing moves.
+    """
+
+    maps: RegressionFit
+    slowness: float
+    slowness_se: float
+    shared: np.ndarray
+
+    @property
+    def moves(self) -> bool:
+        return math.isfinite(self.slowness)
+
+    def rate_map_per_s(self, which: int) -> RateMap:
+        """Return Γ_me (0) or Γ_ac (1) in 1/s: the map over D, times D, with the errors that the two share."""
+        over_d = self.maps.rate_map(which)
+        basis = self.maps.basis
+        shared = self.shared[which * basis.size : (which + 1) * basis.size]
+        values = over_d.values / self.slowness
+        along = np.concatenate([np.tensordot(shared, modes, axes=1) for _, modes in chunks(basis)], axis=0)
+        error = self._quotient_error(over_d.values, over_d.standard_error, along)
+        average = float(along[over_d.valid].mean())
+        mean_se = float(self._quotient_error(over_d.mean, over_d.mean_se, average))
+        return RateMap(values, error, over_d.valid, over_d.mean / self.slowness, mean_se)
+
+    def _quotient_error(self, rate: Any, error: Any, shared: Any) -> Any:
+        """Return the standard error of rate / slowness, to first order."""
+        value = rate / self.slowness
+        variance = error**2 + (value * self.slowness_se) ** 2 - 2.0 * value * shared
+        return np.sqrt(np.maximum(variance, 0.0)) / self.slowness
+
+
+@dataclass(eq=False)
+class _Motion:
+    """The column of 1 / D in the normal equations.
+
+    Parameters
+    ----------
+    cross : with the maps' columns, (2 M,).
+    power, noise : with itself, its expected noise taken off; and that noise.
+    noise_variance : of the power of noise alone.
+    right : with the right side.
+    maps_noise : expected noise that was taken off the maps' own columns, (2 M, 2 M).
+    """
+
+    cross: np.ndarray
+    maps_noise: np.ndarray
+    power: float = 0.0
+    noise: float = 0.0
+    noise_variance: float = 0.0
+    right: float = 0.0
+
+    @classmethod
+    def zeros(cls, size: int) -> _Motion:
+        return cls(np.zeros(size), np.zeros((size, size)))
+
+    @property
+    def is_seen(self) -> bool:
+        return self.power > MOTION_AT * math.sqrt(self.noise_variance)
+
+
+def fit_best_width(problem: MovingProblem, *, device: torch.device) -> MovingFit | None:
+    """Return the fit at the narrowest width that agrees with every wider one; None when none is possible."""
+    trial = problem.crop(central_window(problem.average()))
+    images = windowed_images(trial)
+    accepted: list[MovingFit] = []
+    guess: Guess | None = None
+    for width, lattice in candidates(trial.average()):
+        if guess is None:
+            guess = _rough_guess(images, lattice)
+            for _ in range(_STARTING_FITS):
+                guess = _positive_means(
+                    fit_on_lattice(trial, images, lattice, width, guess=guess, device=device)
+                )
+        fit = fit_on_lattice(trial, images, lattice, width, guess=guess, device=device)
+        if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
+            break
+        accepted.append(fit)
+        guess = _positive_means(fit)
+    if guess is None:
+        return None
+    width = accepted[-1].maps.half_width_um
+    if trial.grid != problem.grid:
+        images = windowed_images(problem)
+    lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
+    return fit_on_lattice(problem, images, lattice, width, guess=guess, device=device)
+
+
+def _rough_guess(images: list[WindowedImages], lattice: TestLattice) -> Guess:
+    """Return uniform rates and 1 / D by plain least squares.
+
+    Without any, the noise of the reaction terms would not count, and the weights would favour combinations of
+    equations that hold nothing else.
+    """
+    gram, cross = np.zeros((3, 3)), np.zeros(3)
+    constant = CosineBasis(lattice.grid, np.zeros((1, lattice.grid.ndim), dtype=int))
+    for tile in lattice.tiles():
+        for window in images:
+            columns, right_side = balance_terms(window, constant, tile)
+            gram += columns.T @ columns
+            cross += columns.T @ right_side
+    guess = np.linalg.lstsq(gram, cross, rcond=1e-10)[0]
+    methylation, acetylation, slowness = (max(0.0, float(v)) for v in guess)
+    return methylation, acetylation, slowness
+
+
+def fit_on_lattice(
+    problem: MovingProblem, images: list[WindowedImages], lattice: TestLattice, half_width_um: tuple[float, ...],
+    *, guess: Guess, device: torch.device,
+) -> MovingFit:  # fmt: skip
+    """Fit D and both maps with the test functions of one lattice."""
+    basis = CosineBasis.smooth_to(
+        problem.grid, SHORTEST_LENGTH_PX * min(problem.grid.spacing_um),
+        at_most=max(MIN_MODES, lattice.count // FUNCTIONS_PER_MODE),
+    )  # fmt: skip
+    normal, motion = NormalEquations.zeros(2 * basis.size), _Motion.zeros(2 * basis.size)
+    for tile in lattice.tiles():
+        for window in images:
+            _add(normal, motion, moving_equations(window, basis, tile), guess, device=device)
+    balance = Balance.of(problem.average(), basis, 0.5 * max(half_width_um))
+    if not motion.is_seen:
+        solution = _with_scatter(solve_smooth(normal, balance, basis), motion.maps_noise)
+        maps = RegressionFit(half_width_um, lattice, basis, 2, solution)
+        return MovingFit(maps, math.nan, math.nan, np.zeros(2 * basis.size))
+    noise = motion.maps_noise + np.outer(motion.cross, motion.cross) * motion.noise / motion.power**2
+    solution = _with_scatter(solve_smooth(_without_motion(normal, motion), balance, basis), noise)
+    along = solution.covariance @ motion.cross
+    slowness = (motion.right - motion.cross @ solution.coefficients) / motion.power
+    variance = solution.misfit / motion.power + motion.cross @ along / motion.power**2
+    # As for the maps: what was taken off as expected noise has a scatter of its own.
+    variance += variance**2 * motion.noise
+    maps = RegressionFit(half_width_um, lattice, basis, 2, solution)
+    return MovingFit(maps, float(slowness), float(math.sqrt(variance)), -along / motion.power)
+
+
+def _with_scatter(solution: SmoothFit, noise: np.ndarray) -> SmoothFit:
+    """Add the scatter of the noise whose expectation was taken off the normal matrix: Σ + Σ N Σ / τ²."""
+    covariance = solution.covariance
+    return replace(solution, covariance=covariance + covariance @ noise @ covariance / solution.misfit)
+
+
+def _add(
+    normal: NormalEquations,
+    motion: _Motion,
+    equations: MovingEquations,
+    guess: Guess,
+    *,
+    device: torch.device,
+) -> None:
+    """Add one tile in one window, weighted by the inverse covariance of its noise."""
+    methylation, acetylation, slowness = guess
+    balance = equations.balance
+    covariance = balance.grams.residual_covariance(methylation, acetylation)
+    covariance = covariance + slowness**2 * equations.motion_noise
+    products, weights = whitened_products(covariance, balance.columns, balance.right_side, device=device)
+    maps = slice(0, balance.columns.shape[1] - 1)
+    expected = noise_gram(balance, weights, maps=2)
+    normal.gram += products[maps, maps] - expected
+    motion.maps_noise += expected
+    normal.cross += products[maps, -1] - noise_cross(balance, weights, maps=2)
+    normal.power += float(products[-1, -1])
+    normal.count += len(balance.right_side)
+    shared = weights @ equations.motion_noise
+    noise = float(np.trace(shared))
+    motion.cross += products[maps, -2]
+    motion.power += float(products[-2, -2]) - noise
+    motion.right += float(products[-2, -1])
+    motion.noise += noise
+    motion.noise_variance += 2.0 * float(np.sum(shared * shared.T))
+
+
+def _without_motion(normal: NormalEquations, motion: _Motion) -> NormalEquations:
+    """Return the equations for the maps alone, at the 1 / D that fits best."""
+    return NormalEquations(
+        normal.gram - np.outer(motion.cross, motion.cross) / motion.power,
+        normal.cross - motion.cross * (motion.right / motion.power),
+        normal.power - motion.right**2 / motion.power,
+        normal.count,
+    )
+
+
+def _agree(fit: MovingFit, wider: MovingFit, *, on: MovingFit) -> bool:
+    """Whether two fits give the same mean rates where the fit `on` is valid, and the same D."""
+    pixels = on.maps.lattice.valid
+    (mean, error), (other, other_error) = (f.maps.mean_over(pixels) for f in (fit, wider))
+    if not np.all(np.abs(mean - other) <= error + other_error):
+        return False
+    if not (fit.moves and wider.moves):
+        return True
+    return abs(fit.slowness - wider.slowness) <= fit.slowness_se + wider.slowness_se
+
+
+def _positive_means(fit: MovingFit) -> Guess:
+    mean, _ = fit.maps.mean_over(fit.maps.lattice.valid)
+    slowness = fit.slowness if fit.moves else 0.0
+    methylation, acetylation, slowness = (max(0.0, float(v)) for v in (*mean, slowness))
+    return methylation, acetylation, slowness

@@ -1,0 +1,96 @@
+"""Time-lapse files through the whole run: which are inverted together, what the table then says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import chromamol as cm
+from chromamol.errors import ImageContentError
+from chromamol.io import read_time_series
+
+TRUTH = Path(__file__).parents[1] / "inverse" / "truth" / "both_0.npz"
+PIXEL_UM = 7.5 / 96
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Six frames of a pattern at rest, as volume fractions, 30 s apart, with outlines."""
+    with np.load(TRUTH) as file:
+        phi = np.stack([file[name][::2, ::2].astype(float) for name in ("phi_h", "phi_e")])
+    frames = phi + 0.01 * np.random.default_rng(0).standard_normal((6, *phi.shape))
+    # fmt: off
+    metadata = {"axes": "TCYX", "Channel": {"Name": ["phi_h", "phi_e"]},
+                "TimeIncrement": 0.5, "TimeIncrementUnit": "min", "PhysicalSizeX": PIXEL_UM, "PhysicalSizeY": PIXEL_UM}
+    # fmt: on
+    tifffile.imwrite(tmp_path / "film.ome.tif", frames.astype(np.float32), metadata=metadata, ome=True)
+    tifffile.imwrite(tmp_path / "outlines.tif", np.ones(phi.shape[1:], dtype=np.uint8))
+    return tmp_path
+
+
+def settings_for(folder, **more):
+    labels = str(folder / "outlines.tif")
+    return cm.Settings(interface_length_um=0.03, pixel_size_um=PIXEL_UM, labels=labels, **more)
+
+
+def test_the_interval_is_read_from_the_file_and_yields_to_the_user(film):
+    assert read_time_series(film / "film.ome.tif").interval_s == pytest.approx(30.0)
+    assert read_time_series(film / "film.ome.tif", frame_interval_s=7.0).interval_s == 7.0
+
+
+def test_imagej_states_the_interval_in_seconds(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 99, (4, 16, 16)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", frames, imagej=True, metadata={"axes": "TYX", "finterval": 12.5})
+    assert read_time_series(tmp_path / "stack.tif").interval_s == 12.5
+    tifffile.imwrite(tmp_path / "silent.tif", frames, imagej=True, metadata={"axes": "TYX"})
+    assert read_time_series(tmp_path / "silent.tif") is None
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_all_frames_are_inverted_together_and_the_table_says_what_they_tell(film):
+    results = cm.infer(film / "film.ome.tif", output=film / "out", settings=settings_for(film))
+    nucleus = results.nuclei.iloc[0]
+    assert nucleus["method"] == "time-lapse regression"
+    assert "diffusivity_not_identifiable" in nucleus["flags"]
+    for column in ("diffusivity_um2_per_s", "diffusivity_se", "gamma_me_per_s", "gamma_ac_per_s"):
+        assert np.isnan(nucleus[column])
+    assert nucleus["gamma_me_per_um2"] > 0.0
+    assert "6 frames, 30 s apart as the file says" in results.images["axes_note"].iloc[0]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_a_frame_that_is_picked_is_a_snapshot(film):
+    results = cm.infer(
+        film / "film.ome.tif",
+        output=film / "out",
+        settings=settings_for(film, time_index=2, method="regression"),
+    )
+    assert results.nuclei["method"].iloc[0] != "time-lapse regression"
+    assert "diffusivity_um2_per_s" not in results.nuclei
+    assert "section_thickness_assumed" in results.nuclei["flags"].iloc[0]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_a_thickness_that_is_given_corrects_both_rates_and_takes_the_flag_away(film):
+    settings = settings_for(film, time_index=2, method="regression")
+    plain, corrected = (
+        cm.infer(film / "film.ome.tif", output=film / name, settings=each).nuclei.iloc[0]
+        for name, each in (("plain", settings), ("thick", settings.with_values(section_thickness_um=0.6)))
+    )
+    assert "section_thickness_assumed" not in corrected["flags"]
+    factors = [plain[rate] / corrected[rate] for rate in ("gamma_me_per_um2", "gamma_ac_per_um2")]
+    assert factors[0] == pytest.approx(factors[1])
+    assert factors[0] > 1.1
+    assert corrected["rate_ratio"] == plain["rate_ratio"]
+    assert (
+        corrected["gamma_me_se"] / corrected["gamma_me_per_um2"]
+        > plain["gamma_me_se"] / plain["gamma_me_per_um2"]
+    )
+
+
+def test_one_channel_over_time_is_refused_with_a_way_out(film, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 99, (4, 32, 32)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "one.tif", frames, imagej=True, metadata={"axes": "TYX", "finterval": 5.0})
+    with pytest.raises(ImageContentError, match="time-lapse of one channel"):
+        cm.infer(tmp_path / "one.tif", output=film / "out", settings=cm.Settings(pixel_size_um=0.1))

@@ -1,0 +1,112 @@
+"""Time-lapse: D and both rates per second from frames, against films of another discretisation."""
+
+import numpy as np
+import pytest
+import torch
+
+import chromamol as cm
+from chromamol.errors import FieldError, ParameterError
+from chromamol.inverse.rates import Outcome
+from chromamol.inverse.time_windows import TimeWindows
+from chromamol.physics import ChromatinParameters
+from chromamol.synthetic import EvolutionSettings, evolve_chromatin
+
+PARAMETERS = ChromatinParameters(interface_length_um=0.03)
+DIFFUSIVITY, INTERVAL = 2.0, 0.05
+SETTINGS = {"pixel_size_um": 7.5 / 192, "parameters": PARAMETERS, "frame_interval_s": INTERVAL}
+
+
+@pytest.fixture(scope="module")
+def film(truth):
+    """20 noisy frames of a pattern that was steady for other rates and now follows those of `both_0`."""
+    start, rates = truth("uniform_1"), truth("both_0")
+    movie = evolve_chromatin(
+        start.phi_h, start.phi_e, rates.methylation, rates.acetylation, pixel_size_um=7.5 / 192,
+        times=np.concatenate([[0.0], 0.01 + INTERVAL * np.arange(20)]), parameters=PARAMETERS,
+        diffusivity_um2_per_s=DIFFUSIVITY, settings=EvolutionSettings(tolerance=1e-4),
+    )  # fmt: skip
+    rng = np.random.default_rng(7)
+    noise = 0.05 * PARAMETERS.phi_max * rng.standard_normal((2, 20, 192, 192))
+    return movie.heterochromatin[1:] + noise[0], movie.euchromatin[1:] + noise[1], rates
+
+
+@pytest.fixture(scope="module")
+def result(film):
+    return cm.infer_rates_over_time(film[0], film[1], **SETTINGS)
+
+
+@pytest.mark.parametrize("frames", [3, 4, 7, 20])
+def test_windows_differentiate_polynomials_exactly_and_are_orthonormal(frames):
+    windows = TimeWindows.over(frames, 0.3)
+    t = 0.3 * np.arange(frames)
+    for degree in range(min(6, frames)):
+        slope = degree * t ** max(degree - 1, 0)
+        np.testing.assert_allclose(windows.slopes @ t**degree, windows.weights @ slope, atol=1e-9)
+    np.testing.assert_allclose(windows.weights @ windows.weights.T, np.eye(len(windows.weights)), atol=1e-12)
+    # Noise of the slope and of the mean of one window are independent.
+    np.testing.assert_allclose(np.diag(windows.weights @ windows.slopes.T), 0.0, atol=1e-9)
+
+
+def test_a_relaxing_pattern_gives_the_diffusivity(result):
+    assert result.outcome is Outcome.BOTH_RATES
+    assert result.flags == ()
+    assert abs(result.diffusivity_um2_per_s / DIFFUSIVITY - 1.0) < 0.05
+    assert abs(result.diffusivity_um2_per_s - DIFFUSIVITY) < 3.0 * result.diffusivity_se
+
+
+def test_both_rates_per_second_are_recovered_at_five_percent_noise(result, film):
+    rates = film[2]
+    pairs = (
+        (result.methylation_per_s, rates.methylation * DIFFUSIVITY),
+        (result.acetylation_per_s, rates.acetylation * DIFFUSIVITY),
+    )
+    for found, true in pairs:
+        values, wanted = found.values[found.valid], true[found.valid]
+        assert np.corrcoef(values, wanted)[0, 1] > 0.97
+        assert np.linalg.norm(values - wanted) < 0.07 * np.linalg.norm(wanted)
+        assert abs(found.mean - wanted.mean()) < 3.0 * found.mean_se
+
+
+def test_rates_per_second_are_the_rates_over_diffusivity_times_the_diffusivity(result):
+    np.testing.assert_allclose(
+        result.methylation_per_s.values, result.methylation.values * result.diffusivity_um2_per_s
+    )
+
+
+def test_the_unit_of_time_changes_nothing_else(film):
+    """Frames said to be 10 times farther apart: D and rates 10 times smaller, rates over D the same."""
+    phi_h, phi_e = (phi[:, :90, :90] for phi in film[:2])
+    result, slower = (
+        cm.infer_rates_over_time(phi_h, phi_e, **(SETTINGS | {"frame_interval_s": INTERVAL * factor}))
+        for factor in (1.0, 10.0)
+    )
+    assert slower.diffusivity_um2_per_s == pytest.approx(result.diffusivity_um2_per_s / 10, rel=1e-6)
+    assert slower.diffusivity_se == pytest.approx(result.diffusivity_se / 10, rel=1e-6)
+    assert slower.methylation.mean == pytest.approx(result.methylation.mean, rel=1e-6)
+
+
+def test_a_pattern_at_rest_tells_nothing_of_the_diffusivity(truth):
+    steady, rng = truth("both_0"), np.random.default_rng(3)
+    window = (slice(None), slice(0, 96), slice(0, 96))
+    noise = 0.05 * PARAMETERS.phi_max * rng.standard_normal((2, 8, 192, 192))
+    phi_h, phi_e = ((phi + n)[window] for phi, n in zip((steady.phi_h, steady.phi_e), noise, strict=True))
+    result = cm.infer_rates_over_time(phi_h, phi_e, **SETTINGS)
+    assert np.isnan(result.diffusivity_um2_per_s)
+    assert np.isnan(result.methylation_per_s.values).all()
+    assert "diffusivity_not_identifiable" in result.flags
+    true = steady.methylation[window[1:]][result.methylation.valid].mean()
+    assert result.methylation.mean == pytest.approx(true, rel=0.05)
+
+
+def test_a_film_that_cannot_be_inverted_is_refused(film):
+    with pytest.raises(FieldError, match="at least 3 frames"):
+        cm.infer_rates_over_time(film[0][:2], film[1][:2], **SETTINGS)
+    with pytest.raises(FieldError, match="without phi_h"):
+        cm.infer_rates_over_time(total=film[0], **SETTINGS)
+    with pytest.raises(ParameterError, match="frame_interval_s"):
+        cm.infer_rates_over_time(film[0], film[1], **(SETTINGS | {"frame_interval_s": 0.0}))
+
+
+def test_torch_fields_are_taken(film):
+    found = cm.infer_rates_over_time(*(torch.as_tensor(phi[:4, :60, :60]) for phi in film[:2]), **SETTINGS)
+    assert found.methylation.values.shape == (60, 60)

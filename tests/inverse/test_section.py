@@ -1,0 +1,116 @@
+"""2D images of a 3D nucleus: the correction for the depth that they show."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import chromamol as cm
+from chromamol.errors import ParameterError
+from chromamol.inverse.rates import RateMap
+from chromamol.inverse.section import SectionTable, correct_section
+
+SETTINGS = {"parameters": cm.ChromatinParameters(interface_length_um=0.03), "noise_sd": 0.007}
+TABLE = SectionTable(
+    np.array([0.0, 0.5, 1.0]),
+    np.array([0.2, 3.0]),
+    np.array([[1.0, 0.8], [1.5, 1.1], [2.4, 1.7]]),
+    np.full((3, 2), 0.03),
+    np.full((3, 2), 0.6),
+)
+
+
+@pytest.fixture(scope="module")
+def uncorrected(truth):
+    fields = truth("uniform_1")
+    return cm.infer_rates(
+        fields.phi_h[:96, :96], fields.phi_e[:96, :96], pixel_size_um=fields.pixel_size_um, **SETTINGS
+    )
+
+
+def scaled(rates, factor):
+    """The rates as they come out of an image in which both are `factor` too large."""
+
+    def times(rate):
+        parts = (rate.values, rate.standard_error, rate.valid, rate.mean, rate.mean_se)
+        return RateMap(*(part if part is rate.valid else part * factor for part in parts))
+
+    return replace(rates, methylation=times(rates.methylation), acetylation=times(rates.acetylation))
+
+
+@pytest.mark.parametrize("thickness_over_l0", [0.0, 0.3, 0.5, 0.95])
+def test_the_factor_of_the_table_is_undone(uncorrected, thickness_over_l0):
+    """L0 is not known beforehand: it is found from the rates that are too large themselves."""
+    true = np.sqrt(uncorrected.acetylation.mean * uncorrected.methylation.mean / uncorrected.ratio)
+    width = uncorrected.mollifier_width_um * np.sqrt(true)
+    factor, _ = TABLE.at(thickness_over_l0, width, 1.0)
+    corrected = correct_section(scaled(uncorrected, factor), thickness_over_l0 / np.sqrt(true), table=TABLE)
+    assert corrected.methylation.mean == pytest.approx(uncorrected.methylation.mean, rel=1e-3)
+    assert corrected.acetylation.mean == pytest.approx(uncorrected.acetylation.mean, rel=1e-3)
+    assert corrected.ratio == uncorrected.ratio
+
+
+def test_errors_hold_the_spread_between_planes_which_falls_with_the_area(uncorrected):
+    corrected = correct_section(uncorrected, 0.0, table=TABLE)
+    factor = corrected.diagnostics["section_factor"]
+    area = (96 * 7.5 / 192) ** 2 * uncorrected.acetylation.mean / factor
+    spread = np.hypot(0.03, 0.6 / np.sqrt(area))
+    expected = np.hypot(uncorrected.acetylation.mean_se, uncorrected.acetylation.mean * spread) / factor
+    assert corrected.acetylation.mean_se == pytest.approx(expected, rel=0.05)
+    valid = corrected.methylation.valid
+    assert (corrected.methylation.standard_error * factor >= uncorrected.methylation.standard_error)[
+        valid
+    ].all()
+
+
+def test_a_section_beyond_the_table_keeps_the_ratio_only(uncorrected):
+    corrected = correct_section(uncorrected, 50.0, table=TABLE)
+    assert np.isnan(corrected.methylation.mean)
+    assert not corrected.acetylation.valid.any()
+    assert "section_not_corrected" in corrected.flags
+    assert corrected.ratio == uncorrected.ratio
+
+
+def test_the_table_of_the_package_can_be_inverted_everywhere():
+    table = SectionTable.measured()
+    for thickness in np.linspace(0.0, table.thickness[-1], 7)[:-1]:
+        for width in np.geomspace(table.half_width[0], table.half_width[-1], 5)[1:-1]:
+            factor, _ = table.at(thickness, width, 1.0)
+            assert table.solve(4.0 * factor, thickness / 2.0, width / 2.0) == pytest.approx(4.0, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("shape", "more"),
+    [((9, 9), {"section_thickness_um": -1.0}), ((9, 9, 9), {"section_thickness_um": 0.1}),
+     ((9, 9), {"section_thickness_um": 0.1, "method": "joint"})],
+)  # fmt: skip
+def test_a_thickness_without_meaning_is_refused(shape, more):
+    with pytest.raises(ParameterError, match="section_thickness_um"):
+        cm.infer_rates(np.full(shape, 0.3), np.full(shape, 0.2), pixel_size_um=0.04, **more)
+
+
+def views():
+    """Planes and projections of a 3D pattern that the curve was not made from (see truth/make_sections.py)."""
+    with np.load(Path(__file__).parent / "truth" / "sections.npz") as file:
+        return {name: file[name] for name in file}
+
+
+@pytest.mark.parametrize("radii", [1, 2, 4])
+def test_projections_of_a_3d_pattern_give_its_rates(radii):
+    stored = views()
+    true = np.array([float(stored["methylation"]), float(stored["acetylation"])])
+    means, errors, ratios = [], [], []
+    for phi_h, phi_e in zip(stored[f"phi_h_{radii}"], stored[f"phi_e_{radii}"], strict=True):
+        rates = cm.infer_rates(
+            phi_h.astype(float), phi_e.astype(float), pixel_size_um=float(stored["pixel_size_um"]),
+            section_thickness_um=float(stored[f"thickness_um_{radii}"]), **SETTINGS,
+        )  # fmt: skip
+        means.append([rates.methylation.mean, rates.acetylation.mean])
+        errors.append([rates.methylation.mean_se, rates.acetylation.mean_se])
+        ratios.append(rates.ratio)
+    means, errors = np.array(means), np.array(errors)
+    np.testing.assert_allclose(np.nanmean(means, axis=0), true, rtol=0.15)
+    assert abs(np.mean(ratios) / (true[0] / true[1]) - 1.0) < 0.03
+    covered = np.abs(means - true) < 1.96 * errors
+    assert covered[np.isfinite(means)].mean() > 0.8
