@@ -178,8 +178,10 @@ def _with_maps(result: Rates, fit: JointFit, deviations: Unknowns) -> Rates:
     if np.isfinite(me) and np.isfinite(ac):
         ratio = me / ac
         ratio_se = ratio * float(np.sqrt(np.mean((d_me / me - d_ac / ac) ** 2)))
+    lost = [m.valid.any() and bool((valid & ~m.valid).any()) for m in maps]
+    flags = ("partly_not_identifiable",) if any(lost) else ()
     return replace(result, methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se,
-                   outcome=Outcome.NOT_JUDGED)  # fmt: skip
+                   outcome=Outcome.NOT_JUDGED, flags=flags)  # fmt: skip
 
 
 def _rate_map(value: FloatField, spread: FloatField, valid: Mask, mask: Mask) -> tuple[RateMap, FloatField]:

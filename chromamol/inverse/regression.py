@@ -78,7 +78,7 @@ def judge(rates: Rates, *, acetylation_known: bool) -> Rates:
         }[determined["methylation"], determined["acetylation"]]
     return replace(
         rates, methylation=named["methylation"], acetylation=named["acetylation"], outcome=outcome,
-        flags=tuple(dict.fromkeys(flags)),
+        flags=tuple(dict.fromkeys((*rates.flags, *flags))),
     )  # fmt: skip
 
 

@@ -47,6 +47,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         # how the inversion ended
         "methylation_not_identifiable": "The image doesn't determine the methylation rate: given as NaN.",
         "acetylation_not_identifiable": "The image doesn't determine the acetylation rate: given as NaN.",
+        "partly_not_identifiable": "Parts of a rate map are known worse than within 50 %: they are NaN, "
+        "and not in the mean.",
         "diffusivity_not_identifiable": "The frames show no motion beyond their noise: D and rates in 1/s are NaN.",
         "negative_rate": "Part of the rate map came out negative: there the rate is within noise of zero.",
         "not_converged": "The solver stopped before it converged: don't use the rates.",

@@ -10,6 +10,7 @@ import chromamol as cm
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse import joint
 from chromamol.inverse.joint_model import Linearisation
 from chromamol.inverse.joint_setup import (
     CalibrationPrior,
@@ -155,3 +156,21 @@ def test_the_gain_starts_near_the_truth(truth, gain):
     )
     assert first_gains(problem)[0] == pytest.approx(gain, rel=0.05)
     assert first_gains(replace(problem, calibration=CalibrationPrior())) == (1.0,)
+
+
+def test_what_is_known_too_badly_is_nan_and_said(truth, monkeypatch):
+    state = truth("both_0")
+    phi_h, phi_e = (phi[CENTRE, CENTRE] for phi in state.noisy(0.1, 0))
+    settings = state.settings | {"noise_sd": 0.07, "method": "joint", "device": "cpu"}
+    whole = cm.infer_rates(phi_h, phi_e, **settings)
+    limit = float(
+        np.median((whole.acetylation.standard_error / whole.acetylation.values)[whole.acetylation.valid])
+    )
+    assert "partly_not_identifiable" not in whole.flags
+    monkeypatch.setattr(joint, "LARGEST_RELATIVE_ERROR", limit)
+    rates = cm.infer_rates(phi_h, phi_e, **settings)
+    for rate in (rates.methylation, rates.acetylation):
+        assert (rate.standard_error[rate.valid] <= limit * rate.values[rate.valid]).all()
+    lost = whole.acetylation.valid & ~rates.acetylation.valid
+    assert np.isnan(rates.acetylation.values[lost]).all()
+    assert "partly_not_identifiable" in rates.flags
