@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,8 @@ from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
 from chromamol.channels import Channels, choose_channels
 from chromamol.density import drop_duplicates, find_molecules, localization_density, merge_blinks
 from chromamol.density.localization_density import UNKNOWN_PRECISION_UM
-from chromamol.domains import Domains
 from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
-from chromamol.inverse.infer import infer_rates
-from chromamol.inverse.infer_over_time import infer_rates_over_time
 from chromamol.inverse.rates import Rates
-from chromamol.inverse.rates_over_time import RatesOverTime
 from chromamol.io import (
     Localizations,
     Micrograph,
@@ -32,26 +27,22 @@ from chromamol.io import (
 from chromamol.measured import nucleus_domains
 from chromamol.nucleus import Nucleus, find_nuclei, outlines_on_grid, segment_nuclei
 from chromamol.nucleus.flags import join as join_flags
-from chromamol.nucleus.flags import ordered
 from chromamol.nucleus.fractions import label_fractions
 from chromamol.nucleus.segment import require_method
-from chromamol.physics.parameters import ChromatinParameters
+from chromamol.nucleus_rates import (
+    Report,
+    infer_moving_nucleus,
+    infer_nucleus,
+    nucleus_row,
+    scale_sensitivity,
+)
 from chromamol.settings import Settings
-from chromamol.shapes import FloatField, Labels
-from chromamol.units import per_um2_to_per_s
+from chromamol.shapes import Labels
 
 MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se", "valid")
 
 DARK_LEVEL_MARGIN_UM = 2.5
 """Margin of the crop around a nucleus, in which its dark level is measured."""
-
-SCALE_CHANGES: dict[str, dict[str, float]] = {
-    "gain +5 %": {"gain_factor": 1.05},
-    "gain -5 %": {"gain_factor": 0.95},
-    "offset +5 %": {"offset_share": 0.05},
-    "offset -5 %": {"offset_share": -0.05},
-}
-"""What the calibration check moves: the gain, and the dark level by a share of the nucleus's mean signal."""
 
 UNSPLIT_WORTH_A_NOTE = 0.01
 """Share of a nucleus's pixels without a one-channel split that the record mentions."""
@@ -87,9 +78,6 @@ class ImageAnalysis:
     domains: list[dict[str, Any]] = field(default_factory=list)
     calibration: list[dict[str, Any]] = field(default_factory=list)
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
-
-
-Report = Callable[[str], None]
 
 
 def analyse_image(
@@ -195,7 +183,9 @@ def _analyse(
                 rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
                                       report=report)  # fmt: skip
             else:
-                rates, per_time = _infer_moving(frames, labels, nucleus, spacing, settings, series.interval_s)
+                rates, per_time = infer_moving_nucleus(
+                    frames, labels, nucleus, spacing, settings, series.interval_s
+                )
             measured = nucleus_domains(channels, nucleus, rates, settings)
         except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
             notes.append(f"nucleus {nucleus.label}: {error}")
@@ -223,7 +213,7 @@ def _analyse(
         )
     return ImageAnalysis(channels.all_chromatin, labels, maps, rows, spacing, micrograph.calibration_note,
                          channels.note, micrograph.axes_note, notes, domains, record,
-                         _sensitivity(analysed, channels, labels, spacing, settings))  # fmt: skip
+                         scale_sensitivity(analysed, channels, labels, spacing, settings))  # fmt: skip
 
 
 def _one_scale(
@@ -272,141 +262,11 @@ def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
                          channels.note, micrograph.axes_note)  # fmt: skip
 
 
-def infer_nucleus(
-    fractions: dict[str, FloatField],
-    nucleus: Nucleus,
-    spacing_um: tuple[float, ...],
-    settings: Settings,
-    *,
-    noise_sd: float | None = None,
-    report: Report | None = None,
-) -> Rates:
-    """Infer the rates of one nucleus from its volume fractions ("phi_h", "phi_e", "total")."""
-    return infer_rates(
-        fractions.get("phi_h"),
-        fractions.get("phi_e"),
-        total=fractions.get("total"),
-        pixel_size_um=spacing_um,
-        parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
-        mask=nucleus.mask,
-        known_acetylation_per_um2=settings.known_acetylation_per_um2,
-        noise_sd=noise_sd,
-        psf_sigma_um=settings.psf_sigma_um or 0.0,
-        section_thickness_um=settings.section_thickness_um if nucleus.mask.ndim == 2 else None,
-        split_constant=settings.split_constant,
-        split_constant_sd=settings.split_constant_sd,
-        method=settings.method,
-        progress=None
-        if report is None
-        else lambda message: report(f"    nucleus {nucleus.label}, {message}"),
-        device=settings.device,
-        seed=settings.seed,
-    )
-
-
 def _assumptions(found: NucleusCalibration, channels: Channels) -> tuple[str, ...]:
     """Return the flags of what was assumed about the intensities of a nucleus."""
     flags = {"calibration_assumed": found.assumed, "unresolved_domains": found.unresolved,
              "localization_density": channels.counting_variance is not None}  # fmt: skip
     return tuple(name for name, raised in flags.items() if raised)
-
-
-def _infer_moving(
-    frames: list[Channels], labels: Labels, nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
-    interval_s: float,
-) -> tuple[Rates, dict[str, float]]:  # fmt: skip
-    """Infer the rates of one nucleus from its volume fractions in every frame; also the columns per time."""
-    each = [calibrate_nucleus(frame, labels, nucleus, spacing_um, settings).fractions for frame in frames]
-    stacks = {role: np.stack([fractions[role] for fractions in each]) for role in each[0]}
-    moving = infer_rates_over_time(
-        stacks.get("phi_h"),
-        stacks.get("phi_e"),
-        total=stacks.get("total"),
-        pixel_size_um=spacing_um,
-        frame_interval_s=interval_s,
-        parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
-        mask=nucleus.mask,
-        psf_sigma_um=settings.psf_sigma_um or 0.0,
-        device=settings.device,
-    )
-    return moving.over_diffusivity, _per_time(moving)
-
-
-def _per_time(rates: RatesOverTime) -> dict[str, float]:
-    """Return the columns that only a time-lapse gives."""
-    return {
-        "diffusivity_um2_per_s": rates.diffusivity_um2_per_s,
-        "diffusivity_se": rates.diffusivity_se,
-        "gamma_me_per_s": rates.methylation_per_s.mean,
-        "gamma_ac_per_s": rates.acetylation_per_s.mean,
-    }
-
-
-def _sensitivity(
-    analysed: list[tuple[Nucleus, NucleusCalibration, Rates]], channels: Channels, labels: Labels,
-    spacing: tuple[float, ...], settings: Settings,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Rates of one nucleus, that of median area without flags of its own if there is one, after `SCALE_CHANGES`."""
-    whole = [each for each in analysed if not each[0].flags] or analysed
-    if not settings.calibration_check or not whole:
-        return []
-    nucleus, _, _ = sorted(whole, key=lambda each: each[0].area_um2)[len(whole) // 2]
-    # The check speaks of the scale, not of the estimator, and the regression is the one that takes seconds.
-    quick = replace(settings, method="regression")
-    rows = []
-    for change, moved in (("none", {}), *SCALE_CHANGES.items()):
-        found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, **moved)
-        try:
-            rates = infer_nucleus(found.fractions, nucleus, spacing, quick, noise_sd=found.noise_sd)
-        except FieldError:  # a total that is no volume fraction any more: there is no answer to compare
-            continue
-        rows.append({"nucleus": nucleus.label, "change": change, "gamma_me_per_um2": rates.methylation.mean,
-                     "gamma_ac_per_um2": rates.acetylation.mean, "rate_ratio": rates.ratio})  # fmt: skip
-    return rows
-
-
-def nucleus_row(
-    nucleus: Nucleus, rates: Rates, domains: Domains, *, settings: Settings, extra_flags: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Return one row of `nuclei.csv`, without the image's name."""
-    mask = nucleus.mask
-    h, e = (float(f.values[mask].sum()) for f in (rates.phi_h, rates.phi_e))
-    flags = [*nucleus.flags, *rates.flags, *extra_flags]
-    if domains.count == 0:
-        flags.append("no_domains")
-    corrected = "section_factor" in rates.diagnostics or "section_not_corrected" in rates.flags
-    if mask.ndim == 2 and not corrected:
-        flags.append("section_thickness_assumed")
-    valid = rates.methylation.valid if rates.methylation.valid.any() else rates.acetylation.valid
-    row: dict[str, Any] = {
-        "nucleus": nucleus.label,
-        "centroid_y_um": nucleus.centroid_um[-2],
-        "centroid_x_um": nucleus.centroid_um[-1],
-        "area_um2": nucleus.area_um2,
-        "heterochromatin_fraction": h / (h + e),
-        "domain_count": domains.count,
-        "domain_radius_um": domains.radius_um,
-        "domain_spacing_um": domains.spacing_um,
-        "lad_thickness_um": domains.lad_thickness_um,
-        "gamma_me_per_um2": rates.methylation.mean,
-        "gamma_me_se": rates.methylation.mean_se,
-        "gamma_ac_per_um2": rates.acetylation.mean,
-        "gamma_ac_se": rates.acetylation.mean_se,
-        "rate_ratio": rates.ratio,
-        "rate_ratio_se": rates.ratio_se,
-        "valid_fraction": np.count_nonzero(valid) / np.count_nonzero(mask),
-        "mollifier_width_um": rates.mollifier_width_um,
-        "noise_sd": rates.noise_sd[0],
-        "method": rates.method,
-        "flags": join_flags(ordered(flags)),
-        "domain_area_fraction": domains.domain_fraction,
-        "lad_coverage": domains.lad_coverage,
-    }
-    if settings.diffusivity_um2_per_s is not None:
-        for rate in ("me", "ac"):
-            per_um2 = float(row[f"gamma_{rate}_per_um2"])
-            row[f"gamma_{rate}_per_s"] = per_um2_to_per_s(per_um2, settings.diffusivity_um2_per_s)
-    return row
 
 
 def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> Labels:
