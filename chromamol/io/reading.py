@@ -105,6 +105,9 @@ def read_image(
     path = Path(path)
     opener = _opener(path)
     with opener(path, scene=scene) as source:
+        if 0 in source.axes.shape:
+            raise ReadError(f"{path}: an image of {' x '.join(map(str, source.axes.shape))} pixels.",
+                            expected="at least one pixel along every axis.", do="export the image again.")  # fmt: skip
         pixel, pixel_note = judge_pixel_size(source.calibration, given_um=pixel_size_um)
         plan = plan_axes(source.axes, name=str(path), time_index=time_index, declared=axes)
         data, chosen, note = _read(source, plan, channels, z_plane, path)

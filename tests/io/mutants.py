@@ -124,7 +124,9 @@ def _serve(connection: Connection, folder: Path) -> None:
             shutil.copyfile(beside, folder / beside.name)
         start = time.perf_counter()
         what = _judge(name, path)
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # Not `ru_maxrss`: a process that starts from a large one inherits that one's peak.
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        peak = 1024 * int(status["VmHWM"].split()[0])
         connection.send(Outcome(name, seed, what, time.perf_counter() - start, peak))
 
 
