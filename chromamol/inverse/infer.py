@@ -90,7 +90,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     split_constant, split_constant_sd : C of the split and how well it is known; only used with `total`.
     calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it.
     method : "regression" (milliseconds to seconds, no PSF), "joint" (fields and rates together, the PSF inside the
-        estimate, error bars from its posterior; half a minute for 192 x 192 pixels), "network"
+        estimate, error bars from its posterior; 15 s of one core for 192 x 192 pixels), "network"
         (a mollifier layer behind a network or a grid, for images with gaps), "domains" (scalings with the size and
         spacing of domains, not calibrated), or "auto": the joint fit where the pixels resolve the domains'
         interfaces, else the regression. `reason` says which and why.
