@@ -6,6 +6,7 @@ Runge-Kutta in time: nothing of it is shared with `chromamol.InverseProblem`, wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,11 +98,11 @@ def advection_diffusion(
     )  # fmt: skip
 
 
-def _sampled(slope: object, start: FloatField, times: FloatField) -> FloatField:
+def _sampled(slope: Callable[[FloatField], FloatField], start: FloatField, times: FloatField) -> FloatField:
     """Return the solution at `times` and at the samples of the data."""
     shape = start.shape
     solved = solve_ivp(
-        lambda _, flat: slope(flat.reshape(shape)).ravel(), (0.0, times[-1]), start.ravel(),  # type: ignore[operator]
+        lambda _, flat: slope(flat.reshape(shape)).ravel(), (0.0, times[-1]), start.ravel(),
         t_eval=times, method="RK23", rtol=1e-5, atol=1e-7,
     )  # fmt: skip
     return np.stack([_at_samples(flat.reshape(shape)) for flat in solved.y.T])

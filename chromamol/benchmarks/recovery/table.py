@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _run_case(
     for method in methods:
         head = {"case": scene.case.name, "seed": seed, "method": method}
         try:
-            spent = spend(lambda method=method: METHODS[method](scene))  # type: ignore[misc]
+            spent = spend(partial(METHODS[method], scene))
         except ChromamolError as error:  # a refusal is a result
             yield head | {"rate": "methylation", "outcome": "refused", "note": error.given}
             continue

@@ -92,6 +92,7 @@ def load_truth(kind: str, seed: int, *, folder: Path, size: int, progress: Calla
                               do="choose another --truths.") from error  # fmt: skip
         arrays = _simulate(kind, seed, size)
         with atomic_write(path) as temporary:
+            # numpy's stub takes any array of `**arrays` for `allow_pickle`.
             np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
     try:
         with np.load(path) as file:
