@@ -194,7 +194,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
 
     symbol, square = _symbols(box, spacing)
     inverse = np.divide(1.0, symbol, out=np.zeros_like(symbol), where=symbol != 0.0)
-    cosines, waves, root = _log_rate_basis(problem, guess, spacing, box, unit)
+    cosines, root = _log_rate_basis(problem, guess, spacing, box, unit)
     inside = embed(1.0)
     where_balanced = embed(balanced.astype(float))
     outer = outer_potentials(tensor(inverse), tensor(square), 1.0 - inside, where_balanced,
@@ -219,7 +219,6 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         transfer=tensor(np.exp(-0.5 * square * (problem.psf_sigma_um / unit) ** 2)),
         outer_potentials=outer[None],
         cosines=tuple(tensor(c) for c in cosines),
-        waves=tuple(tensor(w) for w in waves),
         root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
         known=None
         if known is None
@@ -253,23 +252,22 @@ def _symbols(box: tuple[int, ...], spacing: list[float]) -> tuple[FloatField, Fl
 
 def _log_rate_basis(
     problem: JointProblem, guess: Guess, spacing: list[float], box: tuple[int, ...], unit: float
-) -> tuple[list[FloatField], list[FloatField], FloatField]:
-    """Cosines per axis, their wave numbers, and the prior deviation of each product of cosines."""
+) -> tuple[list[FloatField], FloatField]:
+    """Cosines per axis, and the prior deviation of each product of cosines."""
     length = guess.correlation_um / unit
-    tables, waves, square = [], [], np.zeros(())
+    tables, square = [], np.zeros(())
     for axis, (n, h) in enumerate(zip(problem.grid.shape, spacing, strict=True)):
         side = n * h + 2.0 * EXTENSION * length
         half_waves = np.arange(max(2, math.ceil(SPECTRUM_CUTOFF * side / (math.pi * length)) + 1))
         position = (np.arange(box[axis]) + 0.5) * h + EXTENSION * length
         k = np.pi * half_waves / side
         tables.append(np.where(half_waves > 0, math.sqrt(2.0), 1.0)[:, None] * np.cos(np.outer(k, position)))
-        waves.append(k)
         wide = [1] * problem.grid.ndim
         wide[axis] = -1
         square = square + (k**2).reshape(wide)
     spectrum = np.exp(-0.5 * square * length**2)
     spectrum.flat[0] = 0.0  # the mean is a scalar of its own
-    return tables, waves, guess.log_sd * np.sqrt(spectrum / spectrum.sum())
+    return tables, guess.log_sd * np.sqrt(spectrum / spectrum.sum())
 
 
 def start(problem: JointProblem, model: JointModel) -> Unknowns:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from chromamol.inverse.joint_linear import Linearisation
 from chromamol.inverse.joint_model import (
     CURVATURE_SD,
     OUTSIDE_SD,
     JointModel,
-    Linearisation,
     Unknowns,
     squares,
 )
@@ -236,8 +236,7 @@ class NormalSolver:
         precondition = FourierPreconditioner.of(at)
         kept = m.maps + 2
         free = [kept + int(i) for i in torch.nonzero(m.scalar_sd[kept:])] if calibrate else []
-        like, batch = m.scalar_sd, at.stiffness.shape[0]
-        plain = cls(at, precondition, iterations, tolerance, (), like.new_zeros((batch, 0, 0)))
+        plain = cls(at, precondition, iterations, tolerance, (), m.scalar_sd.new_zeros((1, 0, 0)))
         zero = _nothing(at)
         responses = []
         for j in free:
