@@ -11,7 +11,8 @@ from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse import joint
-from chromamol.inverse.joint_model import Linearisation
+from chromamol.inverse.joint_linear import Linearisation
+from chromamol.inverse.joint_outer import OUTER_SOURCE_SD, OUTER_WAVENUMBER, outer_potentials
 from chromamol.inverse.joint_setup import (
     CalibrationPrior,
     Guess,
@@ -20,7 +21,7 @@ from chromamol.inverse.joint_setup import (
     first_gains,
     start,
 )
-from chromamol.inverse.joint_solver import FourierPreconditioner, conjugate_gradients
+from chromamol.inverse.joint_solver import FourierPreconditioner, NormalSolver, conjugate_gradients, held
 
 CENTRE = slice(60, 132)
 
@@ -174,3 +175,36 @@ def test_what_is_known_too_badly_is_nan_and_said(truth, monkeypatch):
     lost = whole.acetylation.valid & ~rates.acetylation.valid
     assert np.isnan(rates.acetylation.values[lost]).all()
     assert "partly_not_identifiable" in rates.flags
+
+
+def test_solver_with_a_calibration_solves_the_normal_equations(linearised):
+    model, point, at = linearised
+    solution = random_direction(point, 6)
+    if not model.scalar_sd[model.maps + 2 :].any():
+        solution = held(solution, model)
+    solver = NormalSolver.of(at, iterations=4000, tolerance=1e-9, calibrate=True)
+    found = solver(at.normal(solution))
+    error = found.map(torch.sub, solution)
+    assert float(error.dot(at.normal(error))) < 1e-10 * float(solution.dot(at.normal(solution)))
+
+
+def test_outer_potentials_are_those_of_the_whole_covariance():
+    box = (18, 20)
+    inside = torch.zeros(box, dtype=torch.float64)
+    inside[3:12, 4:14] = 1.0
+    k = [2.0 * np.pi * f(n, 0.3) for f, n in ((np.fft.fftfreq, box[0]), (np.fft.rfftfreq, box[1]))]
+    square = torch.as_tensor(k[0][:, None] ** 2 + k[1] ** 2)
+    inverse = torch.where(square > 0.0, -1.0 / square.clamp_min(1e-9), 0.0)
+    found = outer_potentials(inverse, square, 1.0 - inside, inside, smallest_norm=1e-9).flatten(1)
+    root = OUTER_SOURCE_SD * torch.exp(-0.5 * (square / OUTER_WAVENUMBER**2) ** 2)
+    dims = (1, 2)
+
+    def filtered(symbol, values):
+        return torch.fft.irfftn(symbol * torch.fft.rfftn(values, dim=dims), s=box, dim=dims)
+
+    source = filtered(root, torch.eye(360, dtype=torch.float64).reshape(-1, *box))
+    outside = (1.0 - inside) * source
+    outside = outside - (1.0 - inside) * outside.sum(dims, keepdim=True) / (1.0 - inside).sum()
+    seen = inside * filtered(inverse, outside)
+    exact = seen.flatten(1).T @ seen.flatten(1)
+    assert float((found.T @ found - exact).abs().max()) < 1e-8 * float(exact.abs().max())
