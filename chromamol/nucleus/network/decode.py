@@ -20,7 +20,7 @@ class DecodeSettings:
     """A pixel is nuclear from here on."""
     vote_sigma: float = 2.0
     """Gaussian on the votes: how well a pixel knows its centre."""
-    min_votes: float = 0.7
+    min_votes: float = 1.0
     """Votes per pixel, smoothed, below which there is no centre."""
     min_fall: float = 1.0
     """Two heaps are two nuclei if the log of votes between them falls by at least this."""

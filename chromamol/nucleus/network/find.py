@@ -14,10 +14,10 @@ from chromamol.nucleus.network.decode import DecodeSettings, decode
 from chromamol.nucleus.network.model import BLOCK, DIAMETER, Maps, NucleusNet, inputs_of, levels_of, maps_of
 from chromamol.nucleus.network.resize import resize, resize_labels, sample
 
-TILE = 1024
-"""Side of the largest piece that is looked at in one go: some 300 MB."""
-OVERLAP = 112
-"""How far a pixel's answer reaches, five nuclei: tiles say what the whole image says. A multiple of `BLOCK`."""
+TILE = 1280
+"""Side of the largest piece that is looked at in one go: some 450 MB."""
+OVERLAP = 208
+"""How far a pixel's answer reaches, nine nuclei: tiles say what the whole image says. A multiple of `BLOCK`."""
 MARGIN = 16
 MAX_PIXELS = 2_500_000
 """An image is enlarged to this many pixels at most, so that small nuclei in large images don't take minutes."""

@@ -21,6 +21,9 @@ DIAMETER = 22.0
 CHANNELS = (32, 64, 96, 128)
 """Features on each level, from half the resolution of the input to a sixteenth."""
 
+DILATIONS = (0, 1, 1, 2)
+"""How far apart the nine pixels of the added convolutions lie on each level; 0 for none."""
+
 BLOCK = 2 ** len(CHANNELS)
 """The sides of the input are multiples of it."""
 
@@ -62,6 +65,24 @@ class _Convolutions(nn.Module):
         return y + functional.relu(self.second_norm(self.second(y)))
 
 
+class _Residual(nn.Module):
+    """Two 3 x 3 convolutions added to what they are given; at first they add nothing, so that they can be put into
+    a network that is trained already."""
+
+    def __init__(self, width: int, dilation: int, *, norm: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=not norm)
+        self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=not norm)
+        self.first_norm = nn.BatchNorm2d(width) if norm else nn.Identity()
+        self.second_norm = nn.BatchNorm2d(width) if norm else nn.Identity()
+        if isinstance(self.second_norm, nn.BatchNorm2d):
+            nn.init.zeros_(self.second_norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.first_norm(self.first(x)))
+        return x + self.second_norm(self.second(y))
+
+
 class NucleusNet(nn.Module):
     """U-Net (Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28) on 2 x 2 blocks.
 
@@ -84,12 +105,18 @@ class NucleusNet(nn.Module):
             _Convolutions(low + high, high, norm=norm) for high, low in itertools.pairwise(widths)
         )
         self.head = nn.Conv2d(widths[0], 4 * OUTPUTS, 3, padding=1)
+        self.deeper = nn.ModuleList(
+            _Residual(width, dilation, norm=norm)
+            for width, dilation in zip(widths, DILATIONS, strict=True)
+            if dilation
+        )
 
     def forward(self, x: Float[Tensor, "n 2 y x"]) -> Float[Tensor, "n 4 y x"]:
         x = functional.pixel_unshuffle(x, 2)
         levels: list[Tensor] = []
         for number, block in enumerate(self.down):
             x = block(functional.max_pool2d(x, 2) if number else x)
+            x = self.deeper[number - 1](x) if number else x
             levels.append(x)
         for block, level in zip(reversed(list(self.up)), reversed(levels[:-1]), strict=True):
             x = block(torch.cat([functional.interpolate(x, scale_factor=2.0, mode="nearest"), level], dim=1))
@@ -100,7 +127,7 @@ class NucleusNet(nn.Module):
         plain = NucleusNet(norm=False)
         state = plain.state_dict()
         for name, block in self.named_modules():
-            if isinstance(block, _Convolutions):
+            if isinstance(block, _Convolutions | _Residual):
                 for each in ("first", "second"):
                     convolution, norm = getattr(block, each), getattr(block, f"{each}_norm")
                     fused = nn.utils.fuse_conv_bn_eval(convolution.eval(), norm.eval())

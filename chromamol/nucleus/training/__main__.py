@@ -34,14 +34,36 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--spare", action="store_true", help="leave a fifth out, for choices between networks"
     )
+    parser.add_argument(
+        "--without", nargs="*", default=[], help="beginnings of the names of fields to leave out"
+    )
+    parser.add_argument(
+        "--shallow",
+        action="store_true",
+        help="leave the residual blocks as they are: they add nothing at first",
+    )
+    for name, text in (
+        ("average", "part of the running mean of the weights that stays at each step"),
+        ("faithful", "part of the crops that are hardly changed"),
+        ("heaviest", "weight of the pixels in the smallest nuclei"),
+    ):
+        parser.add_argument(f"--{name}", type=float, default=getattr(TrainingSettings, name), help=text)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     names = [name for name in names_of(options.data) if not kept_out(name)]
     if options.spare:
         names = [name for name in names if not spared(name)]
+    names = [name for name in names if not name.startswith(tuple(options.without))]
     fields = [at_common_scale(read_field(options.data, name)) for name in names]
     settings = TrainingSettings(
-        steps=options.steps, rate=options.rate, seed=options.seed, workers=options.workers
+        steps=options.steps,
+        rate=options.rate,
+        seed=options.seed,
+        workers=options.workers,
+        average=options.average,
+        faithful=options.faithful,
+        heaviest=options.heaviest,
+        deeper=not options.shallow,
     )
     start = time.monotonic()
 

@@ -16,6 +16,9 @@ SIDE = 160
 SCALES = (0.58, 1.7)
 """Nuclei are shown this much smaller and larger: fields are mixed, and their scale is estimated."""
 
+FAITHFUL_SCALES = (0.8, 1.25)
+"""The same for crops that are shown about as they are."""
+
 EMPTY_SHARE = 0.02
 """Part of the crops that are noise without nuclei."""
 
@@ -23,11 +26,17 @@ Image = Float32[np.ndarray, "y x"]
 Variant = tuple[Image, Int32[np.ndarray, "y x"], Bool[np.ndarray, "y x"]]
 
 
-def variant(field: TrainingField, rng: np.random.Generator) -> Variant:
-    """Return image, labels and the pixels that lie inside the field, for one random crop."""
+def variant(field: TrainingField, rng: np.random.Generator, *, faithful: float = 0.0) -> Variant:
+    """Return image, labels and the pixels that lie inside the field, for one random crop.
+
+    Parameters
+    ----------
+    faithful : how often a crop is shown about as it is, turned and mirrored only.
+    """
     if rng.random() < EMPTY_SHARE:
         return _empty(rng)
-    coordinates, ratio = _coordinates(field, rng)
+    as_it_is = faithful > 0 and rng.random() < faithful
+    coordinates, ratio = _coordinates(field, rng, FAITHFUL_SCALES if as_it_is else SCALES)
     low = np.floor(coordinates.min(axis=(1, 2))).astype(int) - 2
     high = np.ceil(coordinates.max(axis=(1, 2))).astype(int) + 3
     box = tuple(slice(max(0, a), min(n, b)) for a, b, n in zip(low, high, field.image.shape, strict=True))
@@ -40,12 +49,15 @@ def variant(field: TrainingField, rng: np.random.Generator) -> Variant:
     inside = np.all(
         [(c > -0.5) & (c < n - 0.5) for c, n in zip(coordinates, field.image.shape, strict=True)], axis=0
     )
-    return _retouch(image, labels, rng).astype(np.float32), labels.astype(np.int32), inside
+    image = image * math.exp(rng.normal(0, 0.1)) if as_it_is else _retouch(image, labels, rng)
+    return image.astype(np.float32), labels.astype(np.int32), inside
 
 
-def _coordinates(field: TrainingField, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _coordinates(
+    field: TrainingField, rng: np.random.Generator, scales: tuple[float, float]
+) -> tuple[np.ndarray, float]:
     """Where in the field each pixel of the crop lies: turned, mirrored, scaled, slightly stretched."""
-    scale = math.exp(rng.uniform(math.log(SCALES[0]), math.log(SCALES[1])))
+    scale = math.exp(rng.uniform(math.log(scales[0]), math.log(scales[1])))
     stretch = math.exp(rng.normal(0, 0.06))
     angle = rng.uniform(0, 2 * math.pi)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

@@ -18,7 +18,7 @@ from chromamol.io.atomic import atomic_write
 from chromamol.nucleus.network.model import NucleusNet, inputs_of
 from chromamol.nucleus.training.augment import variant
 from chromamol.nucleus.training.fields import TrainingField
-from chromamol.nucleus.training.targets import loss_of, targets_of
+from chromamol.nucleus.training.targets import HEAVIEST, loss_of, targets_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class TrainingSettings:
     batch : crops in a batch.
     rate : highest learning rate, reached after `warm_up` steps and let down to 0 along a cosine.
     decay : weight decay.
+    faithful : part of the crops that are turned and mirrored, but hardly changed otherwise.
+    heaviest : weight of the pixels in the smallest nuclei.
+    deeper : also train the residual blocks, which add nothing before.
     average : part of the running mean of the weights that stays at each step; the mean is what is kept.
     workers : processes that make crops.
     bfloat16 : convolutions in bfloat16, twice as fast where the processor has it.
@@ -45,6 +48,9 @@ class TrainingSettings:
     seed: int = 0
     workers: int = 0
     bfloat16: bool = True
+    faithful: float = 0.0
+    heaviest: float = HEAVIEST
+    deeper: bool = True
 
 
 class Crops(Dataset[tuple[Tensor, Tensor]]):
@@ -63,8 +69,11 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.settings.seed, self.start + index])
-        image, labels, inside = variant(self.fields[rng.choice(len(self.fields), p=self.shares)], rng)
-        return torch.from_numpy(inputs_of(image)), torch.from_numpy(targets_of(labels, inside))
+        field = self.fields[rng.choice(len(self.fields), p=self.shares)]
+        image, labels, inside = variant(field, rng, faithful=self.settings.faithful)
+        return torch.from_numpy(inputs_of(image)), torch.from_numpy(
+            targets_of(labels, inside, heaviest=self.settings.heaviest)
+        )
 
 
 def fit(
@@ -95,6 +104,7 @@ def fit(
     model = NucleusNet(norm=True).to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub
     if origin is not None:
         model.load_state_dict(torch.load(origin, weights_only=True)["mean"])
+    model.deeper.requires_grad_(settings.deeper)
     mean = NucleusNet(norm=True)
     mean.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, weight_decay=settings.decay)

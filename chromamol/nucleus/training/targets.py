@@ -11,14 +11,17 @@ from torch.nn import functional
 
 from chromamol.nucleus.network.model import DIAMETER
 
+HEAVIEST = 2.5
+"""A pixel of a small nucleus counts up to this many times as much as one of the background."""
+
 TARGETS = 5  # nuclear, depth, centre y, centre x, weight
 
 
 def targets_of(
-    labels: Int32[np.ndarray, "y x"], inside: Bool[np.ndarray, "y x"]
+    labels: Int32[np.ndarray, "y x"], inside: Bool[np.ndarray, "y x"], *, heaviest: float = HEAVIEST
 ) -> Float32[np.ndarray, "5 y x"]:
     """Return nuclear (0 or 1), depth (0..1), the vector to the centre in units of `DIAMETER` / 2, and the weight
-    of each pixel: 0 outside the field, more in small nuclei, so that they count."""
+    of each pixel: 0 outside the field, up to `heaviest` in small nuclei, so that they count."""
     result = np.zeros((TARGETS, *labels.shape), dtype=np.float32)
     nuclear = labels > 0
     result[0] = nuclear
@@ -36,7 +39,7 @@ def targets_of(
             centre = sums / np.maximum(areas, 1)
             result[2 + axis] = nuclear * (centre[labels] - pixel) / (DIAMETER / 2)
         typical = np.pi / 4 * DIAMETER**2
-        weight = np.clip(np.sqrt(typical / np.maximum(areas, 1)), 0.7, 2.5)
+        weight = np.clip(np.sqrt(typical / np.maximum(areas, 1)), 0.7, heaviest)
         weight[0] = 1.0
         result[4] *= weight[labels]
     return result

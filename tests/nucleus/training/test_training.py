@@ -6,7 +6,7 @@ import torch
 
 from chromamol import datasets
 from chromamol.errors import ParameterError, ReadError
-from chromamol.nucleus.network.model import DIAMETER
+from chromamol.nucleus.network.model import DIAMETER, NucleusNet
 from chromamol.nucleus.training.augment import SIDE, variant
 from chromamol.nucleus.training.fields import FINENESS, LabelledField, at_common_scale, kept_out, names_of
 from chromamol.nucleus.training.fit import Crops, TrainingSettings, fit
@@ -124,6 +124,41 @@ def test_training_goes_on_from_other_weights(field, tmp_path):
     mean = torch.load(tmp_path / "first.pt", weights_only=True)["mean"]
     still = fit([field], small(steps=1, rate=0.0, seed=1), origin=tmp_path / "first.pt", every=1)
     torch.testing.assert_close(still.head.weight, mean["head.weight"])
+
+
+def test_residual_blocks_add_nothing_at_first_and_learn_when_asked_to(field, tmp_path):
+    torch.manual_seed(0)
+    net = NucleusNet(norm=True).eval()
+    seen = torch.randn(1, 2, 64, 64)
+    before = net(seen)
+    for block in net.deeper:
+        torch.nn.init.normal_(block.first.weight)
+    torch.testing.assert_close(net(seen), before)
+    fit([field], small(steps=2, deeper=False), checkpoint=tmp_path / "shallow.pt", every=2)
+    fit([field], small(steps=2), checkpoint=tmp_path / "deep.pt", every=2)
+    shallow, deep = (
+        torch.load(tmp_path / f"{name}.pt", weights_only=True)["model"]["deeper.0.second_norm.weight"]
+        for name in ("shallow", "deep")
+    )
+    assert torch.all(shallow == 0)
+    assert torch.any(deep != 0)
+
+
+def test_faithful_crops_keep_the_light_of_the_field(field):
+    for seed in range(6):
+        image, labels, inside = variant(field, np.random.default_rng(seed), faithful=1.0)
+        if labels.any():
+            assert np.median(image[(labels > 0) & inside]) == pytest.approx(
+                np.median(field.image[field.labels > 0]), rel=0.4
+            )
+
+
+def test_small_nuclei_weigh_as_much_as_asked():
+    labels = np.zeros((40, 40), dtype=np.int32)
+    labels[10:13, 10:13] = 1
+    inside = np.ones(labels.shape, dtype=bool)
+    for heaviest in (2.5, 4.0):
+        assert targets_of(labels, inside, heaviest=heaviest)[4].max() == heaviest
 
 
 def test_a_schedule_can_be_left_early(field):
