@@ -20,19 +20,20 @@ class SegmentationSettings:
     """Gaussian before splitting: smooths over chromatin texture, keeps the seam between two nuclei."""
     peak_radii: float = 0.3
     """Gaussian before bright and dark levels are looked up: a level is that of a region, not of a speck."""
-    bright_radii: float = 1.3
+    bright_radii: float = 0.95
     """How far from a pixel the level of the nearest nucleus is looked up."""
     dark_radii: float = 2.0
     """How far the level of the background is looked up: beyond a nucleus and its neighbour."""
-    global_fraction: float = 0.95
+    global_fraction: float = 0.9
     """Part of Otsu's threshold of the whole field that a pixel needs: below one, so that dim nuclei stay."""
-    local_fraction: float = 0.5
-    """Where the threshold lies between background and nearest nucleus."""
+    local_fraction: float = 0.55
+    """Where the threshold lies between background and nearest nucleus: above one half, so that seams between neighbours
+    stay open; the outline is drawn anew afterwards."""
     working_radius: float = 16.0
     """Nuclear radius in pixels of the block means on which nuclei are found (at least)."""
     radius_limits_um: tuple[float, float] = (1.5, 20.0)
     """With a pixel size: nuclei measure 3 to 40 um across."""
-    outline_fraction: float = 0.4
+    outline_fraction: float = 0.38
     """Where the outline lies between surroundings and nucleus: a blurred edge keeps its place at one half."""
     intensity_weight: float = 0.8
     """Weight of brightness against depth when touching nuclei are split."""

@@ -97,9 +97,13 @@ def test_nuclei_of_simulated_chromatin_to_the_pixel(method):
     assert dice(found, truth) > 0.97
 
 
-def test_dense_domains_are_no_nuclei_even_without_a_pixel_size():
+@pytest.mark.parametrize("method", ["network", "classical"])
+def test_dense_domains_are_no_nuclei_even_without_a_pixel_size(method):
     field = read_image("data_samples/field_confocal.tif")
-    assert segment_nuclei(field.data[0]).max() == 6
+    truth = read_labels("data_samples/truth/field_confocal_labels.tif", shape=field.shape)
+    found = segment_nuclei(field.data[0], method=method)
+    assert found.max() == 6
+    assert dice(found, truth) > 0.97
 
 
 @pytest.mark.parametrize("factor", [0.5, 2, 3])
