@@ -8,8 +8,6 @@ import torch
 
 from chromamol.inverse.joint_model import (
     CURVATURE_SD,
-    OUTSIDE_MEAN,
-    OUTSIDE_SD,
     JointModel,
     Residuals,
     Unknowns,
@@ -27,29 +25,27 @@ class Linearisation:
     square: torch.Tensor
     rates: tuple[torch.Tensor, torch.Tensor]
     phi: tuple[torch.Tensor, torch.Tensor]
-    phi_max_slope: torch.Tensor
     curvatures: torch.Tensor
     seen: torch.Tensor
     gain: torch.Tensor
-    shrunk: torch.Tensor
-    balance: torch.Tensor
+    softness: torch.Tensor
+    bright: torch.Tensor
     rim: torch.Tensor
     rough: torch.Tensor
 
     @classmethod
     def at(cls, model: JointModel, x: Unknowns, tau: float) -> Linearisation:
         named = model.named_scalars(x)
-        phi_max = model.phi_max * torch.exp(named["log_phi_max"][:, 0])
-        square = model.interface**2 * torch.exp(2.0 * named["log_interface"][:, 0])
+        square = model.square_length(x)
         mode = model.forward_transform(torch.stack([x.phi_h, x.phi_e], 1))
         seen = torch.einsum("cf,bf...->bc...", model.mixing, model.back_transform(model.transfer * mode))
-        residuals = model.residuals(x, tau)
+        bright = model.bright(x)
+        shown = bright * torch.stack([x.phi_h, x.phi_e], 1)
         return cls(
-            model, tau, bulk_stiffness(x.phi_h, phi_max), square, model.rates(x), (x.phi_h, x.phi_e),
-            phi_max * x.phi_h * (2.0 * phi_max - 3.0 * x.phi_h),
-            square[:, None] * model.back_transform(model.laplacian * mode), seen, torch.exp(named["log_gain"]),
-            torch.exp(-named["log_phi_max"]), residuals["balance"],
-            residuals["unbalanced"] + model.unbalanced * (OUTSIDE_MEAN / OUTSIDE_SD), residuals["rough"],
+            model, tau, bulk_stiffness(x.phi_h, model.phi_max), square, model.rates(x), (x.phi_h, x.phi_e),
+            square[:, None] * model.back_transform(model.laplacian * mode), seen,
+            torch.exp(named["log_gain"] + named["log_scale"]), torch.exp(-2.0 * named["log_scale"][:, 0]),
+            bright, model.unbalanced * shown / model.loose_sd, model.unbalanced * model.roughness(shown) / CURVATURE_SD,
         )  # fmt: skip
 
     def forward(self, d: Unknowns) -> Residuals:
@@ -72,12 +68,12 @@ class Linearisation:
             torch.stack([curved * mode_h - potential, curved * mode_e + potential,
                          m.transfer * mode_h, m.transfer * mode_e])
         )  # fmt: skip
-        balance = torch.stack([self.stiffness * d.phi_h + local[0], d.phi_e + local[1]], 1)
-        phi = self.shrunk * torch.stack([d.phi_h, d.phi_e], 1)
+        balance = torch.stack([self.stiffness * d.phi_h + local[0], self.softness * d.phi_e + local[1]], 1)
+        phi = self.bright * torch.stack([d.phi_h, d.phi_e], 1)
         return {
             "data": self.gain * torch.einsum("cf,fb...->bc...", m.mixing, local[2:]) * m.inverse_sd,
             "balance": balance * self.balance_weight,
-            "unbalanced": m.unbalanced * phi / OUTSIDE_SD,
+            "unbalanced": m.unbalanced * phi / m.loose_sd,
             "rough": m.unbalanced * m.roughness(phi) / CURVATURE_SD,
             "flux": self._flux(exchange),
         }
@@ -90,8 +86,7 @@ class Linearisation:
         if m.maps == 2:
             exchange = exchange - self.rates[1] * self.phi[0] * logs[:, 1]
         exchange = m.inside * exchange
-        potential = m.back_transform(m.inverse_laplacian * m.forward_transform(m.compensated(-exchange)))
-        potential = potential + m.outer_potential(d.outer)
+        potential = self._potential(exchange) + m.outer_potential(d.outer)
         balance = torch.stack([-potential, potential], 1) - named["constants"]
         kept = self.model.globals
         scalars = torch.cat([d.scalars[:, :kept], torch.zeros_like(d.scalars[:, kept:])], 1)
@@ -106,24 +101,33 @@ class Linearisation:
     def forward_calibration(self, d: Unknowns) -> Residuals:
         """J d of gains, offsets, φ_max and ℓ."""
         m, named = self.model, self.model.named_scalars(d)
-        scale, ell = named["log_phi_max"], 2.0 * named["log_interface"]
-        balance = -ell * self.curvatures
-        balance_h = balance[:, :1] + (self.phi_max_slope * scale[:, 0])[:, None]
-        balance = torch.cat([balance_h, balance[:, 1:]], 1)
-        kept = self.model.globals
-        scalars = torch.cat([torch.zeros_like(d.scalars[:, :kept]), d.scalars[:, kept:]], 1)
-        return {
-            "data": (self.gain * self.seen * named["log_gain"] + named["offset"]) * m.inverse_sd,
-            "balance": balance * self.balance_weight - 3.0 * scale * self.balance,
-            "unbalanced": -scale * self.rim,
-            "rough": -scale * self.rough,
+        scale, length = named["log_scale"], named["log_interface"] - named["log_scale"]
+        balance = -2.0 * length * self.curvatures
+        softer = -2.0 * scale[:, 0] * self.softness * self.phi[1]
+        balance = torch.stack([balance[:, 0], balance[:, 1] + softer], 1)
+        scalars = torch.cat([torch.zeros_like(d.scalars[:, : m.globals]), d.scalars[:, m.globals :]], 1)
+        brighter = (named["log_gain"] + scale)[:, m.shown_in]
+        image = {
+            "data": (self.gain * self.seen * (named["log_gain"] + scale) + named["offset"]) * m.inverse_sd,
+            "unbalanced": brighter * self.rim,
+            "rough": brighter * self.rough,
             "scalars": m.scalar_residual(scalars),
         }
+        if m.known is not None:
+            exchange = -2.0 * scale[:, 0] * self.flow(1)
+            potential = self._potential(exchange)
+            balance = balance + torch.stack([-potential, potential], 1)
+            image["flux"] = self._flux(exchange)
+        return image | {"balance": balance * self.balance_weight}
+
+    def _potential(self, exchange: torch.Tensor) -> torch.Tensor:
+        m = self.model
+        return m.back_transform(m.inverse_laplacian * m.forward_transform(m.compensated(-exchange)))
 
     @property
     def balance_weight(self) -> torch.Tensor:
         """(B, 1, *box): from an error of the balance to its residual."""
-        return self.shrunk**3 * self.model.balanced[:, None] / self.tau
+        return self.model.balanced[:, None] / self.tau
 
     def _flux(self, exchange: torch.Tensor) -> torch.Tensor:
         m = self.model
@@ -136,9 +140,7 @@ class Linearisation:
 
     def potential_of(self, logs: torch.Tensor, which: int) -> torch.Tensor:
         """What changes `logs` of log Γ_me (0) or log Γ_ac (1), (B, n, *box), make of the potential m."""
-        m = self.model
-        source = m.compensated(-self.flow(which)[:, None] * logs)
-        return m.back_transform(m.inverse_laplacian * m.forward_transform(source))
+        return self._potential(self.flow(which)[:, None] * logs)
 
     def adjoint(self, r: Residuals) -> Unknowns:
         """Jᵀ r."""
@@ -161,10 +163,10 @@ class Linearisation:
                          m.inverse_laplacian * (mode[:, 1] - mode[:, 0])])
         )  # fmt: skip
         exchange = self._pull_on_exchange(r, local[2])
-        pull = r["unbalanced"] * m.unbalanced / OUTSIDE_SD
-        pull = self.shrunk * (pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD)
+        pull = r["unbalanced"] * m.unbalanced / m.loose_sd
+        pull = self.bright * (pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD)
         phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
-        phi_e = weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
+        phi_e = self.softness * weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
         nothing = self.nothing(len(phi_h))
         return replace(nothing, phi_h=phi_h, phi_e=phi_e)
 
@@ -172,9 +174,7 @@ class Linearisation:
         """Jᵀ r for the log-rates, the outer potentials and the constants, zero elsewhere; `r` may lack the priors."""
         m, weight = self.model, r["balance"] * self.balance_weight
         difference = weight[:, 1] - weight[:, 0]
-        exchange = self._pull_on_exchange(
-            r, m.back_transform(m.inverse_laplacian * m.forward_transform(difference))
-        )
+        exchange = self._pull_on_exchange(r, self._adjoint_potential(difference))
         log = torch.stack([self.flow(which) * exchange for which in range(m.maps)], 1)
         nothing = self.nothing(len(log))
         scalars = torch.cat([log.sum(m.dims), -weight.sum(m.dims), nothing.scalars[:, m.globals :]], 1)
@@ -191,18 +191,23 @@ class Linearisation:
         """Jᵀ r for gains, offsets, φ_max and ℓ, zero elsewhere."""
         m, weight = self.model, r["balance"] * self.balance_weight
         data = r["data"] * m.inverse_sd
-        scale = 3.0 * r["balance"] * self.balance + r["unbalanced"] * self.rim + r["rough"] * self.rough
+        gains = (self.gain * self.seen * data).sum(m.dims)
+        rim = (r["unbalanced"] * self.rim + r["rough"] * self.rough).sum(m.dims)
+        gains = gains.index_add(1, torch.tensor(m.shown_in, device=gains.device), rim)
+        length = -2.0 * (self.curvatures * weight).sum(m.dims).sum(1)
+        softer = -2.0 * (self.softness * self.phi[1] * weight[:, 1]).sum(m.dims)
+        scale = gains.sum(1) - length + softer
+        if m.known is not None:
+            exchange = self._pull_on_exchange(r, self._adjoint_potential(weight[:, 1] - weight[:, 0]))
+            scale = scale - 2.0 * (self.flow(1) * exchange).sum(m.dims)
+        pulls = torch.cat([gains, data.sum(m.dims), scale[:, None], length[:, None]], 1)
+        pulls = pulls * m.whitening()[m.globals :] + m.scalar_residual(r["scalars"])[:, m.globals :]
+        nothing = self.nothing(len(pulls))
+        return replace(nothing, scalars=torch.cat([nothing.scalars[:, : m.globals], pulls], 1))
 
-        def total(values: torch.Tensor) -> torch.Tensor:
-            return values.sum(m.dims)
-
-        kept = m.globals
-        pulls = [total(self.gain * self.seen * data), total(data),
-                 total(self.phi_max_slope * weight[:, 0] - scale.sum(1))[:, None],
-                 -2.0 * total((self.curvatures * weight).sum(1))[:, None]]  # fmt: skip
-        pull = torch.cat(pulls, 1) * m.whitening()[kept:] + m.scalar_residual(r["scalars"])[:, kept:]
-        nothing = self.nothing(len(pull))
-        return replace(nothing, scalars=torch.cat([nothing.scalars[:, :kept], pull], 1))
+    def _adjoint_potential(self, values: torch.Tensor) -> torch.Tensor:
+        m = self.model
+        return m.back_transform(m.inverse_laplacian * m.forward_transform(values))
 
     def _pull_on_exchange(self, r: Residuals, potential: torch.Tensor) -> torch.Tensor:
         """What residuals say of the exchange at every pixel, given K (w_e - w_h)."""

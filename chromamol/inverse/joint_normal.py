@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from chromamol.inverse.joint_linear import Linearisation, added
-from chromamol.inverse.joint_model import CURVATURE_SD, OUTSIDE_SD, JointModel, Residuals, Unknowns
+from chromamol.inverse.joint_model import CURVATURE_SD, JointModel, Residuals, Unknowns
 
 ELIMINATED_MODES = 400
 """Cosines per map, the strongest first, that are eliminated; the rest, nearly free, are iterated on with the fields."""
@@ -57,7 +57,7 @@ class FourierPreconditioner:
         lit = torch.einsum("bc,cf,cg->bfg", seen, m.mixing, m.mixing).reshape(-1, 2, 2, *wide[1:])
         power = m.transfer.square()
         n_hh = (stiff + rough).square() / tau**2 + lit[:, 0, 0] * power
-        n_ee = (1.0 + rough).square() / tau**2 + lit[:, 1, 1] * power
+        n_ee = (at.softness + rough).square() / tau**2 + lit[:, 1, 1] * power
         n_he = lit[:, 0, 1] * power
         determinant = n_hh * n_ee - n_he.square()
         return cls(m, m.unbalanced / _unbalanced_diagonal(at, lit),
@@ -83,7 +83,7 @@ def _unbalanced_diagonal(at: Linearisation, lit: torch.Tensor) -> torch.Tensor:
     stencils = (m.square_stencil_sum(m.balanced) * at.square.reshape(wide)[:, 0] ** 2 / at.tau**2)[:, None]
     twice = 2.0 * sum(m.roughness_scale)
     rough = twice**2 + 2.0 * sum(c**2 for c in m.roughness_scale)
-    return seen * m.inside[:, None] + OUTSIDE_SD**-2 + rough * CURVATURE_SD**-2 + stencils
+    return seen * m.inside[:, None] + m.loose_sd**-2 + rough * CURVATURE_SD**-2 + stencils
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +288,7 @@ class FieldSolver:
 class NormalSolver:
     """Solves H x = b with the calibration, a few numbers on which everything else depends, eliminated as well.
 
-    With e_j the free numbers of the calibration (gain, offset, φ_max, ℓ), and everything else held to them by
+    With e_j the estimated numbers of the calibration (gain, ℓ), and everything else held to them by
     W_j = e_j - H_xx⁻¹ H e_j,
 
         H⁻¹ b = H_xx⁻¹ b + W (Wᵀ H W)⁻¹ Wᵀ b.
@@ -310,13 +310,9 @@ class NormalSolver:
         m = at.model
         precondition = FourierPreconditioner.of(at)
         rest = FieldSolver(at, GlobalBlock.of(exact), precondition, iterations, tolerance)
-        free = [m.globals + int(i) for i in torch.nonzero(m.scalar_sd[m.globals :])] if calibrate else []
-        zero = at.nothing(len(at.stiffness))
         responses = []
-        for j in free:
-            unit = zero.scalars.clone()
-            unit[:, j] = 1.0
-            one = replace(zero, scalars=unit)
+        for j in m.estimated if calibrate else []:
+            one = unit(at, j)
             responses.append(one.map(torch.sub, rest(held(at.normal(one), m))))
         images = [at.normal(w) for w in responses]
         rows = [torch.stack([w.dot(image) for image in images], 1) for w in responses]
@@ -337,6 +333,14 @@ class NormalSolver:
         for j, response in enumerate(self.responses):
             found = found.plus(change[:, j], response)
         return found
+
+
+def unit(at: Linearisation, scalar: int) -> Unknowns:
+    """A direction of one scalar alone."""
+    zero = at.nothing(len(at.stiffness))
+    scalars = zero.scalars.clone()
+    scalars[:, scalar] = 1.0
+    return replace(zero, scalars=scalars)
 
 
 def held(d: Unknowns, model: JointModel) -> Unknowns:

@@ -7,13 +7,14 @@ Nocedal & Wright, Numerical Optimization (2006), chapter 10.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from chromamol.inverse.joint_linear import Linearisation
 from chromamol.inverse.joint_model import JointModel, Unknowns, squares
-from chromamol.inverse.joint_normal import NormalSolver
+from chromamol.inverse.joint_normal import NormalSolver, unit
 
 LARGEST_CHANGE = 0.3
 """Largest change of a volume fraction in one step: beyond it f(φ) is another function."""
@@ -83,11 +84,13 @@ def posterior_samples(
 ) -> Unknowns:  # fmt: skip
     """Draw deviations from the linearised posterior of the first entry, (count, ...).
 
-    H⁻¹ Jᵀ n with white n has the covariance H⁻¹ JᵀJ H⁻¹ = H⁻¹.
+    H⁻¹ Jᵀ n with white n has the covariance H⁻¹ JᵀJ H⁻¹ = H⁻¹. To it comes what the considered numbers of the
+    calibration do: each is drawn from its prior, and everything that is estimated responds as the fit would.
 
     References
     ----------
-    Bardsley et al., SIAM J. Sci. Comput. 36, A1895 (2014), doi:10.1137/140964023.
+    Bardsley et al., SIAM J. Sci. Comput. 36, A1895 (2014), doi:10.1137/140964023; Schmidt, Adv. Control Syst. 3, 293
+    (1966) (considered parameters).
     """
     exact = Linearisation.at(model, x, tau)
     at = Linearisation.at(model.to(inner), x.map(lambda a: a.to(inner)), tau)
@@ -97,4 +100,15 @@ def posterior_samples(
         for name, value in shapes.items()
     }
     solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=tolerance, calibrate=True)
-    return solver(at.adjoint(white)).map(lambda a: a.to(x.phi_h.dtype))
+    deviations = solver(at.adjoint(white))
+    drawn = _orthogonal(count, len(model.considered), generator).to(deviations.phi_h)
+    for j, factors in zip(model.considered, drawn.T, strict=True):
+        one = unit(at, j)
+        deviations = deviations.plus(factors, one.map(torch.sub, solver(at.normal(one))))
+    return deviations.map(lambda a: a.to(x.phi_h.dtype))
+
+
+def _orthogonal(count: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+    """(count, columns) of mean square one and without correlation: few samples that have the variance of many."""
+    drawn = torch.randn((count, columns), generator=generator, dtype=torch.float64)
+    return math.sqrt(count) * torch.linalg.qr(drawn)[0]
