@@ -120,16 +120,17 @@ class Settings:
             raise _out_of_range("water_fraction", self.water_fraction, "a fraction between 0 and 1")
 
     @property
-    def expected_blur_um(self) -> float | None:
-        """Blur of a border between phases: point spread function and interface, None where the former is unknown.
+    def interface_blur_um(self) -> float:
+        """Standard deviation of the Gaussian that blurs a step as much as the interface between phases does.
 
         The interface (φ_max / 2) (1 + tanh(φ_max x / 2ℓ)) rises like a step blurred by σ = π ℓ / (√3 φ_max).
         """
-        if self.psf_sigma_um is None:
-            return None
-        return math.hypot(
-            self.psf_sigma_um, math.pi * self.interface_length_um / (math.sqrt(3.0) * self.phi_max)
-        )
+        return math.pi * self.interface_length_um / (math.sqrt(3.0) * self.phi_max)
+
+    @property
+    def expected_blur_um(self) -> float | None:
+        """Blur of a border between phases: point spread function and interface, None where the former is unknown."""
+        return None if self.psf_sigma_um is None else math.hypot(self.psf_sigma_um, self.interface_blur_um)
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> Settings:
