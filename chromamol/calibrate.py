@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class NucleusCalibration:
 
 def calibrate_nucleus(
     channels: Channels, labels: Labels, nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
-    *, gain_factor: float = 1.0, offset_share: float = 0.0,
+    *, gain_factor: float = 1.0, offset_share: float = 0.0, water_change: float = 0.0, dense_factor: float = 1.0,
 ) -> NucleusCalibration:  # fmt: skip
     """Return the volume fractions of one nucleus.
 
@@ -52,6 +52,8 @@ def calibrate_nucleus(
     ----------
     gain_factor : by which the gain of every plane is multiplied: 1 but for a question of what a wrong gain does.
     offset_share : by which share of the mean signal every dark level is raised: likewise.
+    water_change : added to the water fraction: likewise.
+    dense_factor : by which the gain of a heterochromatin mark is multiplied, and that of euchromatin tied to it anew.
 
     Raises
     ------
@@ -62,17 +64,18 @@ def calibrate_nucleus(
     if channels.calibrated:
         phi = {role: crop.astype(np.float64) for role, crop in crops.items()}
         rows = [_row(role, "volume fractions", 0.0, 1.0) for role in phi]
-        moved = {
+        shifted = {
             f"phi_{role[0]}": (v - offset_share * float(v[mask].mean())) / gain_factor
             for role, v in phi.items()
         }
-        return NucleusCalibration(moved, None, rows)
+        return NucleusCalibration(shifted, None, rows)
     around = labels[nucleus.slices]
     dark = {}
     for role, crop in crops.items():
         level = dark_level(crop, around, mask) if settings.dark_level is None else settings.dark_level
         dark[role] = level + offset_share * (float(crop[mask].mean()) - level)
-    found = _calibrated(crops, mask, dark, spacing_um, settings)
+    moved = replace(settings, water_fraction=settings.water_fraction + water_change)
+    found = _calibrated(crops, mask, dark, spacing_um, moved, dense_factor=dense_factor)
     phi = {role: each.phi / gain_factor for role, each in found.items()}
     rows = [_row(role, each.scale, each.dark, each.gain, each) for role, each in found.items()]
     seen = [each.phases for each in found.values() if each.phases is not None]
@@ -93,6 +96,8 @@ def _calibrated(
     dark: dict[str, float],
     spacing: tuple[float, ...],
     settings: Settings,
+    *,
+    dense_factor: float,
 ) -> dict[str, Calibrated]:
     optics = Optics(spacing, settings.expected_blur_um, settings.intensity_scale)
     water = settings.water_fraction
@@ -101,6 +106,7 @@ def _calibrated(
             crops["heterochromatin"], crops["euchromatin"], mask,
             dark=(dark["heterochromatin"], dark["euchromatin"]),
             gain=(settings.heterochromatin_gain, settings.euchromatin_gain), water_fraction=water, optics=optics,
+            dense_factor=dense_factor,
         )  # fmt: skip
         return {"heterochromatin": dense, "euchromatin": light}
     found = {

@@ -11,7 +11,7 @@ import numpy as np
 from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
 from chromamol.channels import Channels
 from chromamol.domains import Domains
-from chromamol.errors import FieldError
+from chromamol.errors import FieldError, ImageContentError, ParameterError
 from chromamol.inverse.infer import infer_rates
 from chromamol.inverse.infer_over_time import infer_rates_over_time
 from chromamol.inverse.rates import Rates
@@ -31,6 +31,14 @@ SCALE_CHANGES: dict[str, dict[str, float]] = {
     "offset -5 %": {"offset_share": -0.05},
 }
 """What the calibration check moves: the gain, and the dark level by a share of the nucleus's mean signal."""
+
+MARK_CHANGES: dict[str, dict[str, float]] = {
+    "heterochromatin gain +5 %": {"dense_factor": 1.05},
+    "heterochromatin gain -5 %": {"dense_factor": 0.95},
+    "water +0.05": {"water_change": 0.05},
+    "water -0.05": {"water_change": -0.05},
+}
+"""What it moves besides where two marks are tied by the water fraction: one gain, and the water, which is assumed."""
 
 Report = Callable[[str], None]
 """Called with the loss of a training."""
@@ -111,11 +119,14 @@ def scale_sensitivity(
     # The check speaks of the scale, not of the estimator, and the regression is the one that takes seconds.
     quick = replace(settings, method="regression")
     rows = []
-    for change, moved in (("none", {}), *SCALE_CHANGES.items()):
-        found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, **moved)
+    tied = "euchromatin" in channels.planes and not channels.calibrated and settings.euchromatin_gain is None
+    changes = {"none": {}, **SCALE_CHANGES, **(MARK_CHANGES if tied else {})}
+    for change, moved in changes.items():
         try:
+            found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, **moved)
             rates = infer_nucleus(found.fractions, nucleus, spacing, quick, noise_sd=found.noise_sd)
-        except FieldError:  # a total that is no volume fraction any more: there is no answer to compare
+        # A total that is no volume fraction any more, no room for euchromatin: there is no answer to compare.
+        except (FieldError, ImageContentError, ParameterError):
             continue
         rows.append({"nucleus": nucleus.label, "change": change, "gamma_me_per_um2": rates.methylation.mean,
                      "gamma_ac_per_um2": rates.acetylation.mean, "rate_ratio": rates.ratio})  # fmt: skip

@@ -13,7 +13,7 @@ from chromamol.settings import Settings
 OTHERS = {
     "pixel_size_um": 0.05, "z_step_um": 0.3, "chromatin_channel": "DNA \"x\"", "heterochromatin_channel": 1,
     "euchromatin_channel": 0, "axes": "CYX", "scene": "Position 2", "time_index": 4, "z_plane": "sharpest",
-    "labels": "masks/",
+    "labels": "masks/", "flat_field": "flat.tif", "estimate_illumination": True, "camera_offset": 99.0,
     "segmentation_method": "classical",
     "allow_pickle": True, "localization_columns": "x=X,y=Y,unit=nm", "localization_dialect": "osnap",
     "merge_distance_um": 0.05, "merge_dark_frames": 3, "density_pixel_um": 0.02, "density_method": "voronoi",

@@ -31,11 +31,14 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
         "noise_dominated": "The structure inside the nucleus is no stronger than the noise.",
         "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",
+        "lads_unresolved": "Layers at the nuclear border are too thin for so few localisations: thickness is NaN.",
         # what was assumed
         "split_constant_assumed": "One channel only: the constant that splits hetero- from euchromatin "
         "was fixed by convention.",
         "calibration_assumed": "Intensity was turned into volume fraction by an assumed scale: "
         "absolute rates hang on it.",
+        "illumination_estimated": "Uneven illumination was estimated from the background and divided out.",
+        "illumination_not_measurable": "The background does not tell the illumination: it was left as it is.",
         "localization_density": "Chromatin was taken to be proportional to the density of localisations: "
         "uneven labelling and blinking look like chromatin.",
         "section_thickness_assumed": "The image is a section or projection of a 3D nucleus whose thickness "
