@@ -10,7 +10,7 @@ from chromamol.density import Molecules
 from chromamol.errors import AxesError
 from chromamol.io import ChannelChoice, Micrograph
 from chromamol.settings import Settings
-from chromamol.shapes import Labels
+from chromamol.shapes import Labels, Mask
 
 DENSITY_CHANNELS = ("phi_h", "phi_e")
 """A file with channels of exactly these names holds volume fractions, as `rates.ome.tif` does: no calibration."""
@@ -27,6 +27,7 @@ class Channels:
     note : which channel of the file was taken and why.
     outlines : labels that came with the planes; None where nuclei are still to be found.
     counting_variance : of each pixel of "total", for planes that were counted: localisations.
+    seen : where the pixels were measured; None for everywhere. Planes hold smooth stand-ins elsewhere.
     molecules : what "total" was counted from, and the origin of its pixels; domains are measured in them.
     """
 
@@ -37,6 +38,7 @@ class Channels:
     counting_variance: np.ndarray | None = None
     molecules: Molecules | None = None
     origin_um: tuple[float, float] = (0.0, 0.0)
+    seen: Mask | None = None
 
     @property
     def all_chromatin(self) -> np.ndarray:
