@@ -331,7 +331,7 @@ def pull_on_the_fields(fit: NetworkFit, index: int) -> tuple[float, float]:
 
     A pattern that moves has no rates that balance it, so the fit gives up the images, smoothly: what is left of them,
     averaged by ψ and in units of its own noise, then exceeds 1, rms, in one of them. Its sampling error is that of
-    as many independent values as ψ leaves.
+    as many independent values as ψ leaves. Pixels that were not seen count as no difference.
     """
     model = fit.model
     u = model.fields(model.source(model.trained.network)).value
