@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -54,94 +54,178 @@ class Linearisation:
 
     def forward(self, d: Unknowns) -> Residuals:
         """J d."""
-        m, named = self.model, self.model.named_scalars(d)
-        logs = m.synthesise(d.modes * m.root) + named["log_rates"]
-        gain_in, loss_in = self.rates[0] * self.phi[1], self.rates[1] * self.phi[0]
-        exchange = self.rates[0] * d.phi_e - self.rates[1] * d.phi_h + gain_in * logs[:, 0]
-        if m.maps == 2:
-            exchange = exchange - loss_in * logs[:, 1]
-        exchange = m.inside * exchange
-        source = m.compensated(-exchange)
-        mode_h, mode_e, mode_s = m.forward_transform(torch.stack([d.phi_h, d.phi_e, source]))
-        potential = m.inverse_laplacian * mode_s
-        curved = -self.square * m.laplacian
+        parts = self.forward_fields(d), self.forward_globals(d), self.forward_calibration(d)
+        total: Residuals = {}
+        for part in parts:
+            total = added(total, part)
+        return total
+
+    def forward_fields(self, d: Unknowns) -> Residuals:
+        """J d of the fields alone."""
+        m = self.model
+        exchange = m.inside * (self.rates[0] * d.phi_e - self.rates[1] * d.phi_h)
+        mode_h, mode_e, mode_s = m.forward_transform(
+            torch.stack([d.phi_h, d.phi_e, m.compensated(-exchange)])
+        )
+        potential, curved = m.inverse_laplacian * mode_s, -self.square * m.laplacian
         local = m.back_transform(
             torch.stack([curved * mode_h - potential, curved * mode_e + potential,
                          m.transfer * mode_h, m.transfer * mode_e])
         )  # fmt: skip
-        outer = m.outer_potential(d.outer)
-        constants, ell = named["constants"], 2.0 * named["log_interface"]
-        seen = torch.einsum("cf,fb...->bc...", m.mixing, local[2:])
-        balance_h = self.stiffness * d.phi_h + local[0] - outer - constants[:, 0]
-        balance_h = (
-            balance_h + self.phi_max_slope * named["log_phi_max"][:, 0] - ell[:, 0] * self.curvatures[:, 0]
-        )
-        balance_e = d.phi_e + local[1] + outer - constants[:, 1] - ell[:, 0] * self.curvatures[:, 1]
-        scale, phi = named["log_phi_max"], self.shrunk * torch.stack([d.phi_h, d.phi_e], 1)
+        balance = torch.stack([self.stiffness * d.phi_h + local[0], d.phi_e + local[1]], 1)
+        phi = self.shrunk * torch.stack([d.phi_h, d.phi_e], 1)
         return {
-            "data": (self.gain * (seen + self.seen * named["log_gain"]) + named["offset"]) * m.inverse_sd,
-            "balance": self.shrunk**3
-            * torch.stack([balance_h, balance_e], 1)
-            * m.balanced[:, None]
-            / self.tau
-            - 3.0 * scale * self.balance,
-            "outer": d.outer,
-            "unbalanced": m.unbalanced * phi / OUTSIDE_SD - scale * self.rim,
-            "rough": m.unbalanced * m.roughness(phi) / CURVATURE_SD - scale * self.rough,
-            "modes": d.modes,
-            "scalars": m.scalar_residual(d.scalars),
-            "flux": (exchange.sum(m.dims) / m.inside.sum(m.dims) / m.flux_sd)[:, None],
+            "data": self.gain * torch.einsum("cf,fb...->bc...", m.mixing, local[2:]) * m.inverse_sd,
+            "balance": balance * self.balance_weight,
+            "unbalanced": m.unbalanced * phi / OUTSIDE_SD,
+            "rough": m.unbalanced * m.roughness(phi) / CURVATURE_SD,
+            "flux": self._flux(exchange),
         }
+
+    def forward_globals(self, d: Unknowns) -> Residuals:
+        """J d of the log-rates, the outer potentials and the constants: what acts through the potential alone."""
+        m, named = self.model, self.model.named_scalars(d)
+        logs = m.synthesise(d.modes * m.root) + named["log_rates"]
+        exchange = self.rates[0] * self.phi[1] * logs[:, 0]
+        if m.maps == 2:
+            exchange = exchange - self.rates[1] * self.phi[0] * logs[:, 1]
+        exchange = m.inside * exchange
+        potential = m.back_transform(m.inverse_laplacian * m.forward_transform(m.compensated(-exchange)))
+        potential = potential + m.outer_potential(d.outer)
+        balance = torch.stack([-potential, potential], 1) - named["constants"]
+        kept = self.model.globals
+        scalars = torch.cat([d.scalars[:, :kept], torch.zeros_like(d.scalars[:, kept:])], 1)
+        return {
+            "balance": balance * self.balance_weight,
+            "outer": d.outer,
+            "modes": d.modes,
+            "scalars": m.scalar_residual(scalars),
+            "flux": self._flux(exchange),
+        }
+
+    def forward_calibration(self, d: Unknowns) -> Residuals:
+        """J d of gains, offsets, φ_max and ℓ."""
+        m, named = self.model, self.model.named_scalars(d)
+        scale, ell = named["log_phi_max"], 2.0 * named["log_interface"]
+        balance = -ell * self.curvatures
+        balance_h = balance[:, :1] + (self.phi_max_slope * scale[:, 0])[:, None]
+        balance = torch.cat([balance_h, balance[:, 1:]], 1)
+        kept = self.model.globals
+        scalars = torch.cat([torch.zeros_like(d.scalars[:, :kept]), d.scalars[:, kept:]], 1)
+        return {
+            "data": (self.gain * self.seen * named["log_gain"] + named["offset"]) * m.inverse_sd,
+            "balance": balance * self.balance_weight - 3.0 * scale * self.balance,
+            "unbalanced": -scale * self.rim,
+            "rough": -scale * self.rough,
+            "scalars": m.scalar_residual(scalars),
+        }
+
+    @property
+    def balance_weight(self) -> torch.Tensor:
+        """(B, 1, *box): from an error of the balance to its residual."""
+        return self.shrunk**3 * self.model.balanced[:, None] / self.tau
+
+    def _flux(self, exchange: torch.Tensor) -> torch.Tensor:
+        m = self.model
+        return (exchange.sum(m.dims) / m.inside.sum(m.dims) / m.flux_sd)[:, None]
+
+    def flow(self, which: int) -> torch.Tensor:
+        """What a unit of log Γ_me (0) or log Γ_ac (1) adds to the exchange Γ_me φ_e - Γ_ac φ_h, (B, *box)."""
+        flow = self.rates[0] * self.phi[1] if which == 0 else -(self.rates[1] * self.phi[0])
+        return self.model.inside * flow
 
     def potential_of(self, logs: torch.Tensor, which: int) -> torch.Tensor:
         """What changes `logs` of log Γ_me (0) or log Γ_ac (1), (B, n, *box), make of the potential m."""
         m = self.model
-        flow = (self.rates[0] * self.phi[1]) if which == 0 else -(self.rates[1] * self.phi[0])
-        source = m.compensated(-(m.inside * flow)[:, None] * logs)
+        source = m.compensated(-self.flow(which)[:, None] * logs)
         return m.back_transform(m.inverse_laplacian * m.forward_transform(source))
 
     def adjoint(self, r: Residuals) -> Unknowns:
         """Jᵀ r."""
-        m = self.model
-        weight = self.shrunk**3 * r["balance"] * m.balanced[:, None] / self.tau
-        data = r["data"] * m.inverse_sd
-        lit = torch.einsum("cf,bc...->bf...", m.mixing, self.gain * data)
+        fields, others, calibration = (
+            self.adjoint_fields(r),
+            self.adjoint_globals(r),
+            self.adjoint_calibration(r),
+        )
+        return fields.map(torch.add, others.map(torch.add, calibration))
+
+    def adjoint_fields(self, r: Residuals) -> Unknowns:
+        """Jᵀ r for the fields, zero elsewhere."""
+        m, weight = self.model, r["balance"] * self.balance_weight
+        lit = torch.einsum("cf,bc...->bf...", m.mixing, self.gain * (r["data"] * m.inverse_sd))
         mode = m.forward_transform(torch.cat([weight, lit], 1))
+        curved = -self.square * m.laplacian
         local = m.back_transform(
-            torch.stack([-self.square * m.laplacian * mode[:, 0] + m.transfer * mode[:, 2],
-                         -self.square * m.laplacian * mode[:, 1] + m.transfer * mode[:, 3],
+            torch.stack([curved * mode[:, 0] + m.transfer * mode[:, 2],
+                         curved * mode[:, 1] + m.transfer * mode[:, 3],
                          m.inverse_laplacian * (mode[:, 1] - mode[:, 0])])
         )  # fmt: skip
-        outside_sum = m.outside.sum(m.dims, keepdim=True)
-        source = local[2] - (m.outside * local[2]).sum(m.dims, keepdim=True) / outside_sum
-        wide = (1,) * len(m.box)
-        flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
-        exchange = m.inside * (flux - source)
+        exchange = self._pull_on_exchange(r, local[2])
         pull = r["unbalanced"] * m.unbalanced / OUTSIDE_SD
         pull = self.shrunk * (pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD)
-        scale = (
-            3.0 * r["balance"] * self.balance + r["unbalanced"] * self.rim + r["rough"] * self.rough
-        ).sum(1)
         phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
         phi_e = weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
-        logs = [self.rates[0] * self.phi[1] * exchange]
-        if m.maps == 2:
-            logs.append(-self.rates[1] * self.phi[0] * exchange)
-        log = torch.stack(logs, 1)
+        nothing = self.nothing(len(phi_h))
+        return replace(nothing, phi_h=phi_h, phi_e=phi_e)
+
+    def adjoint_globals(self, r: Residuals) -> Unknowns:
+        """Jᵀ r for the log-rates, the outer potentials and the constants, zero elsewhere; `r` may lack the priors."""
+        m, weight = self.model, r["balance"] * self.balance_weight
+        difference = weight[:, 1] - weight[:, 0]
+        exchange = self._pull_on_exchange(
+            r, m.back_transform(m.inverse_laplacian * m.forward_transform(difference))
+        )
+        log = torch.stack([self.flow(which) * exchange for which in range(m.maps)], 1)
+        nothing = self.nothing(len(log))
+        scalars = torch.cat([log.sum(m.dims), -weight.sum(m.dims), nothing.scalars[:, m.globals :]], 1)
+        found = replace(nothing, outer=m.along_outer_potentials(difference), modes=m.analyse(log) * m.root,
+                        scalars=scalars)  # fmt: skip
+        if "modes" not in r:
+            return found
+        priors = m.scalar_residual(r["scalars"])[:, : m.globals]
+        priors = torch.cat([priors, nothing.scalars[:, m.globals :]], 1)
+        return replace(found, outer=found.outer + r["outer"], modes=found.modes + r["modes"],
+                       scalars=found.scalars + priors)  # fmt: skip
+
+    def adjoint_calibration(self, r: Residuals) -> Unknowns:
+        """Jᵀ r for gains, offsets, φ_max and ℓ, zero elsewhere."""
+        m, weight = self.model, r["balance"] * self.balance_weight
+        data = r["data"] * m.inverse_sd
+        scale = 3.0 * r["balance"] * self.balance + r["unbalanced"] * self.rim + r["rough"] * self.rough
 
         def total(values: torch.Tensor) -> torch.Tensor:
             return values.sum(m.dims)
 
-        scalars = torch.cat(
-            [total(log), -total(weight), total(self.gain * self.seen * data), total(data),
-             total(self.phi_max_slope * weight[:, 0] - scale)[:, None],
-             -2.0 * total((self.curvatures * weight).sum(1))[:, None]], 1
-        ) * m.whitening()  # fmt: skip
-        return Unknowns(
-            phi_h, phi_e, m.along_outer_potentials(weight[:, 1] - weight[:, 0]) + r["outer"],
-            m.analyse(log) * m.root + r["modes"], scalars + m.scalar_residual(r["scalars"]),
-        )  # fmt: skip
+        kept = m.globals
+        pulls = [total(self.gain * self.seen * data), total(data),
+                 total(self.phi_max_slope * weight[:, 0] - scale.sum(1))[:, None],
+                 -2.0 * total((self.curvatures * weight).sum(1))[:, None]]  # fmt: skip
+        pull = torch.cat(pulls, 1) * m.whitening()[kept:] + m.scalar_residual(r["scalars"])[:, kept:]
+        nothing = self.nothing(len(pull))
+        return replace(nothing, scalars=torch.cat([nothing.scalars[:, :kept], pull], 1))
+
+    def _pull_on_exchange(self, r: Residuals, potential: torch.Tensor) -> torch.Tensor:
+        """What residuals say of the exchange at every pixel, given K (w_e - w_h)."""
+        m = self.model
+        outside_sum = m.outside.sum(m.dims, keepdim=True)
+        source = potential - (m.outside * potential).sum(m.dims, keepdim=True) / outside_sum
+        wide = (1,) * len(m.box)
+        flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
+        return m.inside * (flux - source)
+
+    def nothing(self, batch: int) -> Unknowns:
+        """A direction of zeros."""
+        m = self.model
+        zero = self.stiffness.new_zeros((batch, *m.box))
+        return Unknowns(zero, zero, zero.new_zeros((batch, m.outer_potentials.shape[1])),
+                        zero.new_zeros((batch, *m.root.shape)), zero.new_zeros((batch, len(m.scalar_sd))))  # fmt: skip
 
     def normal(self, d: Unknowns) -> Unknowns:
         """JᵀJ d."""
         return self.adjoint(self.forward(d))
+
+
+def added(first: Residuals, second: Residuals) -> Residuals:
+    """The sum of residuals of which either may lack some."""
+    both = {name: first[name] + value if name in first else value for name, value in second.items()}
+    return {**first, **both}

@@ -143,6 +143,11 @@ class JointModel:
         return self.root.shape[0]
 
     @property
+    def globals(self) -> int:
+        """How many scalars come before the calibration: mean log-rates and constants."""
+        return self.maps + 2
+
+    @property
     def channels(self) -> int:
         return self.mixing.shape[0]
 
@@ -194,9 +199,8 @@ class JointModel:
         return {name: value[:, part].reshape(*value[:, part].shape, *wide) for name, part in cut.items()}
 
     def whitening(self) -> torch.Tensor:
-        free = self.maps + 2
         one = torch.ones_like(self.scalar_sd)
-        return torch.cat([one[:free], self.scalar_sd[free:]])
+        return torch.cat([one[: self.globals], self.scalar_sd[self.globals :]])
 
     def rates(self, x: Unknowns) -> tuple[torch.Tensor, torch.Tensor]:
         """Γ_me and Γ_ac in units of the model, (B, *box)."""
@@ -274,5 +278,5 @@ class JointModel:
 
     def scalar_residual(self, scalars: torch.Tensor) -> torch.Tensor:
         """Whitened nuisances have unit priors; mean log-rates their own; the constants none."""
-        free = self.maps + 2
+        free = self.globals
         return torch.cat([scalars[:, :free] / self.scalar_sd[:free], scalars[:, free:]], 1)

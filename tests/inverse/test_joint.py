@@ -10,8 +10,9 @@ import chromamol as cm
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
-from chromamol.inverse import joint
+from chromamol.inverse import joint, joint_normal
 from chromamol.inverse.joint_linear import Linearisation
+from chromamol.inverse.joint_normal import FieldSolver, FourierPreconditioner, GlobalBlock, NormalSolver, held
 from chromamol.inverse.joint_outer import OUTER_SOURCE_SD, OUTER_WAVENUMBER, outer_potentials
 from chromamol.inverse.joint_setup import (
     CalibrationPrior,
@@ -21,7 +22,6 @@ from chromamol.inverse.joint_setup import (
     first_gains,
     start,
 )
-from chromamol.inverse.joint_solver import FourierPreconditioner, NormalSolver, conjugate_gradients, held
 
 CENTRE = slice(60, 132)
 
@@ -87,15 +87,36 @@ def test_preconditioner_is_symmetric_and_positive(linearised):
     assert float(one.dot(precondition(one))) > 0.0
 
 
+def test_eliminated_block_is_that_of_the_normal_operator(linearised):
+    _, point, at = linearised
+    block = GlobalBlock.of(at)
+    inside = block.solve(random_direction(point, 7))
+    again = block.solve(at.normal(inside))
+    error = again.map(torch.sub, inside)
+    assert float(error.dot(at.normal(error))) < 1e-10 * float(inside.dot(at.normal(inside)))
+
+
+@pytest.mark.parametrize("modes", [400, 5])
+def test_field_solver_solves_the_normal_equations_with_all_or_few_modes_eliminated(
+    linearised, modes, monkeypatch
+):
+    model, point, at = linearised
+    monkeypatch.setattr(joint_normal, "ELIMINATED_MODES", modes)
+    solution = held(random_direction(point, 8), model)
+    solve = FieldSolver(at, GlobalBlock.of(at), FourierPreconditioner.of(at), 4000, 1e-9)
+    error = solve(held(at.normal(solution), model)).map(torch.sub, solution)
+    assert float(error.dot(at.normal(error))) < 1e-10 * float(solution.dot(at.normal(solution)))
+
+
 def test_batch_entries_are_solved_like_singles(linearised):
     _, point, at = linearised
     directions = [random_direction(point, seed) for seed in (5, 6)]
     rights = [at.normal(d) for d in directions]
     both = rights[0].map(lambda a, b: torch.cat([a, b]), rights[1])
-    settings = {"iterations": 20, "tolerance": 0.0}
-    together = conjugate_gradients(at.normal, both, FourierPreconditioner.of(at), **settings)
+    solve = FieldSolver(at, GlobalBlock.of(at), FourierPreconditioner.of(at), 20, 0.0)
+    together = solve(both)
     for i, right in enumerate(rights):
-        alone = conjugate_gradients(at.normal, right, FourierPreconditioner.of(at), **settings)
+        alone = solve(right)
         error = together.phi_h[i] - alone.phi_h[0]
         # Twenty steps of an ill-conditioned recurrence amplify rounding.
         assert float(error.norm()) < 1e-6 * float(alone.phi_h.norm())
@@ -182,7 +203,7 @@ def test_solver_with_a_calibration_solves_the_normal_equations(linearised):
     solution = random_direction(point, 6)
     if not model.scalar_sd[model.maps + 2 :].any():
         solution = held(solution, model)
-    solver = NormalSolver.of(at, iterations=4000, tolerance=1e-9, calibrate=True)
+    solver = NormalSolver.of(at, at, iterations=4000, tolerance=1e-9, calibrate=True)
     found = solver(at.normal(solution))
     error = found.map(torch.sub, solution)
     assert float(error.dot(at.normal(error))) < 1e-10 * float(solution.dot(at.normal(solution)))
