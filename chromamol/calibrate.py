@@ -30,6 +30,7 @@ class NucleusCalibration:
     ----------
     fractions : "phi_h", "phi_e", "total", those that the planes give; on the nucleus's crop.
     noise_sd : of the total per pixel where it follows from counting; None where it is to be estimated.
+    gains : intensity per unit of volume fraction, by the same names.
     rows : one per plane, as in `calibration.csv`.
     assumed : whether a convention set a gain.
     unresolved : whether blur is over half of a domain radius in a plane.
@@ -37,6 +38,7 @@ class NucleusCalibration:
 
     fractions: dict[str, FloatField]
     noise_sd: float | None
+    gains: dict[str, float]
     rows: list[dict[str, Any]]
     assumed: bool = False
     unresolved: bool = False
@@ -68,7 +70,7 @@ def calibrate_nucleus(
             f"phi_{role[0]}": (v - offset_share * float(v[mask].mean())) / gain_factor
             for role, v in phi.items()
         }
-        return NucleusCalibration(shifted, None, rows)
+        return NucleusCalibration(shifted, None, dict.fromkeys(shifted, gain_factor), rows)
     around = labels[nucleus.slices]
     dark = {}
     for role, crop in crops.items():
@@ -85,7 +87,9 @@ def calibrate_nucleus(
         noise_sd = math.sqrt(variance) / (found["total"].gain * gain_factor)
     names = {"heterochromatin": "phi_h", "euchromatin": "phi_e", "total": "total"}
     return NucleusCalibration(
-        {names[role]: v for role, v in phi.items()}, noise_sd, rows, any(each.assumed for each in found.values()),
+        {names[role]: v for role, v in phi.items()}, noise_sd,
+        {names[role]: each.gain * gain_factor for role, each in found.items()}, rows,
+        any(each.assumed for each in found.values()),
         not all(phases.is_resolved for phases in seen),
     )  # fmt: skip
 

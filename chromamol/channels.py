@@ -10,7 +10,7 @@ from chromamol.density import Molecules, Shading
 from chromamol.errors import AxesError
 from chromamol.io import ChannelChoice, Micrograph
 from chromamol.settings import Settings
-from chromamol.shapes import Labels
+from chromamol.shapes import Labels, Mask
 
 DENSITY_CHANNELS = ("phi_h", "phi_e")
 """A file with channels of exactly these names holds volume fractions, as `rates.ome.tif` does: no calibration."""
@@ -31,6 +31,7 @@ class Channels:
     shadings : illumination that planes were divided by, by role.
     saturation : intensity at which each pixel (y, x) of "total" is saturated, where planes were divided.
     flags : that hold for every nucleus of the image.
+    seen : where the pixels were measured; None for everywhere. Planes hold smooth stand-ins elsewhere.
     molecules : what "total" was counted from, and the origin of its pixels; domains are measured in them.
     """
 
@@ -45,6 +46,7 @@ class Channels:
     shadings: dict[str, Shading] = field(default_factory=dict)
     saturation: np.ndarray | None = None
     flags: tuple[str, ...] = ()
+    seen: Mask | None = None
 
     @property
     def all_chromatin(self) -> np.ndarray:

@@ -46,6 +46,12 @@ FlatField = Annotated[
     Path | None, typer.Option(help="Image of an even sample that the images are divided by.")
 ]
 Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
+Missing = Annotated[
+    str | None, typer.Option(help="Pixels not seen: mask image, folder of masks, or nan for NaN pixels.")
+]
+Photons = Annotated[
+    float | None, typer.Option(help="Photons per unit of intensity: noise follows the light.")
+]
 Thickness = Annotated[float | None, typer.Option(help="Depth that a 2D image shows, in um; 0: thin section.")]
 FrameInterval = Annotated[float | None, typer.Option(help="Time between the frames of a series in s.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
@@ -94,6 +100,8 @@ def infer(
     euchromatin_channel: Euchromatin = None,
     labels: LabelsPath = None,
     flat_field: FlatField = None,
+    missing: Missing = None,
+    photons_per_count: Photons = None,
     psf_sigma_um: Psf = None,
     section_thickness_um: Thickness = None,
     frame_interval_s: FrameInterval = None,
@@ -119,6 +127,8 @@ def infer(
         "euchromatin_channel": euchromatin_channel,
         "labels": labels,
         "flat_field": flat_field,
+        "missing": missing,
+        "photons_per_count": photons_per_count,
         "psf_sigma_um": psf_sigma_um,
         "section_thickness_um": section_thickness_um,
         "frame_interval_s": frame_interval_s,

@@ -39,6 +39,7 @@ from chromamol.nucleus_rates import (
 )
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
+from chromamol.unseen import close_unseen, require_all_seen, require_takes_gaps, unseen_of
 
 MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se", "valid")
 
@@ -101,6 +102,7 @@ def analyse_series(series: TimeSeries, settings: Settings) -> ImageAnalysis:
     ChromamolError : what is wrong with the series, its calibration or the settings; one channel alone, whose split
         holds at rest only.
     """
+    require_all_seen(settings, "a time-lapse")
     mean = series.average()
     channels = _planes(mean, settings)
     if "heterochromatin" not in channels.planes:
@@ -130,6 +132,7 @@ def outline_localized_nuclei(table: Localizations, settings: Settings) -> ImageA
 
 def render_localizations(table: Localizations, settings: Settings) -> tuple[Micrograph, Channels, Settings]:
     """Return the density of localisations as a micrograph, its planes with outlines and noise, and their settings."""
+    require_all_seen(settings, "a localisation table")
     chosen, choice = table.choose_channel(settings.chromatin_channel)
     unique = drop_duplicates(chosen)
     merged = merge_blinks(unique, distance_um=settings.merge_distance_um,
@@ -193,6 +196,7 @@ def _analyse(
             per_time: dict[str, float] = {}
             if series is None:
                 rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
+                                      gains=found.gains, seen=unseen_of(channels, nucleus.slices, nucleus.mask),
                                       report=report)  # fmt: skip
             else:
                 rates, per_time = infer_moving_nucleus(
@@ -253,8 +257,9 @@ def outline_nuclei(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
 
 
 def _planes(micrograph: Micrograph, settings: Settings) -> Channels:
-    """The planes that are analysed, divided by a flat field where there is one."""
-    return divide_by_flat_field(choose_channels(micrograph, settings), micrograph, settings)
+    """The planes that are analysed: gaps closed, divided by a flat field where there is one."""
+    seen = close_unseen(choose_channels(micrograph, settings), micrograph, settings)
+    return divide_by_flat_field(seen, micrograph, settings)
 
 
 def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> ImageAnalysis:
@@ -351,6 +356,7 @@ def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:
 def require_analysable(settings: Settings) -> None:
     """Raise `ParameterError` for settings that no image could be analysed with."""
     require_method(settings.segmentation_method)
+    require_takes_gaps(settings)
     if settings.labels is not None and not Path(settings.labels).exists():
         raise ParameterError(f"labels = {settings.labels}.", expected="a label image or a folder of them.",
                              do="check the path.")  # fmt: skip

@@ -57,6 +57,13 @@ class Settings:
     split_constant : C of the one-channel split; by convention when None.
     split_constant_sd : how well C is known. 0.01 covers the convention's error on simulated patterns.
     psf_sigma_um : standard deviation of the point spread function; unknown when None.
+    missing : which pixels were not seen (NaN, dust, bleached or cut away): a mask image of the image's shape, not 0
+        where nothing was seen, a folder of such masks of the same stem, or "nan" for pixels that are NaN. Nuclei with
+        gaps are given to the network, which takes them.
+    photons_per_count : detected photons per unit of intensity above the dark level, from the camera's gain. The noise
+        then follows the light: √(light / photons + read noise²), Poisson in the network. Estimated, uniform, when None.
+    read_noise_counts : standard deviation of the camera's read noise, in units of intensity; used with
+        `photons_per_count`.
     known_acetylation_per_um2 : Γ_ac / D where it is known from elsewhere.
     frame_interval_s : time between the frames of a series, in place of what the file says. With it and two marks,
         all frames are inverted together unless `time_index` picks one.
@@ -102,6 +109,9 @@ class Settings:
     split_constant: float | None = None
     split_constant_sd: float = 0.01
     psf_sigma_um: float | None = None
+    missing: str | Path | None = None
+    photons_per_count: float | None = None
+    read_noise_counts: float = 0.0
     known_acetylation_per_um2: float | None = None
     frame_interval_s: float | None = None
     section_thickness_um: float | None = None
@@ -170,7 +180,7 @@ class Settings:
 
 _POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain", "phi_max",
              "interface_length_um", "diffusivity_um2_per_s", "frame_interval_s", "density_pixel_um",
-             "jobs")  # fmt: skip
+             "jobs", "photons_per_count")  # fmt: skip
 _NOT_NEGATIVE = (
     "camera_offset",
     "min_area_um2",
@@ -181,6 +191,7 @@ _NOT_NEGATIVE = (
     "section_thickness_um",
     "psf_sigma_um",
     "known_acetylation_per_um2",
+    "read_noise_counts",
     "seed",
 )
 
