@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from chromamol.density import Molecules
+from chromamol.density import Molecules, Shading
 from chromamol.errors import AxesError
 from chromamol.io import ChannelChoice, Micrograph
 from chromamol.settings import Settings
-from chromamol.shapes import Labels
+from chromamol.shapes import Labels, Mask
 
 DENSITY_CHANNELS = ("phi_h", "phi_e")
 """A file with channels of exactly these names holds volume fractions, as `rates.ome.tif` does: no calibration."""
@@ -27,6 +27,11 @@ class Channels:
     note : which channel of the file was taken and why.
     outlines : labels that came with the planes; None where nuclei are still to be found.
     counting_variance : of each pixel of "total", for planes that were counted: localisations.
+    numbers : index in the file by role.
+    shadings : illumination that planes were divided by, by role.
+    saturation : intensity at which each pixel (y, x) of "total" is saturated, where planes were divided.
+    flags : that hold for every nucleus of the image.
+    seen : where the pixels were measured; None for everywhere. Planes hold smooth stand-ins elsewhere.
     molecules : what "total" was counted from, and the origin of its pixels; domains are measured in them.
     """
 
@@ -37,6 +42,11 @@ class Channels:
     counting_variance: np.ndarray | None = None
     molecules: Molecules | None = None
     origin_um: tuple[float, float] = (0.0, 0.0)
+    numbers: dict[str, int] = field(default_factory=dict)
+    shadings: dict[str, Shading] = field(default_factory=dict)
+    saturation: np.ndarray | None = None
+    flags: tuple[str, ...] = ()
+    seen: Mask | None = None
 
     @property
     def all_chromatin(self) -> np.ndarray:
@@ -68,7 +78,8 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
     if not named:
         choice = micrograph.choose_channel()
         return Channels({"total": _plane(micrograph, choice)}, False,
-                        f"total chromatin: {choice.name}, {choice.reason}")  # fmt: skip
+                        f"total chromatin: {choice.name}, {choice.reason}",
+                        numbers={"total": _number(micrograph, choice)})  # fmt: skip
     if set(named) not in ({"total"}, {"total", "heterochromatin"}, {"heterochromatin", "euchromatin"}):
         raise AxesError(
             f"Channels given for {' and '.join(named)}.",
@@ -78,8 +89,14 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
     choices = {role: micrograph.choose_channel(channel) for role, channel in named.items()}
     note = "; ".join(f"{'total chromatin' if role == 'total' else role}: {choice.name}, {choice.reason}"
                      for role, choice in choices.items())  # fmt: skip
-    return Channels({role: _plane(micrograph, choice) for role, choice in choices.items()}, False, note)
+    return Channels({role: _plane(micrograph, choice) for role, choice in choices.items()}, False, note,
+                    numbers={role: _number(micrograph, choice) for role, choice in choices.items()})  # fmt: skip
 
 
 def _plane(micrograph: Micrograph, choice: ChannelChoice) -> np.ndarray:
     return np.ascontiguousarray(micrograph.data[choice.index])
+
+
+def _number(micrograph: Micrograph, choice: ChannelChoice) -> int:
+    """Index in the file, of which some channels only may have been read."""
+    return choice.index if micrograph.channel_numbers is None else micrograph.channel_numbers[choice.index]

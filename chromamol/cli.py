@@ -42,7 +42,16 @@ Euchromatin = Annotated[str | None, typer.Option(help="Euchromatin mark: channel
 LabelsPath = Annotated[
     Path | None, typer.Option(help="Use these outlines: label image or ImageJ ROIs, or a folder of them.")
 ]
+FlatField = Annotated[
+    Path | None, typer.Option(help="Image of an even sample that the images are divided by.")
+]
 Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
+Missing = Annotated[
+    str | None, typer.Option(help="Pixels not seen: mask image, folder of masks, or nan for NaN pixels.")
+]
+Photons = Annotated[
+    float | None, typer.Option(help="Photons per unit of intensity: noise follows the light.")
+]
 Thickness = Annotated[float | None, typer.Option(help="Depth that a 2D image shows, in um; 0: thin section.")]
 FrameInterval = Annotated[float | None, typer.Option(help="Time between the frames of a series in s.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
@@ -90,6 +99,9 @@ def infer(
     heterochromatin_channel: Heterochromatin = None,
     euchromatin_channel: Euchromatin = None,
     labels: LabelsPath = None,
+    flat_field: FlatField = None,
+    missing: Missing = None,
+    photons_per_count: Photons = None,
     psf_sigma_um: Psf = None,
     section_thickness_um: Thickness = None,
     frame_interval_s: FrameInterval = None,
@@ -114,6 +126,9 @@ def infer(
         "heterochromatin_channel": heterochromatin_channel,
         "euchromatin_channel": euchromatin_channel,
         "labels": labels,
+        "flat_field": flat_field,
+        "missing": missing,
+        "photons_per_count": photons_per_count,
         "psf_sigma_um": psf_sigma_um,
         "section_thickness_um": section_thickness_um,
         "frame_interval_s": frame_interval_s,
@@ -144,6 +159,7 @@ def segment(
     z_plane: ZPlane = None,
     columns: Columns = None,
     chromatin_channel: Chromatin = None,
+    flat_field: FlatField = None,
     jobs: Jobs = None,
     settings: SettingsFile = None,
     set_: SetValues = None,
@@ -158,6 +174,7 @@ def segment(
         "z_plane": z_plane,
         "localization_columns": columns,
         "chromatin_channel": chromatin_channel,
+        "flat_field": flat_field,
         "jobs": jobs,
     }
 

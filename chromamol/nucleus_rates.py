@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
 from chromamol.channels import Channels
 from chromamol.domains import Domains
-from chromamol.errors import FieldError
+from chromamol.errors import FieldError, ImageContentError, ParameterError
 from chromamol.inverse.infer import infer_rates
 from chromamol.inverse.infer_over_time import infer_rates_over_time
+from chromamol.inverse.joint_setup import Noise
+from chromamol.inverse.network_settings import NetworkSettings
 from chromamol.inverse.rates import Rates
 from chromamol.inverse.rates_over_time import RatesOverTime
 from chromamol.nucleus import Nucleus
@@ -21,7 +24,7 @@ from chromamol.nucleus.flags import join as join_flags
 from chromamol.nucleus.flags import ordered
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.settings import Settings
-from chromamol.shapes import FloatField, Labels
+from chromamol.shapes import FloatField, Labels, Mask
 from chromamol.units import per_um2_to_per_s
 
 SCALE_CHANGES: dict[str, dict[str, float]] = {
@@ -31,6 +34,17 @@ SCALE_CHANGES: dict[str, dict[str, float]] = {
     "offset -5 %": {"offset_share": -0.05},
 }
 """What the calibration check moves: the gain, and the dark level by a share of the nucleus's mean signal."""
+
+MARK_CHANGES: dict[str, dict[str, float]] = {
+    "heterochromatin gain +5 %": {"dense_factor": 1.05},
+    "heterochromatin gain -5 %": {"dense_factor": 0.95},
+    "water +0.05": {"water_change": 0.05},
+    "water -0.05": {"water_change": -0.05},
+}
+"""What it moves besides where two marks are tied by the water fraction: one gain, and the water, which is assumed."""
+
+LIGHT_SMOOTHING_PX = 2.0
+"""Standard deviation of the Gaussian over which the light is averaged for its noise."""
 
 Report = Callable[[str], None]
 """Called with the loss of a training."""
@@ -42,11 +56,29 @@ def infer_nucleus(
     spacing_um: tuple[float, ...],
     settings: Settings,
     *,
-    noise_sd: float | None = None,
+    noise_sd: Noise = None,
+    gains: Mapping[str, float] | None = None,
+    seen: Mask | None = None,
     report: Report | None = None,
 ) -> Rates:
-    """Infer the rates of one nucleus from its volume fractions ("phi_h", "phi_e", "total")."""
-    return infer_rates(
+    """Infer the rates of one nucleus from its volume fractions ("phi_h", "phi_e", "total").
+
+    Parameters
+    ----------
+    noise_sd : of the total, where it follows from counting.
+    gains : intensity per unit of each fraction, by which the noise follows the light.
+    seen : where the pixels were measured, when not everywhere: `auto` then takes the network.
+    """
+    method, network = settings.method, None
+    if seen is not None and method == "auto":
+        method = "network"
+    if settings.photons_per_count is not None and gains is not None and noise_sd is None:
+        noise_sd, photons = light_noise(fractions, gains, settings)
+        if method == "network":
+            network = NetworkSettings(photons_per_fraction=photons)
+            read = tuple(settings.read_noise_counts / gains[name] for name in _ordered(fractions))
+            noise_sd = read if settings.read_noise_counts > 0.0 else None
+    rates = infer_rates(
         fractions.get("phi_h"),
         fractions.get("phi_e"),
         total=fractions.get("total"),
@@ -59,13 +91,40 @@ def infer_nucleus(
         section_thickness_um=settings.section_thickness_um if nucleus.mask.ndim == 2 else None,
         split_constant=settings.split_constant,
         split_constant_sd=settings.split_constant_sd,
-        method=settings.method,
+        method=method,
+        network=network,
+        seen=seen,
         progress=None
         if report is None
         else lambda message: report(f"    nucleus {nucleus.label}, {message}"),
         device=settings.device,
         seed=settings.seed,
     )
+    if method != settings.method:
+        return replace(rates, reason="pixels of the nucleus were not seen, and the network takes gaps")
+    return rates
+
+
+def light_noise(
+    fractions: Mapping[str, FloatField], gains: Mapping[str, float], settings: Settings
+) -> tuple[tuple[FloatField, ...], tuple[float, ...]]:
+    """Return the noise of each fraction at every pixel, √(φ / N + read²), and its photons N per unit of fraction.
+
+    φ is smoothed before: weights that follow the noise would believe dark pixels more.
+    """
+    assert settings.photons_per_count is not None
+    noise, photons = [], []
+    for name in _ordered(fractions):
+        each = settings.photons_per_count * gains[name]
+        light = np.maximum(ndimage.gaussian_filter(fractions[name], LIGHT_SMOOTHING_PX), 0.0)
+        noise.append(np.sqrt(light / each + (settings.read_noise_counts / gains[name]) ** 2))
+        photons.append(each)
+    return tuple(noise), tuple(photons)
+
+
+def _ordered(fractions: Mapping[str, FloatField]) -> list[str]:
+    """The order in which `infer_rates` takes the noise of each."""
+    return [name for name in ("phi_h", "phi_e", "total") if name in fractions]
 
 
 def infer_moving_nucleus(
@@ -111,11 +170,16 @@ def scale_sensitivity(
     # The check speaks of the scale, not of the estimator, and the regression is the one that takes seconds.
     quick = replace(settings, method="regression")
     rows = []
-    for change, moved in (("none", {}), *SCALE_CHANGES.items()):
-        found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, **moved)
+    tied = "euchromatin" in channels.planes and not channels.calibrated and settings.euchromatin_gain is None
+    changes = {"none": {}, **SCALE_CHANGES, **(MARK_CHANGES if tied else {})}
+    for change, moved in changes.items():
         try:
-            rates = infer_nucleus(found.fractions, nucleus, spacing, quick, noise_sd=found.noise_sd)
-        except FieldError:  # a total that is no volume fraction any more: there is no answer to compare
+            found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, **moved)
+            rates = infer_nucleus(
+                found.fractions, nucleus, spacing, quick, noise_sd=found.noise_sd, gains=found.gains
+            )
+        # A total that is no volume fraction any more, no room for euchromatin: there is no answer to compare.
+        except (FieldError, ImageContentError, ParameterError):
             continue
         rows.append({"nucleus": nucleus.label, "change": change, "gamma_me_per_um2": rates.methylation.mean,
                      "gamma_ac_per_um2": rates.acetylation.mean, "rate_ratio": rates.ratio})  # fmt: skip

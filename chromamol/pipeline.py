@@ -14,6 +14,7 @@ from chromamol.channels import Channels, choose_channels
 from chromamol.density import drop_duplicates, find_molecules, localization_density, merge_blinks
 from chromamol.density.localization_density import UNKNOWN_PRECISION_UM
 from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
+from chromamol.illumination import apply_shading, divide_by_flat_field, even_out
 from chromamol.inverse.rates import Rates
 from chromamol.io import (
     Localizations,
@@ -38,6 +39,7 @@ from chromamol.nucleus_rates import (
 )
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
+from chromamol.unseen import close_unseen, require_all_seen, require_takes_gaps, unseen_of
 
 MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se", "valid")
 
@@ -89,7 +91,7 @@ def analyse_image(
     ------
     ChromamolError : what is wrong with the image, its calibration or the settings.
     """
-    return _analyse(micrograph, choose_channels(micrograph, settings), settings, report=report)
+    return _analyse(micrograph, _planes(micrograph, settings), settings, report=report)
 
 
 def analyse_series(series: TimeSeries, settings: Settings) -> ImageAnalysis:
@@ -100,8 +102,9 @@ def analyse_series(series: TimeSeries, settings: Settings) -> ImageAnalysis:
     ChromamolError : what is wrong with the series, its calibration or the settings; one channel alone, whose split
         holds at rest only.
     """
+    require_all_seen(settings, "a time-lapse")
     mean = series.average()
-    channels = choose_channels(mean, settings)
+    channels = _planes(mean, settings)
     if "heterochromatin" not in channels.planes:
         raise AxesError(
             f"{mean.name}: a time-lapse of one channel.", expected="two marks, or heterochromatin with chromatin.",
@@ -129,6 +132,7 @@ def outline_localized_nuclei(table: Localizations, settings: Settings) -> ImageA
 
 def render_localizations(table: Localizations, settings: Settings) -> tuple[Micrograph, Channels, Settings]:
     """Return the density of localisations as a micrograph, its planes with outlines and noise, and their settings."""
+    require_all_seen(settings, "a localisation table")
     chosen, choice = table.choose_channel(settings.chromatin_channel)
     unique = drop_duplicates(chosen)
     merged = merge_blinks(unique, distance_um=settings.merge_distance_um,
@@ -138,9 +142,16 @@ def render_localizations(table: Localizations, settings: Settings) -> tuple[Micr
     )
     values = np.where(counted.density.mask, counted.density.values, 0.0).astype(np.float32)
     pixel = counted.density.grid.spacing_um[-1]
-    projected = ("z projected",) if merged.is_3d else ()
+    left = (
+        ("z projected", merged.is_3d),
+        (
+            "positions have no illumination to correct",
+            bool(settings.flat_field) or settings.estimate_illumination,
+        ),
+    )
+    further = [text for text, holds in left if holds]
     note = "; ".join((f"density of localisations: {table.dialect}, {choice.name}, {choice.reason}", *merged.notes,
-                      *projected, *counted.notes))  # fmt: skip
+                      *further, *counted.notes))  # fmt: skip
     micrograph = Micrograph(values[None], (choice.name,), pixel, calibration_note=f"positions in {table.unit_note}",
                             path=table.path, axes_note=table.dialect)  # fmt: skip
     outlines = None
@@ -160,11 +171,15 @@ def _analyse(
     micrograph: Micrograph, channels: Channels, settings: Settings, *, series: TimeSeries | None = None,
     report: Report | None = None,
 ) -> ImageAnalysis:  # fmt: skip
-    frames = [choose_channels(frame, settings) for frame in series.frames] if series is not None else []
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
     spacing = micrograph.spacing_um
     labels = _labels(micrograph, channels, settings)
+    channels = even_out(channels, labels, micrograph, settings)
+    frames = [
+        apply_shading(choose_channels(frame, settings), channels.shadings, saturation_level=None)
+        for frame in (series.frames if series is not None else ())
+    ]
     nuclei = find_nuclei(
         labels, channels.all_chromatin, spacing_um=spacing, saturation_level=_saturation(micrograph, channels),
         margin_um=DARK_LEVEL_MARGIN_UM,
@@ -181,6 +196,7 @@ def _analyse(
             per_time: dict[str, float] = {}
             if series is None:
                 rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
+                                      gains=found.gains, seen=unseen_of(channels, nucleus.slices, nucleus.mask),
                                       report=report)  # fmt: skip
             else:
                 rates, per_time = infer_moving_nucleus(
@@ -237,7 +253,13 @@ def _one_scale(
 
 def outline_nuclei(micrograph: Micrograph, settings: Settings) -> ImageAnalysis:
     """Find the nuclei of one image and stop there: no maps, and rows of geometry only."""
-    return _outline(micrograph, choose_channels(micrograph, settings), settings)
+    return _outline(micrograph, _planes(micrograph, settings), settings)
+
+
+def _planes(micrograph: Micrograph, settings: Settings) -> Channels:
+    """The planes that are analysed: gaps closed, divided by a flat field where there is one."""
+    seen = close_unseen(choose_channels(micrograph, settings), micrograph, settings)
+    return divide_by_flat_field(seen, micrograph, settings)
 
 
 def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> ImageAnalysis:
@@ -266,7 +288,7 @@ def _assumptions(found: NucleusCalibration, channels: Channels) -> tuple[str, ..
     """Return the flags of what was assumed about the intensities of a nucleus."""
     flags = {"calibration_assumed": found.assumed, "unresolved_domains": found.unresolved,
              "localization_density": channels.counting_variance is not None}  # fmt: skip
-    return tuple(name for name, raised in flags.items() if raised)
+    return (*channels.flags, *(name for name, raised in flags.items() if raised))
 
 
 def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> Labels:
@@ -310,7 +332,9 @@ def _require_plausible_size(
     check_nuclear_diameter(median, pixel_size_um=micrograph.spacing_um[-1], name=micrograph.name)
 
 
-def _saturation(micrograph: Micrograph, channels: Channels) -> float | None:
+def _saturation(micrograph: Micrograph, channels: Channels) -> float | np.ndarray | None:
+    if channels.saturation is not None:
+        return channels.saturation
     return micrograph.saturation_level if "total" in channels.planes else math.inf
 
 
@@ -332,6 +356,13 @@ def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:
 def require_analysable(settings: Settings) -> None:
     """Raise `ParameterError` for settings that no image could be analysed with."""
     require_method(settings.segmentation_method)
+    require_takes_gaps(settings)
     if settings.labels is not None and not Path(settings.labels).exists():
         raise ParameterError(f"labels = {settings.labels}.", expected="a label image or a folder of them.",
+                             do="check the path.")  # fmt: skip
+    if settings.flat_field is not None and settings.estimate_illumination:
+        raise ParameterError("flat_field together with estimate_illumination.", expected="one way of evening out.",
+                             do="leave one of them out.")  # fmt: skip
+    if settings.flat_field is not None and not Path(settings.flat_field).exists():
+        raise ParameterError(f"flat_field = {settings.flat_field}.", expected="an image of an even sample.",
                              do="check the path.")  # fmt: skip

@@ -39,6 +39,12 @@ class Settings:
     segmentation_method : "auto" (the built-in network for 2D images, the classical method for stacks), "classical",
         "network", "cellpose" or "stardist". The last two must be installed, and fetch their weights at run time.
     min_area_um2 : nuclei smaller than this are not analysed. 3 µm² is a disc of 2 µm: below any nucleus.
+    flat_field : image of an even sample, taken like the images, that they are divided by. One channel, or one per
+        channel of the images. None divides by nothing: a flat field of another day or objective does harm.
+    estimate_illumination : divide by the illumination that the background outside nuclei shows, where it does. Off,
+        because background from elsewhere (haze, stray light) looks the same.
+    camera_offset : intensity without light, which illumination does not scale. None takes `dark_level`, or else 0,
+        with a flat field; the estimate needs it.
     dark_level : intensity without chromatin; measured beside each nucleus when None.
     chromatin_gain, heterochromatin_gain, euchromatin_gain : intensity per unit of volume fraction; by
         convention when None (`chromamol.density`).
@@ -51,6 +57,13 @@ class Settings:
     split_constant : C of the one-channel split; by convention when None.
     split_constant_sd : how well C is known. 0.01 covers the convention's error on simulated patterns.
     psf_sigma_um : standard deviation of the point spread function; unknown when None.
+    missing : which pixels were not seen (NaN, dust, bleached or cut away): a mask image of the image's shape, not 0
+        where nothing was seen, a folder of such masks of the same stem, or "nan" for pixels that are NaN. Nuclei with
+        gaps are given to the network, which takes them.
+    photons_per_count : detected photons per unit of intensity above the dark level, from the camera's gain. The noise
+        then follows the light: √(light / photons + read noise²), Poisson in the network. Estimated, uniform, when None.
+    read_noise_counts : standard deviation of the camera's read noise, in units of intensity; used with
+        `photons_per_count`.
     known_acetylation_per_um2 : Γ_ac / D where it is known from elsewhere.
     frame_interval_s : time between the frames of a series, in place of what the file says. With it and two marks,
         all frames are inverted together unless `time_index` picks one.
@@ -81,6 +94,9 @@ class Settings:
     density_method: str = "kernel"
     segmentation_method: str = "auto"
     min_area_um2: float = 3.0
+    flat_field: str | Path | None = None
+    estimate_illumination: bool = False
+    camera_offset: float | None = None
     dark_level: float | None = None
     chromatin_gain: float | None = None
     heterochromatin_gain: float | None = None
@@ -93,6 +109,9 @@ class Settings:
     split_constant: float | None = None
     split_constant_sd: float = 0.01
     psf_sigma_um: float | None = None
+    missing: str | Path | None = None
+    photons_per_count: float | None = None
+    read_noise_counts: float = 0.0
     known_acetylation_per_um2: float | None = None
     frame_interval_s: float | None = None
     section_thickness_um: float | None = None
@@ -116,20 +135,25 @@ class Settings:
             object.__setattr__(self, "z_plane", require_choice(self.z_plane))
         if self.intensity_scale not in SCALES:
             raise _out_of_range("intensity_scale", self.intensity_scale, f"one of {', '.join(SCALES)}")
+        if self.estimate_illumination and self.camera_offset is None:
+            raise ParameterError("estimate_illumination without camera_offset.",
+                                 expected="the intensity without light.",
+                                 do="give --set camera_offset=VALUE, or use a flat field.")  # fmt: skip
         if not 0.0 < self.water_fraction < 1.0:
             raise _out_of_range("water_fraction", self.water_fraction, "a fraction between 0 and 1")
 
     @property
-    def expected_blur_um(self) -> float | None:
-        """Blur of a border between phases: point spread function and interface, None where the former is unknown.
+    def interface_blur_um(self) -> float:
+        """Standard deviation of the Gaussian that blurs a step as much as the interface between phases does.
 
         The interface (φ_max / 2) (1 + tanh(φ_max x / 2ℓ)) rises like a step blurred by σ = π ℓ / (√3 φ_max).
         """
-        if self.psf_sigma_um is None:
-            return None
-        return math.hypot(
-            self.psf_sigma_um, math.pi * self.interface_length_um / (math.sqrt(3.0) * self.phi_max)
-        )
+        return math.pi * self.interface_length_um / (math.sqrt(3.0) * self.phi_max)
+
+    @property
+    def expected_blur_um(self) -> float | None:
+        """Blur of a border between phases: point spread function and interface, None where the former is unknown."""
+        return None if self.psf_sigma_um is None else math.hypot(self.psf_sigma_um, self.interface_blur_um)
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> Settings:
@@ -156,8 +180,9 @@ class Settings:
 
 _POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain", "phi_max",
              "interface_length_um", "diffusivity_um2_per_s", "frame_interval_s", "density_pixel_um",
-             "jobs")  # fmt: skip
+             "jobs", "photons_per_count")  # fmt: skip
 _NOT_NEGATIVE = (
+    "camera_offset",
     "min_area_um2",
     "merge_distance_um",
     "merge_dark_frames",
@@ -166,6 +191,7 @@ _NOT_NEGATIVE = (
     "section_thickness_um",
     "psf_sigma_um",
     "known_acetylation_per_um2",
+    "read_noise_counts",
     "seed",
 )
 

@@ -13,7 +13,7 @@ from chromamol.settings import Settings
 OTHERS = {
     "pixel_size_um": 0.05, "z_step_um": 0.3, "chromatin_channel": "DNA \"x\"", "heterochromatin_channel": 1,
     "euchromatin_channel": 0, "axes": "CYX", "scene": "Position 2", "time_index": 4, "z_plane": "sharpest",
-    "labels": "masks/",
+    "labels": "masks/", "flat_field": "flat.tif", "estimate_illumination": True, "camera_offset": 99.0,
     "segmentation_method": "classical",
     "allow_pickle": True, "localization_columns": "x=X,y=Y,unit=nm", "localization_dialect": "osnap",
     "merge_distance_um": 0.05, "merge_dark_frames": 3, "density_pixel_um": 0.02, "density_method": "voronoi",
@@ -23,6 +23,7 @@ OTHERS = {
     "split_constant": 0.2, "split_constant_sd": 0.02, "psf_sigma_um": 0.1, "known_acetylation_per_um2": 2.0,
     "diffusivity_um2_per_s": 1e-4, "frame_interval_s": 30.0, "section_thickness_um": 0.5,
     "method": "regression", "device": "cpu", "jobs": 3, "seed": 7,
+    "missing": "dust/", "photons_per_count": 0.5, "read_noise_counts": 2.0,
 }  # fmt: skip
 
 

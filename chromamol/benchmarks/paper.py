@@ -21,6 +21,7 @@ import torch
 
 from chromamol.benchmarks.derivatives_cost import peak_mib
 from chromamol.benchmarks.paper_model import FINEST, PaperModel
+from chromamol.benchmarks.paper_prior import langevin_bound
 from chromamol.benchmarks.problems import PROBLEMS, Problem, Truth, score
 from chromamol.calculus import bilaplacian
 from chromamol.calculus.baselines import Samples, Spectral
@@ -203,7 +204,15 @@ def _row(
         "total_s": total,
         "peak_mib": memory,
     }
-    return row | scores | cost | {"note": ""}
+    return row | scores | cost | {"note": _bound(problem, truth, noise)}
+
+
+def _bound(problem: Problem, truth: Truth, noise: float) -> str:
+    """What no unbiased estimate exceeds, where that is known: of the Langevin equation."""
+    if problem.name != "langevin" or noise == 0.0:
+        return ""
+    bound = langevin_bound(truth.unknown, truth.spacing[0], noise * float(truth.fields["u"].std()))
+    return f"bound {bound:.4f}"
 
 
 def _expected_cost(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from chromamol.benchmarks.paper_prior import langevin_prior
 from chromamol.benchmarks.problems import Problem, Truth
 from chromamol.calculus import MollifierLayer, bilaplacian, estimate_noise_sd, laplacian
 from chromamol.inverse.network_derivatives import WIDTH_PX, Derivatives, derivative_source
@@ -27,9 +28,9 @@ from chromamol.shapes import FloatField
 
 REFERENCE = ChromatinParameters(interface_length_um=0.03)
 
-PRIOR = {"langevin": (0.1, 1.0), "heat": (0.2, 0.5), "reaction_diffusion": (0.2, 0.5)}
-"""Of the unknown: correlation length over the longest side, standard deviation of its logarithm (of itself in the
-Langevin equation, whose λ has both signs). Known to every network and every method alike."""
+PRIOR = {"heat": (0.2, 0.5), "reaction_diffusion": (0.2, 0.5)}
+"""Of the unknown: correlation length over the longest side, standard deviation of its logarithm, the same for every
+network and every method. λ of the Langevin equation has both signs and any size: there the data choose."""
 
 FINEST = {"langevin": 0.1, "heat": 0.2, "reaction_diffusion": 4.0 * 0.03 / 0.7}
 """Length of the finest structure in the solution, which sets the frequencies of the coordinate networks."""
@@ -121,7 +122,11 @@ class PaperModel(nn.Module):
         self.unit = self.images.flatten(2).std(2).reshape(wide)
         self.known = {n: tensor(f)[None] for n, f in data.items() if n not in problem.observed}
         side = max(n * h for n, h in zip(shape, spacing, strict=True))
-        share, log_sd = PRIOR[problem.name]
+        share, log_sd = (
+            langevin_prior(observed[0], spacing[0], sd[0])
+            if problem.name == "langevin"
+            else PRIOR[problem.name]
+        )
         rates = SmoothLogRates(
             shape, spacing, means=torch.zeros(1, 1, dtype=dtype, device=device),
             correlation=share * side, log_sd=log_sd,

@@ -9,6 +9,7 @@ from chromamol.density.calibration import (
     calibrate_total,
     dark_level,
 )
+from chromamol.density.illumination import Shading, estimate_shading, flat_field_shading
 from chromamol.density.localization_density import LocalizationDensity, localization_density
 from chromamol.density.molecules import Molecules, find_molecules
 
@@ -17,12 +18,15 @@ __all__ = [
     "LocalizationDensity",
     "Molecules",
     "Optics",
+    "Shading",
     "calibrate_dense",
     "calibrate_marks",
     "calibrate_total",
     "dark_level",
     "drop_duplicates",
+    "estimate_shading",
     "find_molecules",
+    "flat_field_shading",
     "localization_density",
     "merge_blinks",
 ]

@@ -16,7 +16,7 @@ the shape of the maps hardly do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -150,10 +150,18 @@ def calibrate_marks(
     gain: tuple[float | None, float | None],
     water_fraction: float,
     optics: Optics | None = None,
+    dense_factor: float = 1.0,
 ) -> tuple[Calibrated, Calibrated]:
     """Return both fields from a heterochromatin and a euchromatin mark; arguments as in `calibrate_total`.
 
-    Euchromatin is nearly flat, so it shows no two phases: its mean is what water and heterochromatin leave.
+    Euchromatin is nearly flat, so it shows no two phases. Its gain is tied to that of heterochromatin by what fills the
+    nucleus,
+
+        ⟨φ_h⟩ + ⟨φ_e⟩ = 1 - water:        g_e = ⟨I_e⟩ / (1 - water - ⟨I_h⟩ / g_h).
+
+    Parameters
+    ----------
+    dense_factor : by which the gain of heterochromatin is multiplied: 1 but for a question of what a wrong one does.
 
     Raises
     ------
@@ -161,6 +169,8 @@ def calibrate_marks(
         leaves no room for euchromatin.
     """
     dense = calibrate_dense(heterochromatin, mask, dark=dark[0], gain=gain[0], optics=optics)
+    if dense_factor != 1.0:
+        dense = replace(dense, phi=dense.phi / dense_factor, gain=dense.gain * dense_factor)
     room = 1.0 - water_fraction - float(dense.phi[mask].mean())
     signal = euchromatin.astype(np.float64) - dark[1]
     mean = _mean_signal(signal, mask)

@@ -18,18 +18,29 @@ MIN_LAYER_PIXELS = 6  # per segment and depth layer; fewer make no stable covera
 
 
 def attached_to_lamina(
-    dense: Mask, depth: FloatField, *, nuclear_radius_um: float, lad_fraction: float
-) -> Mask:
+    dense: Mask, depth: FloatField, *, nuclear_radius_um: float, lad_fraction: float, layer_um: float,
+    piece_begins: float = 0.0,
+) -> Mask:  # fmt: skip
     """Return the domain material that is connected to the outermost `lad_fraction` of the nuclear radius.
 
     The connection is followed no deeper than a fifth of the radius, so that a labyrinth of domains isn't all
     LAD.
+
+    Parameters
+    ----------
+    layer_um : thickness of the layers that pixels are counted in.
+    piece_begins : a piece lies where its layer reaches this part of its largest: at its first pixel when 0.
     """
     deepest = max(MAX_DEPTH_FRACTION, 2 * lad_fraction) * nuclear_radius_um
     parts, n = ndimage.label(dense & (depth <= deepest), structure=np.ones((3,) * dense.ndim))
     touching = np.zeros(n + 1, dtype=bool)
-    touching[np.unique(parts[dense & (depth <= lad_fraction * nuclear_radius_um)])] = True
-    touching[0] = False
+    if piece_begins > 0.0 and n:
+        pixels = _by_layer(parts, n, depth, layer_um=layer_um)
+        begins = np.argmax(pixels >= piece_begins * pixels.max(axis=1, keepdims=True), axis=1) * layer_um
+        touching[1:] = begins <= lad_fraction * nuclear_radius_um
+    else:
+        touching[np.unique(parts[dense & (depth <= lad_fraction * nuclear_radius_um)])] = True
+        touching[0] = False
     return touching[parts]
 
 
@@ -41,14 +52,15 @@ def lamina_thickness(
     *,
     spacing_um: tuple[float, ...],
     segments: int,
-) -> tuple[float, float, Float[np.ndarray, " segments"]]:
-    """Return the mean LAD thickness in µm, the part of the border that LADs cover, and the thickness by
-    segment.
+) -> tuple[float, float, float, Float[np.ndarray, " segments"]]:
+    """Return the mean LAD thickness in µm, its standard error, the part of the border that LADs cover, and the
+    thickness by segment.
 
     Every pixel belongs to the border segment of its nearest border point. Within a segment, c(s) is the part
     of the layer at depth s that is LAD. The largest c is the covered part of the border, and ∫ c(s) ds / max
-    c the thickness there; the mean over segments is weighted by the covered part. Nothing here depends on
-    the curvature of the border or on where exactly the mask was drawn.
+    c the thickness there; the mean over segments is weighted by the covered part, and its error
+    is that of a weighted mean of independent segments. Nothing here depends on the curvature of the border or on
+    where exactly the mask was drawn.
 
     Parameters
     ----------
@@ -59,7 +71,7 @@ def lamina_thickness(
     """
     by_segment = np.full(segments, math.nan)
     if not lamina.any():
-        return 0.0, 0.0, by_segment
+        return 0.0, math.nan, 0.0, by_segment
     layer_um = min(spacing_um)
     # Layers between two LADs of one segment that hold none stay part of the sum only as zeros.
     layer = np.maximum(np.ceil(depth[mask] / layer_um - 0.5).astype(int) - 1, 0)
@@ -76,7 +88,15 @@ def lamina_thickness(
     by_segment[has] = layer_um * part[has].sum(axis=1) / covered[has]
     mean = float(np.average(by_segment[has], weights=covered[has]))
     occupied = total[:, 0] > 0
-    return mean, float(covered[occupied].mean()) if occupied.any() else math.nan, by_segment
+    coverage = float(covered[occupied].mean()) if occupied.any() else math.nan
+    return mean, _error_of_mean(by_segment[has], covered[has]), coverage, by_segment
+
+
+def _error_of_mean(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
+    if values.size < 2:
+        return math.nan
+    off = weights * (values - np.average(values, weights=weights))
+    return float(np.sqrt(np.sum(np.square(off)) * values.size / (values.size - 1)) / weights.sum())
 
 
 def piece_thickness(pieces: Labels, count: int, depth: FloatField, *, layer_um: float) -> list[float]:
@@ -91,11 +111,19 @@ def piece_thickness(pieces: Labels, count: int, depth: FloatField, *, layer_um: 
     where = pieces > 0
     if not count or not where.any():
         return [math.nan] * count
+    pixels = _by_layer(pieces, count, depth, layer_um=layer_um)
+    return [float(t) for t in layer_um * pixels.sum(axis=1) / pixels.max(axis=1)]
+
+
+def _by_layer(
+    pieces: Labels, count: int, depth: FloatField, *, layer_um: float
+) -> Int[np.ndarray, "pieces layers"]:
+    """Count the pixels of each piece at each depth."""
+    where = pieces > 0
     layer = np.maximum(np.ceil(depth[where] / layer_um - 0.5).astype(int) - 1, 0)
     layers = 1 + int(layer.max())
     index = (pieces[where].astype(int) - 1) * layers + layer
-    pixels = np.bincount(index, minlength=count * layers).reshape(count, layers)
-    return [float(t) for t in layer_um * pixels.sum(axis=1) / pixels.max(axis=1)]
+    return np.bincount(index, minlength=count * layers).reshape(count, layers)
 
 
 def _segment_of(

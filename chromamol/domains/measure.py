@@ -62,6 +62,7 @@ class Domains:
     radius_um : median radius of the interior domains.
     spacing_um : mean centre-to-centre distance to the 5 nearest interior domains; needs 6 domains.
     lad_thickness_um : mean thickness of the LADs along the depth; 0 when nothing lies at the border.
+    lad_thickness_se_um : its standard error, from the scatter of the border segments; NaN for a single one.
     lad_coverage : part of the nuclear border that carries a LAD, 0..1.
     lad_thickness_by_segment_um : the same by border segment; NaN in segments without LAD.
     domain_fraction : part of the nucleus inside domains, LADs included.
@@ -74,6 +75,7 @@ class Domains:
     radius_um: float
     spacing_um: float
     lad_thickness_um: float
+    lad_thickness_se_um: float
     lad_coverage: float
     lad_thickness_by_segment_um: Float[np.ndarray, " segments"]
     domain_fraction: float
@@ -93,6 +95,7 @@ def measure_domains(
     lad_fraction: float = LAD_FRACTION,
     border_segments: int = 50,
     min_size_um: float = 0.0,
+    piece_begins: float = 0.0,
 ) -> Domains:
     """Find the heterochromatin domains inside a nucleus and measure them.
 
@@ -110,6 +113,9 @@ def measure_domains(
         equal size).
     border_segments : into how many segments the border is cut for the LAD thickness.
     min_size_um : smaller interior pieces are no domains, µm² (µm³); a piece of fewer than 2 pixels per axis never is.
+
+    piece_begins : a piece lies, for the question whether it is a LAD, where its layer along the depth reaches this
+        part of its largest; above 0 where edges are ragged with noise.
 
     Raises
     ------
@@ -130,8 +136,9 @@ def measure_domains(
     core = (slice(1, -1),) * mask.ndim
     depth, nearest = depth[core], nearest[(slice(None), *core)] - 1
     radius = _equivalent_radius(float(np.count_nonzero(mask)) * phi_h.grid.pixel_volume_um, mask.ndim)
-    lamina = attached_to_lamina(dense, depth, nuclear_radius_um=radius, lad_fraction=lad_fraction)
-    thickness, coverage, by_segment = lamina_thickness(
+    lamina = attached_to_lamina(dense, depth, nuclear_radius_um=radius, lad_fraction=lad_fraction,
+                                layer_um=min(spacing), piece_begins=piece_begins)  # fmt: skip
+    thickness, error, coverage, by_segment = lamina_thickness(
         lamina, mask, depth, nearest, spacing_um=spacing, segments=border_segments
     )
     least = max(MIN_PIXELS ** (mask.ndim / 2), min_size_um / phi_h.grid.pixel_volume_um)
@@ -152,6 +159,7 @@ def measure_domains(
         radius_um=float(np.median([d.radius_um for d in domains])) if domains else math.nan,
         spacing_um=mean_spacing(centres),
         lad_thickness_um=thickness,
+        lad_thickness_se_um=error,
         lad_coverage=coverage,
         lad_thickness_by_segment_um=by_segment,
         domain_fraction=np.count_nonzero(dense) / np.count_nonzero(inside),

@@ -23,6 +23,10 @@ from chromamol.shapes import FloatField, Mask
 
 FIRST_TAU, TAU_FACTOR = 0.05, 0.4
 
+CALIBRATED_BELOW = 0.01
+"""τ from which on gains and ℓ are fitted, too. Before, the fields are too far off for them; later, the valley in which
+they move is too narrow for steps of any length."""
+
 MAX_STEPS = 18
 SETTLED = 0.02
 """The fit has converged when a whole step moves the log-rates by less than this, rms: half of the standard error at
@@ -72,6 +76,11 @@ class JointFit:
     converged: bool
     steps: int
 
+    @property
+    def scale(self) -> float:
+        """φ_max over its expected value."""
+        return math.exp(float(self.model.named_scalars(self.point)["log_scale"].flatten()[0]))
+
 
 def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, inner: torch.dtype) -> JointFit:
     """Run the fit from a rough guess of the rates; `inner` is the number type of the inner linear solves."""
@@ -83,7 +92,7 @@ def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, in
     while steps < MAX_STEPS and not converged:
         tolerance = LAST_TOLERANCE if tau <= last else TOLERANCE
         step = gauss_newton_step(model, point, tau, iterations=ITERATIONS, tolerance=tolerance, inner=inner,
-                                 calibrate=tau <= last)  # fmt: skip
+                                 calibrate=tau <= max(last, CALIBRATED_BELOW))  # fmt: skip
         moved = _rms_change(model, point, step.point, balanced)
         point, steps = step.point, steps + 1
         if tau <= last and not bool(step.decreased.all()):
@@ -117,7 +126,7 @@ def joint_rates(
         each Gauss-Newton step starts from a residual in float64.
     """
     fit = fit_jointly(problem, first_guess(problem, first), device=device, inner=inner)
-    phi_h, phi_e = _cut(fit, fit.point.phi_h[0]), _cut(fit, fit.point.phi_e[0])
+    phi_h, phi_e = (fit.scale * _cut(fit, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e))
     radius = domain_radius_um(phi_h, problem)
     result = replace(
         first, method="joint", phi_h=_field(fit, phi_h), phi_e=_field(fit, phi_e),
@@ -160,9 +169,10 @@ def first_guess(problem: JointProblem, first: Rates) -> Guess:
 def _with_maps(result: Rates, fit: JointFit, deviations: Unknowns) -> Rates:
     """Add maps with standard errors, their means and their ratio, from the samples of the posterior."""
     model, problem = fit.model, fit.problem
-    logs = model.synthesise(deviations.modes * model.root) + model.named_scalars(deviations)["log_rates"]
+    named = model.named_scalars(deviations)
+    logs = model.synthesise(deviations.modes * model.root) + named["log_rates"] + 2.0 * named["log_scale"]
     valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
-    values = [_cut(fit, rate[0]) / fit.unit_um**2 for rate in model.rates(fit.point)]
+    values = [fit.scale**2 * _cut(fit, rate[0]) / fit.unit_um**2 for rate in model.rates(fit.point)]
     spread = [np.stack([_cut(fit, s[i]) for s in logs]) for i in range(model.maps)]
     maps, means = [], []
     for i, value in enumerate(values):

@@ -10,12 +10,14 @@ on a periodic box around the nucleus. The u_j are potentials without sources ins
 q_j are unknown: together they reach every potential that obeys Δm = -(Γ_me φ_e - Γ_ac φ_h) inside, whatever
 happens at the wall. Residuals are
 
-    data      gain · (PSF * (a_h φ_h + a_e φ_e)) + offset - image          over σ, inside the nucleus
-    balance   f(φ_h) - ℓ² Δφ_h - m - c_h,    φ_e - ℓ² Δφ_e + m - c_e       over τ, where the stencil fits inside
+    data      g · (PSF * (a_h φ_h + a_e φ_e)) + offset - image             over σ, inside the nucleus
+    balance   f(φ_h) - λ² Δφ_h - m - c_h,    φ_e / s² - λ² Δφ_e + m - c_e  over τ, where the stencil fits inside
     prior     one whitened unknown each
 
-φ_max sets the scale of the fields, f and m go with its third power, and residuals are taken relative to it: else a
-smaller φ_max would make thousands of residuals smaller together, and the fit would run there.
+Fields are in units in which φ_max has its expected value: with s = φ_max over that value, the true fields are s φ, the
+true rates s² Γ, and what the image tells directly are g = s · gain and λ = ℓ / s. So a calibration can move along what
+the image leaves open without the fields having to follow; with true fields as unknowns every step there had to be cut
+to a sixteenth, and the fit ended nowhere.
 
 Everything has a leading batch axis: nuclei, or samples of one nucleus.
 
@@ -40,9 +42,12 @@ cost a pixel of rim."""
 MARGIN_PX = 24
 """Pixels between the nucleus and its periodic image, where the outer sources live."""
 
-OUTSIDE_MEAN, OUTSIDE_SD = 0.25, 0.3
-"""Prior of the fields where no balance holds: outside the nucleus, which the data see through the PSF only, and on its
-rim, whose fine structure a PSF hides from them."""
+OUTSIDE_MEAN, OUTSIDE_SD = 0.25, 1.0
+"""Prior of the fields outside the nucleus, which the data see through the PSF only."""
+
+RIM_SD = 1.0
+"""Prior of the fields on the rim, where no balance holds, around what the image shows there: no information. A prior
+around one mean and with the deviation of the outside told thousands of rim pixels what the offset and the gain are."""
 
 CURVATURE_SD = 0.04
 """Prior of ℓ²Δφ where no balance holds: no interface is much thinner than ℓ, there neither. It binds the pattern of
@@ -58,7 +63,7 @@ class Unknowns:
 
     Parameters
     ----------
-    phi_h, phi_e : (B, *box).
+    phi_h, phi_e : (B, *box), over s.
     outer : (B, outer potentials), whitened.
     modes : (B, maps, *modes), whitened cosine coefficients of the log-rates.
     scalars : (B, maps + 2 + 2 C + 2): mean log-rates, c_h, c_e, then whitened: log-gain and offset of each
@@ -105,6 +110,7 @@ class JointModel:
     images, inverse_sd : (B, C, *box), measured fractions and 1 / σ; zero weight where nothing was measured.
     mixing : (C, 2): how much of φ_h and φ_e each channel shows.
     inside, outside, balanced : (B, *box) of 0 and 1; `balanced` where the stencil lies inside.
+    expected : (B, 2, *box): what is expected of g φ_h and g φ_e where no balance holds.
     laplacian, inverse_laplacian, transfer : symbols on the half spectrum.
     outer_potentials : (B, r, *box), times their prior deviation, where the balance holds.
     cosines : per axis, (modes, box) tables of the log-rates;
@@ -112,7 +118,7 @@ class JointModel:
     known : (B, *box) of Γ_ac in units of the model, when it is known.
     scalar_sd : prior deviation of each scalar; 0 fixes it, inf leaves it free.
     scalar_mean : (B, scalars).
-    phi_max, interface : of the free energy; ℓ in units of the model.
+    phi_max, interface : expected φ_max and ℓ; ℓ in units of the model.
     roughness_scale : per axis, ℓ² / h².
     flux_sd : prior deviation of the mean exchange, which a closed nucleus makes zero.
     """
@@ -123,6 +129,7 @@ class JointModel:
     inside: torch.Tensor
     outside: torch.Tensor
     balanced: torch.Tensor
+    expected: torch.Tensor
     laplacian: torch.Tensor
     inverse_laplacian: torch.Tensor
     transfer: torch.Tensor
@@ -143,6 +150,32 @@ class JointModel:
         return self.root.shape[0]
 
     @property
+    def globals(self) -> int:
+        """How many scalars come before the calibration: mean log-rates and constants."""
+        return self.maps + 2
+
+    @property
+    def estimated(self) -> list[int]:
+        """Scalars of the calibration that are fitted: ℓ, and gains of images that show φ_h, whose phases tell them."""
+        shows = [self.globals + c for c in range(self.channels) if float(self.mixing[c, 0]) > 0.0]
+        return self._uncertain([*shows, len(self.scalar_sd) - 1])
+
+    @property
+    def considered(self) -> list[int]:
+        """Scalars that keep their expected value and lend their uncertainty to the errors.
+
+        Offset, φ_max and the gain of euchromatin alone trade with rates and ℓ. What an image seems to say of them is
+        mostly the bias of a mode: with 5 % noise and a PSF of 2 px their estimates were three to five of their own
+        standard errors off.
+        """
+        return self._uncertain(
+            [j for j in range(self.globals, len(self.scalar_sd)) if j not in self.estimated]
+        )
+
+    def _uncertain(self, indices: list[int]) -> list[int]:
+        return [j for j in indices if float(self.scalar_sd[j]) > 0.0]
+
+    @property
     def channels(self) -> int:
         return self.mixing.shape[0]
 
@@ -150,6 +183,11 @@ class JointModel:
     def unbalanced(self) -> torch.Tensor:
         """(B, 1, *box): where no balance holds and the fields have a prior of their own instead."""
         return 1.0 - self.balanced[:, None]
+
+    @property
+    def loose_sd(self) -> torch.Tensor:
+        """(B, 1, *box): prior deviation of the fields where no balance holds."""
+        return OUTSIDE_SD + (RIM_SD - OUTSIDE_SD) * self.inside[:, None]
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -189,20 +227,36 @@ class JointModel:
         value = x.scalars * self.whitening()
         m, c = self.maps, self.channels
         cut = {"log_rates": slice(0, m), "constants": slice(m, m + 2), "log_gain": slice(m + 2, m + 2 + c),
-               "offset": slice(m + 2 + c, m + 2 + 2 * c), "log_phi_max": slice(m + 2 + 2 * c, m + 3 + 2 * c),
+               "offset": slice(m + 2 + c, m + 2 + 2 * c), "log_scale": slice(m + 2 + 2 * c, m + 3 + 2 * c),
                "log_interface": slice(m + 3 + 2 * c, m + 4 + 2 * c)}  # fmt: skip
         return {name: value[:, part].reshape(*value[:, part].shape, *wide) for name, part in cut.items()}
 
     def whitening(self) -> torch.Tensor:
-        free = self.maps + 2
         one = torch.ones_like(self.scalar_sd)
-        return torch.cat([one[:free], self.scalar_sd[free:]])
+        return torch.cat([one[: self.globals], self.scalar_sd[self.globals :]])
 
     def rates(self, x: Unknowns) -> tuple[torch.Tensor, torch.Tensor]:
-        """Γ_me and Γ_ac in units of the model, (B, *box)."""
-        logs = self.synthesise(x.modes * self.root) + self.named_scalars(x)["log_rates"]
-        rate = torch.exp(logs)
-        return rate[:, 0], rate[:, 1] if self.known is None else self.known.expand_as(rate[:, 0])
+        """Γ_me / s² and Γ_ac / s² in units of the model, (B, *box)."""
+        named = self.named_scalars(x)
+        rate = torch.exp(self.synthesise(x.modes * self.root) + named["log_rates"])
+        if self.known is None:
+            return rate[:, 0], rate[:, 1]
+        return rate[:, 0], self.known * torch.exp(-2.0 * named["log_scale"][:, 0])
+
+    def bright(self, x: Unknowns) -> torch.Tensor:
+        """(B, 2, ...): g of the first image that shows φ_h and of the one that shows φ_e best."""
+        named = self.named_scalars(x)
+        return torch.exp((named["log_gain"] + named["log_scale"])[:, self.shown_in])
+
+    @property
+    def shown_in(self) -> list[int]:
+        """Which image sets the scale of φ_h and of φ_e where only a prior holds them."""
+        return [0, self.channels - 1]
+
+    def square_length(self, x: Unknowns) -> torch.Tensor:
+        """λ² = (ℓ / s)² in units of the model, (B, ...)."""
+        named = self.named_scalars(x)
+        return self.interface**2 * torch.exp(2.0 * (named["log_interface"] - named["log_scale"])[:, 0])
 
     def roughness(self, phi: torch.Tensor) -> torch.Tensor:
         """ℓ² times the five-point Laplacian of φ (seven points in 3D): what `CURVATURE_SD` bounds."""
@@ -244,8 +298,8 @@ class JointModel:
     def residuals(self, x: Unknowns, tau: float) -> Residuals:
         """All residuals at a point, whitened."""
         named = self.named_scalars(x)
-        phi_max = self.phi_max * torch.exp(named["log_phi_max"][:, 0])
-        square = self.interface**2 * torch.exp(2.0 * named["log_interface"][:, 0])
+        scale = named["log_scale"]
+        square = self.square_length(x)
         methylation, acetylation = self.rates(x)
         exchange = self.inside * (methylation * x.phi_e - acetylation * x.phi_h)
         source = self.compensated(-exchange)
@@ -257,15 +311,16 @@ class JointModel:
         potential = potential + self.outer_potential(x.outer)
         constants = named["constants"]
         seen = torch.einsum("cf,fb...->bc...", self.mixing, torch.stack([seen_h, seen_e]))
-        balance_h = bulk_potential(x.phi_h, phi_max) - square * curved_h - potential - constants[:, 0]
-        balance_e = x.phi_e - square * curved_e + potential - constants[:, 1]
-        shrunk = torch.exp(-named["log_phi_max"])
-        phi = torch.stack([x.phi_h, x.phi_e], 1) * shrunk
+        balance_h = bulk_potential(x.phi_h, self.phi_max) - square * curved_h - potential - constants[:, 0]
+        softness = torch.exp(-2.0 * scale[:, 0])
+        balance_e = softness * x.phi_e - square * curved_e + potential - constants[:, 1]
+        phi = self.bright(x) * torch.stack([x.phi_h, x.phi_e], 1)
         return {
-            "data": (torch.exp(named["log_gain"]) * seen + named["offset"] - self.images) * self.inverse_sd,
-            "balance": shrunk**3 * torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
+            "data": (torch.exp(named["log_gain"] + scale) * seen + named["offset"] - self.images)
+            * self.inverse_sd,
+            "balance": torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
             "outer": x.outer,
-            "unbalanced": self.unbalanced * (phi - OUTSIDE_MEAN) / OUTSIDE_SD,
+            "unbalanced": self.unbalanced * (phi - self.expected) / self.loose_sd,
             "rough": self.unbalanced * self.roughness(phi) / CURVATURE_SD,
             "modes": x.modes,
             "scalars": self.scalar_residual(x.scalars - self.scalar_mean),
@@ -274,5 +329,5 @@ class JointModel:
 
     def scalar_residual(self, scalars: torch.Tensor) -> torch.Tensor:
         """Whitened nuisances have unit priors; mean log-rates their own; the constants none."""
-        free = self.maps + 2
+        free = self.globals
         return torch.cat([scalars[:, :free] / self.scalar_sd[:free], scalars[:, free:]], 1)

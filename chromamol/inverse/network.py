@@ -48,6 +48,9 @@ LARGEST_MISFIT = 1.5
 SETTLED = 0.05
 """The log-rates may move this much, rms, in the last stage."""
 
+UNSTEADY_AT = 3.0
+"""Standard deviations by which what is left of an image may exceed noise before the pattern is taken to move."""
+
 INTERFACE_RISE = 4.0
 """Rise of a domain's interface, in ℓ / φ_max: the finest structure that coordinate networks must carry."""
 
@@ -181,6 +184,8 @@ def build_network_model(
     known = None
     if problem.known_acetylation is not None:
         known = tensor(np.stack([np.asarray(p.known_acetylation) * unit**2 for p in problems]))
+    each = photons_of(settings, len(problem.images))
+    photons = None if each is None else tensor(each).reshape(-1, *(1,) * len(shape))
     seen = Observations(
         images=tensor(np.stack([[f.values for f in p.images] for p in problems])),
         inverse_sd=tensor(np.stack([[_inverse(sd, p.mask) for sd in p.noise_sd] for p in problems])),
@@ -192,7 +197,7 @@ def build_network_model(
         psf=problem.psf_sigma_um / unit,
         phi_max=problem.parameters.phi_max,
         interface=problem.parameters.interface_length_um / unit,
-        photons=settings.photons_per_fraction,
+        photons=photons,
     )  # fmt: skip
     correlation = float(np.mean([g.correlation_um for g in guesses])) / unit
     log_sd = float(np.mean([g.log_sd for g in guesses]))
@@ -249,14 +254,30 @@ def _noise(problems: Sequence[JointProblem], settings: NetworkSettings) -> float
     """Root mean square noise of the seen pixels, photon noise included."""
     variances = []
     for p in problems:
-        for field, sd in zip(p.images, p.noise_sd, strict=True):
+        photons = photons_of(settings, len(p.images)) or (math.inf,) * len(p.images)
+        for field, sd, each in zip(p.images, p.noise_sd, photons, strict=True):
             noise = np.broadcast_to(np.asarray(sd, dtype=float), p.mask.shape)
             use = p.mask & np.isfinite(noise)
-            shot = 0.0
-            if settings.photons_per_fraction is not None:
-                shot = max(float(field.values[use].mean()), 0.0) / settings.photons_per_fraction
+            shot = max(float(field.values[use].mean()), 0.0) / each
             variances.append(float(np.mean(noise[use] ** 2)) + shot)
     return math.sqrt(float(np.mean(variances)))
+
+
+def photons_of(settings: NetworkSettings, images: int) -> tuple[float, ...] | None:
+    """Return the photons per unit of volume fraction of each image, None for Gaussian noise.
+
+    Raises
+    ------
+    FieldError : not one number for all or one for each.
+    """
+    given = settings.photons_per_fraction
+    if given is None:
+        return None
+    each = given if isinstance(given, tuple) else (given,) * images
+    if len(each) != images:
+        raise FieldError(f"photons_per_fraction of {len(each)} for {images} images.",
+                         expected="one number for all, or one for each.", do="leave the tuple out.")  # fmt: skip
+    return each
 
 
 def _key(
@@ -298,7 +319,30 @@ def _rates(fit: NetworkFit, index: int, first: Rates, settings: NetworkSettings,
     if misfit > LARGEST_MISFIT or float(training.moved[index]) > SETTLED:
         return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_CONVERGED,
                        flags=("not_converged",))  # fmt: skip
+    pull, largest = pull_on_the_fields(fit, index)
+    result = replace(result, diagnostics=result.diagnostics | {"pull": pull},
+                     flags=("unsteady",) if pull > largest else ())  # fmt: skip
     return _with_maps(result, fit, index, settings, seed)
+
+
+@torch.no_grad()
+def pull_on_the_fields(fit: NetworkFit, index: int) -> tuple[float, float]:
+    """Return how far the balance pulled the fields off the images, over noise, and what noise alone explains.
+
+    A pattern that moves has no rates that balance it, so the fit gives up the images, smoothly: what is left of them,
+    averaged by ψ and in units of its own noise, then exceeds 1, rms, in one of them. Its sampling error is that of
+    as many independent values as ψ leaves. Pixels that were not seen count as no difference.
+    """
+    model = fit.model
+    u = model.fields(model.source(model.trained.network)).value
+    predicted = model.predicted(u)
+    left = (model.test((predicted - model.seen.images) * model.data_weight(predicted)) / model.test.gain)[
+        index
+    ]
+    where = model.seen.balanced[index] > 0.0
+    worst = float(left[:, where].square().mean(dim=1).sqrt().max())
+    values = model.test.averages * float(where.sum())
+    return worst, 1.0 + UNSTEADY_AT / math.sqrt(2.0 * max(values, 1.0))
 
 
 def _with_maps(result: Rates, fit: NetworkFit, index: int, settings: NetworkSettings, seed: int) -> Rates:

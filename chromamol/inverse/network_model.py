@@ -81,7 +81,7 @@ class Observations:
     base : (B, 2) mean fields, about which a network's outputs vary.
     spacing, psf : of the pixels, standard deviation.
     phi_max, interface : of the free energy.
-    photons : per unit of volume fraction, for Poisson counts.
+    photons : (C, 1, ...), per unit of volume fraction, for Poisson counts.
     """
 
     images: Tensor
@@ -94,7 +94,7 @@ class Observations:
     psf: float
     phi_max: float
     interface: float
-    photons: float | None = None
+    photons: Tensor | None = None
 
 
 class NetworkModel(nn.Module):
@@ -214,6 +214,10 @@ class TestAverage:
         power = torch.fft.fftn(self._taps[1], s=[4 * r + 4 for r in full.radii]).abs().square()
         # Effective number of independent values per pixel of Δψ * noise: (Σ P)² / (N Σ P²), of its spectrum P.
         self.independent = float(power.mean() ** 2 / power.square().mean())
+        power = torch.fft.fftn(self._taps[0], s=[4 * r + 4 for r in full.radii]).abs().square()
+        # The same of ψ * noise, and its standard deviation for white noise of one.
+        self.averages = float(power.mean() ** 2 / power.square().mean())
+        self.gain = float(self._taps[0].norm())
 
     def __call__(self, values: Tensor) -> Tensor:
         return self.average(values).squeeze(-len(self.spacing) - 1)

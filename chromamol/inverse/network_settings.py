@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from chromamol.errors import ParameterError
 from chromamol.networks.make import ARCHITECTURES
 
@@ -26,8 +28,8 @@ class NetworkSettings:
         coordinates; not for the grid, which has none).
     steps : of Adam; by the architecture when None.
     polish : iterations of L-BFGS after them.
-    photons_per_fraction : detected photons per unit of volume fraction. When given, the data term is that of Poisson
-        counts with `noise_sd` as the read noise; Gaussian otherwise.
+    photons_per_fraction : detected photons per unit of volume fraction; a tuple for one each of the images. When
+        given, the data term is that of Poisson counts with `noise_sd` as the read noise; Gaussian otherwise.
     precision : "float32" or "float64".
     compiled : pass the network through `torch.compile`. On a CPU a step of the Fourier MLP (128 x 128 points) took
         25 ms in place of 31, after a minute of compiling: worth it for long runs only.
@@ -40,7 +42,7 @@ class NetworkSettings:
     derivatives: str = "mollifier"
     steps: int | None = None
     polish: int = 60
-    photons_per_fraction: float | None = None
+    photons_per_fraction: float | tuple[float, ...] | None = None
     precision: str = "float32"
     compiled: bool = False
     checkpoint: str | Path | None = None
@@ -70,7 +72,7 @@ class NetworkSettings:
             if value < least:
                 raise ParameterError(f"{name} = {value}.", expected=f"a whole number >= {least}.",
                                      do="use the default.")  # fmt: skip
-        if self.photons_per_fraction is not None and not self.photons_per_fraction > 0.0:
+        if self.photons_per_fraction is not None and not np.all(np.greater(self.photons_per_fraction, 0.0)):
             raise ParameterError(f"photons_per_fraction = {self.photons_per_fraction}.",
                                  expected="a number of photons > 0.", do="use None for Gaussian noise.")  # fmt: skip
 

@@ -31,11 +31,14 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
         "noise_dominated": "The structure inside the nucleus is no stronger than the noise.",
         "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",
+        "lads_unresolved": "Layers at the nuclear border are too thin for so few localisations: thickness is NaN.",
         # what was assumed
         "split_constant_assumed": "One channel only: the constant that splits hetero- from euchromatin "
         "was fixed by convention.",
         "calibration_assumed": "Intensity was turned into volume fraction by an assumed scale: "
         "absolute rates hang on it.",
+        "illumination_estimated": "Uneven illumination was estimated from the background and divided out.",
+        "illumination_not_measurable": "The background does not tell the illumination: it was left as it is.",
         "localization_density": "Chromatin was taken to be proportional to the density of localisations: "
         "uneven labelling and blinking look like chromatin.",
         "section_thickness_assumed": "The image is a section or projection of a 3D nucleus whose thickness "
@@ -51,6 +54,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "and not in the mean.",
         "diffusivity_not_identifiable": "The frames show no motion beyond their noise: D and rates in 1/s are NaN.",
         "negative_rate": "Part of the rate map came out negative: there the rate is within noise of zero.",
+        "unsteady": "No smooth rates keep this pattern at rest within its noise: it moves, or a given rate or constant "
+        "is wrong. Don't read the rates as those of a steady state.",
         "not_converged": "The solver stopped before it converged: don't use the rates.",
     }
 )

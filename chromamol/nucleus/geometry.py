@@ -21,7 +21,7 @@ def find_nuclei(
     image: np.ndarray,
     *,
     spacing_um: tuple[float, ...],
-    saturation_level: float | int | None = None,
+    saturation_level: float | int | np.ndarray | None = None,
     margin_um: float = 1.0,
 ) -> list[Nucleus]:
     """Measure and flag every nucleus of a label image.
@@ -31,9 +31,9 @@ def find_nuclei(
     labels : integer (y, x) or (z, y, x); 0 = background. Labels may have gaps.
     image : intensities of the same shape, as read (integer types show their full scale).
     spacing_um : pixel spacing along each axis, in µm.
-    saturation_level : intensity at which the detector saturates. When omitted, an integer image whose
-        maximum is exactly the full scale of 8, 10, 11, 12, 14 or 16 bits saturates there; other images don't
-        saturate.
+    saturation_level : intensity at which the detector saturates, a number or one per pixel. When omitted, an
+        integer image whose maximum is exactly the full scale of 8, 10, 11, 12, 14 or 16 bits saturates there; other
+        images don't saturate.
     margin_um : margin of the crop around each nucleus, in µm.
 
     Returns
@@ -51,7 +51,7 @@ def find_nuclei(
             expected="one shape for both, one positive spacing per axis, a margin of at least zero.",
             do="check which channel and which pixel size belong to the labels.",
         )
-    level = _full_scale(image) if saturation_level is None else float(saturation_level)
+    level = np.broadcast_to(_full_scale(image) if saturation_level is None else saturation_level, image.shape)
     nuclei = []
     for index, box in enumerate(ndimage.find_objects(labels)):
         if box is not None:
@@ -70,7 +70,7 @@ def _measure(
     labels: Labels,
     image: np.ndarray,
     spacing: tuple[float, ...],
-    saturation_level: float,
+    saturation_level: np.ndarray,
     margin_um: float,
 ) -> Nucleus:
     margin = [math.ceil(margin_um / h) for h in spacing]
@@ -86,7 +86,9 @@ def _measure(
     flags = []
     if any(s.start == 0 or s.stop == n for s, n in zip(box, labels.shape, strict=True)):
         flags.append("touches_border")
-    if np.count_nonzero(image[crop][mask] >= saturation_level) > SATURATED_FRACTION * np.count_nonzero(mask):
+    if np.count_nonzero(
+        (image[crop] >= saturation_level[crop])[mask]
+    ) > SATURATED_FRACTION * np.count_nonzero(mask):
         flags.append("saturated")
     flat = mask if mask.ndim == 2 else mask.any(axis=0)
     elongation, solidity = _shape(flat)

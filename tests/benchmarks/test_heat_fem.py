@@ -30,7 +30,7 @@ def test_the_data_are_sorted_onto_their_grid(data):
 def test_the_steps_of_the_data_explain_its_misfit(data):
     """The finite elements stepped implicitly; the equation that such steps solve is met ten times better."""
     field, spacing = data[0][:, 6:30, 6:30], data[1]
-    plain, euler = (heat_fem.invert(field, spacing, implicit_euler=each) for each in (False, True))
+    plain, euler = (heat_fem.invert(field, spacing, method=each) for each in (heat_fem.PLAIN, heat_fem.EULER))
     assert euler.misfit < plain.misfit / 10
 
 
@@ -38,10 +38,17 @@ def test_what_is_to_be_reached_is_reached_at_five_per_cent_noise_and_written(dat
     monkeypatch.setattr(heat_fem, "QUICK_NOISE", (0.05,))
     monkeypatch.setattr(heat_fem, "two_step_error", lambda *_: 0.5)
     table = heat_fem.run(tmp_path / "new", quick=True)
-    assert list(table["method"]) == [heat_fem.PLAIN, heat_fem.EULER, heat_fem.TWO_STEP]
+    assert list(table["method"]) == [
+        heat_fem.EULER,
+        heat_fem.FOUND,
+        heat_fem.PLAIN,
+        heat_fem.TWO_STEP,
+    ]
     assert (table["target"] == 0.08).all()
-    assert (table["error"][:2] < 0.08).all()
-    assert table["misfit"][:2].between(0.8, 1.3).all()
+    assert (table["error"][:3] < 0.08).all()
+    assert table["misfit"][:3].between(0.8, 1.3).all()
+    # With the equation that the data obey the intervals hold the truth, whether the step is given or found.
+    assert (table["covered"][:2] > 0.85).all()
     again = pd.read_csv(tmp_path / "new" / "heat_fem.csv")
     pd.testing.assert_frame_equal(again, table, check_dtype=False)
     text = (tmp_path / "new" / "heat_fem.md").read_text(encoding="utf-8")

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.integrate import cumulative_trapezoid
 
 from chromamol.benchmarks import paper
 from chromamol.benchmarks.paper import PaperBenchmark, highest_derivative, run
 from chromamol.benchmarks.paper_model import EQUATIONS, PaperModel
+from chromamol.benchmarks.paper_prior import langevin_bound, langevin_prior
 from chromamol.benchmarks.problems import HEAT, LANGEVIN, PROBLEMS
 from chromamol.errors import FieldError
 from chromamol.inverse.network_derivatives import Derivatives
@@ -67,3 +69,36 @@ def test_unknown_names_are_refused():
     with pytest.raises(FieldError, match="langevin, heat"):
         run(quick=True, problems=("burgers",))
     assert set(EQUATIONS) == set(PROBLEMS)
+
+
+def test_the_data_tell_how_smooth_and_how_large_the_langevin_rate_is():
+    """A slow small wave and a fast large one, at 1 % noise."""
+    t = np.linspace(0.0, 1.0, 512)
+    found = []
+    for height, waves in ((0.3, 1), (2.0, 5)):
+        omega = 2.0 * np.pi * waves
+        wave = (
+            -height * (np.sin(omega * t) + omega * np.cos(omega * t)) / (1.0 + omega**2)
+        )  # of λ = height sin ωt
+        clean = 2.0 * np.exp(t) + wave
+        noisy = clean + 0.002 * np.random.default_rng(0).standard_normal(len(t))
+        found.append(langevin_prior(noisy, t[1], 0.002))
+    (slow, small), (fast, large) = found
+    assert fast < 0.5 * slow
+    assert small < 1.0 < large
+
+
+def test_least_squares_in_the_true_waves_reaches_the_bound():
+    truth = LANGEVIN.truth(512, 0)
+    u, h = truth.fields["u"], truth.spacing[0]
+    t, sd = h * np.arange(len(u)), 0.05 * u.std()
+    omega = 2.0 * np.pi * np.arange(1, 5)[:, None] * t
+    waves = np.concatenate([np.ones((1, len(t))), np.sin(omega), np.cos(omega)])
+    # u' - u = λ for each wave, by an integrating factor and SciPy's cumulative trapezium rule.
+    seen = np.exp(t) * cumulative_trapezoid(waves * np.exp(-t), t, initial=0.0)
+    design = np.vstack([seen, np.exp(t)]).T
+    rng = np.random.default_rng(0)
+    noisy = u[:, None] + sd * rng.standard_normal((len(t), 200))
+    found = waves.T @ np.linalg.lstsq(design, noisy, rcond=None)[0][:-1]
+    error = np.mean((found - truth.unknown[:, None]) ** 2) / truth.unknown.var()
+    assert langevin_bound(truth.unknown, h, sd) == pytest.approx(1.0 / np.sqrt(1.0 + error), rel=0.01)

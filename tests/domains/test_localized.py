@@ -32,7 +32,8 @@ def measure(table):
     molecules = find_molecules(unique, density_per_um2=density, default_precision_um=0.02)
     grid = Grid(outlines.labels.shape, (outlines.pixel_size_um,) * 2, outlines.origin_um)
     return localized_domains(molecules.y_um, molecules.x_um, outlines.labels == 1, grid, repeats=molecules.repeats,
-                             precision_um=molecules.precision_um)  # fmt: skip
+                             precision_um=molecules.precision_um,
+                             interface_um=cm.Settings().interface_blur_um)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +46,27 @@ def truth():
     return phi_h + maps.channel("phi_e"), known
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_lengths_are_within_a_tenth_of_the_truth(truth, seed):
-    """10,000 molecules per µm² where chromatin fills all; each that is labelled is found some five times."""
+def test_lengths_are_within_a_tenth_of_the_truth(truth):
+    """10,000 molecules per µm² where chromatin fills all; each that is labelled is found some five times.
+
+    Counted three times: the LAD thickness of a single count scatters by 8 %.
+    """
     total, known = truth
-    drawn = localize(total, (PIXEL_UM, PIXEL_UM), Labelling(), rng=np.random.default_rng(seed))
-    found = measure(
-        Localizations(drawn.x_um, drawn.y_um, precision_um=drawn.precision_um, frame=drawn.frame)
-    ).domains
-    assert found.radius_um == pytest.approx(known.radius_um, rel=0.1)
-    assert found.spacing_um == pytest.approx(known.spacing_um, rel=0.1)
-    assert found.lad_thickness_um == pytest.approx(known.lad_thickness_um, rel=0.1)
-    assert found.domain_fraction == pytest.approx(known.domain_fraction, rel=0.1)
-    assert found.count == pytest.approx(known.count, rel=0.15)
+    found = []
+    for seed in range(3):
+        drawn = localize(total, (PIXEL_UM, PIXEL_UM), Labelling(), rng=np.random.default_rng(seed))
+        table = Localizations(drawn.x_um, drawn.y_um, precision_um=drawn.precision_um, frame=drawn.frame)
+        found.append(measure(table).domains)
+    for name, each in (
+        ("radius_um", 0.05),
+        ("spacing_um", 0.1),
+        ("lad_thickness_um", 0.2),
+        ("domain_fraction", 0.1),
+    ):
+        ratios = np.array([getattr(domains, name) for domains in found]) / getattr(known, name)
+        assert ratios == pytest.approx(np.ones(3), abs=each), name
+        assert ratios.mean() == pytest.approx(1.0, abs=0.05), name
+    assert [domains.count for domains in found] == pytest.approx([known.count] * 3, rel=0.15)
 
 
 def test_the_sparse_sample_shows_its_domains(truth):
@@ -68,6 +77,9 @@ def test_the_sparse_sample_shows_its_domains(truth):
     assert found.domains.radius_um == pytest.approx(known.radius_um, rel=0.1)
     assert found.domains.spacing_um == pytest.approx(known.spacing_um, rel=0.1)
     assert found.contrast == pytest.approx(3.1, rel=0.15), "0.67 + 0.26 over 0.04 + 0.26, by the model"
+    assert found.lads_unresolved
+    assert math.isnan(found.domains.lad_thickness_um)
+    assert found.domains.lad_coverage > 0.0
 
 
 def test_random_molecules_have_no_repeats_and_repeated_ones_do():

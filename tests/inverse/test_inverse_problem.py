@@ -7,7 +7,7 @@ import torch
 import chromamol as cm
 from chromamol.benchmarks.pde_truths import advection_diffusion, allen_cahn
 from chromamol.errors import ChromamolError, FieldError, ParameterError
-from chromamol.inverse.generic import Ending, Vector, d, div, grad, laplacian, pointwise
+from chromamol.inverse.generic import Ending, Vector, d, div, grad, implicit_step, laplacian, pointwise
 from chromamol.inverse.generic.equations import Data, System, build_lattice
 from chromamol.inverse.generic.maps import CoefficientMap
 
@@ -163,20 +163,23 @@ def test_the_projection_of_a_positive_map_has_the_derivative_that_it_says():
 
 @pytest.mark.parametrize("noise", [0.02, 0.1])
 def test_mobility_of_allen_cahn(noise):
+    """A smooth map is right or wrong in patches, so what its intervals cover is averaged over draws of the noise."""
     truth = allen_cahn(40, frames=14, duration=1.5)
-    problem = cm.InverseProblem(spacing=truth.spacing)
-    rng = np.random.default_rng(0)
-    sd = noise * truth.field.std()
-    u = problem.measured("u", truth.field + sd * rng.standard_normal(truth.field.shape))
-    M = problem.unknown("M", over="yx", positive=True)
-    found = problem.solve(d(u, "t") + M * (u**3 - u - truth.known["interface"] ** 2 * laplacian(u)))
-    estimate, exact = found["M"], truth.coefficients["M"]
-    error = np.linalg.norm((estimate.values - exact)[estimate.valid]) / np.linalg.norm(exact[estimate.valid])
-    assert found.ending.is_success
-    assert found.flags == ()
-    assert found.noise_sd["u"] == pytest.approx(sd, rel=0.05)
-    assert error < {0.02: 0.03, 0.1: 0.08}[noise]
-    assert (np.abs(estimate.values - exact) < 1.96 * estimate.standard_error)[estimate.valid].mean() > 0.8
+    sd, covered = noise * truth.field.std(), []
+    for seed in range(3):
+        problem = cm.InverseProblem(spacing=truth.spacing)
+        noisy = truth.field + sd * np.random.default_rng(seed).standard_normal(truth.field.shape)
+        u = problem.measured("u", noisy)
+        M = problem.unknown("M", over="yx", positive=True)
+        found = problem.solve(d(u, "t") + M * (u**3 - u - truth.known["interface"] ** 2 * laplacian(u)))
+        estimate, exact = found["M"], truth.coefficients["M"]
+        off = (estimate.values - exact)[estimate.valid]
+        assert found.ending.is_success
+        assert found.flags == ()
+        assert found.noise_sd["u"] == pytest.approx(sd, rel=0.05)
+        assert np.linalg.norm(off) < {0.02: 0.03, 0.1: 0.08}[noise] * np.linalg.norm(exact[estimate.valid])
+        covered.append(np.mean(np.abs(off) < 1.96 * estimate.standard_error[estimate.valid]))
+    assert np.mean(covered) > 0.8
     assert found.misfit == pytest.approx(1.0, abs=0.25)
 
 
@@ -355,3 +358,22 @@ def test_data_are_not_changed():
     problem.solve(d(u, "t") - D * laplacian(u))
     np.testing.assert_array_equal(field, before)
     assert isinstance(Data, type)
+
+
+def test_data_that_a_solver_stepped_implicitly():
+    """Backward Euler with steps of a tenth of the decay time: ∂u/∂t makes D 5 % too small, the step itself does not."""
+    n, step, diffusivity = 41, 0.05, 0.3
+    x = np.linspace(0.0, 3.0, n)
+    decayed = [
+        [(1.0 + diffusivity * k**2 * step) ** -i * np.cos(k * x + k) for i in range(n)]
+        for k in (1.0, 2.0, 3.0)
+    ]
+    problem = cm.InverseProblem(spacing={"t": step, "x": 3.0 / (n - 1)})
+    u = problem.measured("u", np.sum(decayed, axis=0))
+    D = problem.unknown("D", positive=True)
+    plain, stepped = (
+        float(problem.solve(change - D * d(u, "x", 2))["D"].values)
+        for change in (d(u, "t"), implicit_step(u, "t"))
+    )
+    assert plain < 0.98 * diffusivity
+    assert stepped == pytest.approx(diffusivity, rel=0.005)

@@ -10,8 +10,10 @@ import chromamol as cm
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
-from chromamol.inverse import joint
+from chromamol.inverse import joint, joint_normal
+from chromamol.inverse.joint import fit_jointly
 from chromamol.inverse.joint_linear import Linearisation
+from chromamol.inverse.joint_normal import FieldSolver, FourierPreconditioner, GlobalBlock, NormalSolver, held
 from chromamol.inverse.joint_outer import OUTER_SOURCE_SD, OUTER_WAVENUMBER, outer_potentials
 from chromamol.inverse.joint_setup import (
     CalibrationPrior,
@@ -21,7 +23,7 @@ from chromamol.inverse.joint_setup import (
     first_gains,
     start,
 )
-from chromamol.inverse.joint_solver import FourierPreconditioner, NormalSolver, conjugate_gradients, held
+from chromamol.inverse.joint_solver import posterior_samples
 
 CENTRE = slice(60, 132)
 
@@ -29,7 +31,7 @@ CENTRE = slice(60, 132)
 EXACT = CalibrationPrior()
 
 
-def small_problem(truth, *, channels=2, blur_um=0.0, calibration=EXACT):
+def small_problem(truth, *, channels=2, blur_um=0.0, calibration=EXACT, known=None):
     state = truth("both_0")
     phi_h, phi_e = (phi[CENTRE, CENTRE] for phi in state.noisy(0.05, 0))
     y, x = np.mgrid[-1:1:72j, -1:1:72j]
@@ -38,7 +40,7 @@ def small_problem(truth, *, channels=2, blur_um=0.0, calibration=EXACT):
     mixing = ((1.0, 0.0), (0.0, 1.0)) if channels == 2 else ((1.0, 1.0),)
     fields = tuple(Field(v, grid, "1", y**2 + x**2 < 0.9) for v in images)
     parameters = cm.ChromatinParameters(interface_length_um=0.03)
-    return JointProblem(fields, mixing, (0.035,) * channels, blur_um, parameters, calibration=calibration)
+    return JointProblem(fields, mixing, (0.035,) * channels, blur_um, parameters, known, calibration)
 
 
 def random_direction(x, seed):
@@ -46,11 +48,14 @@ def random_direction(x, seed):
     return x.map(lambda part: torch.randn(part.shape, generator=generator, dtype=part.dtype))
 
 
-@pytest.fixture(params=[(2, 0.0, EXACT), (1, 0.05, CalibrationPrior(0.1, 0.01, 0.1, 0.1))],
-                ids=["two-marks", "total-blurred-uncalibrated"])  # fmt: skip
+UNCERTAIN = CalibrationPrior(0.1, 0.01, 0.1, 0.1)
+
+
+@pytest.fixture(params=[(2, 0.0, EXACT, None), (1, 0.05, UNCERTAIN, None), (2, 0.0, UNCERTAIN, np.ones((72, 72)))],
+                ids=["two-marks", "total-blurred-uncalibrated", "known-acetylation-uncalibrated"])  # fmt: skip
 def linearised(request, truth):
-    channels, blur, calibration = request.param
-    problem = small_problem(truth, channels=channels, blur_um=blur, calibration=calibration)
+    channels, blur, calibration, known = request.param
+    problem = small_problem(truth, channels=channels, blur_um=blur, calibration=calibration, known=known)
     model, _ = build_model(problem, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
     point = start(problem, model)
     point = point.plus(torch.tensor([0.1], dtype=torch.float64), random_direction(point, 0))
@@ -87,15 +92,36 @@ def test_preconditioner_is_symmetric_and_positive(linearised):
     assert float(one.dot(precondition(one))) > 0.0
 
 
+def test_eliminated_block_is_that_of_the_normal_operator(linearised):
+    _, point, at = linearised
+    block = GlobalBlock.of(at)
+    inside = block.solve(random_direction(point, 7))
+    again = block.solve(at.normal(inside))
+    error = again.map(torch.sub, inside)
+    assert float(error.dot(at.normal(error))) < 1e-10 * float(inside.dot(at.normal(inside)))
+
+
+@pytest.mark.parametrize("modes", [400, 5])
+def test_field_solver_solves_the_normal_equations_with_all_or_few_modes_eliminated(
+    linearised, modes, monkeypatch
+):
+    model, point, at = linearised
+    monkeypatch.setattr(joint_normal, "ELIMINATED_MODES", modes)
+    solution = held(random_direction(point, 8), model)
+    solve = FieldSolver(at, GlobalBlock.of(at), FourierPreconditioner.of(at), 2000, 1e-6)
+    error = solve(held(at.normal(solution), model)).map(torch.sub, solution)
+    assert float(error.dot(at.normal(error))) < 1e-10 * float(solution.dot(at.normal(solution)))
+
+
 def test_batch_entries_are_solved_like_singles(linearised):
     _, point, at = linearised
     directions = [random_direction(point, seed) for seed in (5, 6)]
     rights = [at.normal(d) for d in directions]
     both = rights[0].map(lambda a, b: torch.cat([a, b]), rights[1])
-    settings = {"iterations": 20, "tolerance": 0.0}
-    together = conjugate_gradients(at.normal, both, FourierPreconditioner.of(at), **settings)
+    solve = FieldSolver(at, GlobalBlock.of(at), FourierPreconditioner.of(at), 20, 0.0)
+    together = solve(both)
     for i, right in enumerate(rights):
-        alone = conjugate_gradients(at.normal, right, FourierPreconditioner.of(at), **settings)
+        alone = solve(right)
         error = together.phi_h[i] - alone.phi_h[0]
         # Twenty steps of an ill-conditioned recurrence amplify rounding.
         assert float(error.norm()) < 1e-6 * float(alone.phi_h.norm())
@@ -179,13 +205,33 @@ def test_what_is_known_too_badly_is_nan_and_said(truth, monkeypatch):
 
 def test_solver_with_a_calibration_solves_the_normal_equations(linearised):
     model, point, at = linearised
-    solution = random_direction(point, 6)
-    if not model.scalar_sd[model.maps + 2 :].any():
-        solution = held(solution, model)
-    solver = NormalSolver.of(at, iterations=4000, tolerance=1e-9, calibrate=True)
+    direction = random_direction(point, 6)
+    scalars = torch.zeros_like(direction.scalars)
+    free = [*range(model.globals), *model.estimated]
+    scalars[:, free] = direction.scalars[:, free]
+    solution = replace(direction, scalars=scalars)
+    solver = NormalSolver.of(at, at, iterations=2000, tolerance=1e-6, calibrate=True)
     found = solver(at.normal(solution))
     error = found.map(torch.sub, solution)
     assert float(error.dot(at.normal(error))) < 1e-10 * float(solution.dot(at.normal(solution)))
+
+
+def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(truth):
+    problem = small_problem(truth, channels=1, calibration=UNCERTAIN)
+    brighter = replace(problem, images=tuple(f.like(1.1 * f.values) for f in problem.images))
+    fit = fit_jointly(brighter, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"), inner=torch.float32)
+    assert fit.converged
+    found = fit.model.named_scalars(fit.point)
+    assert float(torch.exp(found["log_gain"])) == pytest.approx(1.1, rel=0.03)
+    assert float(found["offset"]) == float(found["log_scale"]) == 0.0
+    samples = posterior_samples(fit.model, fit.point, fit.tau, count=8, iterations=300, tolerance=1e-2,
+                                generator=torch.Generator().manual_seed(0), inner=torch.float32)  # fmt: skip
+    spread = {name: float(s.square().mean().sqrt()) for name, s in fit.model.named_scalars(samples).items()}
+    assert spread["offset"] == pytest.approx(0.01, rel=1e-5)
+    assert spread["log_scale"] == pytest.approx(0.1, rel=1e-5)
+    # What an image tells is gain times φ_max.
+    product = fit.model.named_scalars(samples)["log_gain"] + fit.model.named_scalars(samples)["log_scale"]
+    assert float(product.square().mean().sqrt()) < 0.5 * spread["log_gain"]
 
 
 def test_outer_potentials_are_those_of_the_whole_covariance():

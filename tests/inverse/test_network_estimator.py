@@ -190,7 +190,9 @@ def test_many_photons_are_gaussian_noise(small):
     model = model_of(small)
     photons = 1e6
     predicted = (model.seen.images + 1e-3).requires_grad_()
-    model.seen = replace(model.seen, photons=photons, inverse_sd=torch.full_like(model.seen.images, 1e6))
+    model.seen = replace(
+        model.seen, photons=torch.tensor(photons), inverse_sd=torch.full_like(model.seen.images, 1e6)
+    )
     weight = model.data_weight(predicted.detach())
     (gradient,) = torch.autograd.grad(model._data(predicted).sum(), predicted)
     bright = model.seen.images > 0.2
@@ -221,3 +223,16 @@ def test_what_can_not_be_done_is_refused(small, truth):
         cm.infer_rates(phi, phi, pixel_size_um=0.04, seen=phi > 0)
     with pytest.raises(FieldError, match="seen"):
         cm.infer_rates(phi, phi, pixel_size_um=0.04, seen=phi < 0, method="network")
+
+
+def test_a_pattern_that_is_pulled_off_its_image_is_said_to_move(crop):
+    """The same steady pattern with its own acetylation rate, and with twice that: then it could not be at rest."""
+    phi_h, phi_e, _, settings, _ = crop
+    quick = NetworkSettings(steps=60, polish=40, error_samples=2)
+    flags = []
+    for known in (1.0, 2.0):
+        given = settings | {"known_acetylation_per_um2": known}
+        rates = cm.infer_rates(phi_h, phi_e, method="network", network=quick, **given)
+        flags.append("unsteady" in rates.flags)
+        assert rates.outcome is Outcome.METHYLATION_GIVEN_ACETYLATION
+    assert flags == [False, True]

@@ -5,7 +5,7 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "expression": ["Expression", "Vector", "d", "div", "grad", "laplacian", "pointwise"],
+        "expression": ["Expression", "Vector", "d", "div", "grad", "implicit_step", "laplacian", "pointwise"],
         "problem": ["InverseProblem"],
         "solution": ["Estimate", "Ending", "Solution"],
     },

@@ -22,8 +22,8 @@ from scipy import linalg
 
 from chromamol.inverse.generic.maps import CoefficientMap
 
-LENGTHS_PER_SHORTEST = tuple(float(r) for r in np.geomspace(1.0, 8.0, 7))
-"""Correlation lengths to choose from, in units of the shortest that the cosines carry."""
+LENGTH_RATIO = 1.3
+"""Between neighbouring correlation lengths to choose from, at most."""
 
 AMPLITUDES = tuple(float(a) for a in np.geomspace(0.01, 10.0, 13))
 """Strengths to choose from: of a logarithm, or in units of the size at which a term balances the others."""
@@ -58,7 +58,7 @@ class Posterior:
 def start_priors(maps: Sequence[CoefficientMap], scales: Sequence[float]) -> tuple[Prior, ...]:
     """Return smooth, moderate maps to begin with."""
     return tuple(
-        Prior(4.0 * each.shortest_length if each.basis else 1.0, 1.0, 1.0 if each.unknown.positive else scale)
+        Prior(each.longest_length if each.basis else 1.0, 1.0, 1.0 if each.unknown.positive else scale)
         for each, scale in zip(maps, scales, strict=True)
     )
 
@@ -78,28 +78,35 @@ def most_evident(
     return tuple(chosen)
 
 
+def lengths_of(each: CoefficientMap) -> tuple[float, ...]:
+    """Return the correlation lengths to choose from: what the cosines carry and their box has room for."""
+    low, high = each.shortest_length, each.longest_length
+    count = 1 + math.ceil(math.log(high / low) / math.log(LENGTH_RATIO))
+    return tuple(float(length) for length in np.geomspace(low, high, count))
+
+
 def _climb(
     gram: np.ndarray, cross: np.ndarray, maps: Sequence[CoefficientMap], priors: list[Prior], which: int
 ) -> Prior:
     """Return the prior of one map after climbing over the grid of lengths and strengths, the others held."""
 
+    lengths = lengths_of(maps[which])
+
     def prior(position: tuple[int, int]) -> Prior:
-        length = LENGTHS_PER_SHORTEST[position[0]] * maps[which].shortest_length
-        return replace(priors[which], length=length, amplitude=AMPLITUDES[position[1]])
+        return replace(priors[which], length=lengths[position[0]], amplitude=AMPLITUDES[position[1]])
 
     @functools.cache
     def evidence(position: tuple[int, int]) -> float:
         return _evidence(gram, cross, _sd(maps, [*priors[:which], prior(position), *priors[which + 1 :]]))
 
     now = priors[which]
-    ratios = np.log(np.array(LENGTHS_PER_SHORTEST) * maps[which].shortest_length / now.length)
     at = (
-        int(np.argmin(np.abs(ratios))),
+        int(np.argmin(np.abs(np.log(np.array(lengths) / now.length)))),
         int(np.argmin(np.abs(np.log(np.array(AMPLITUDES) / now.amplitude)))),
     )
     while True:
         around = [(at[0] + i, at[1] + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-        inside = [p for p in around if 0 <= p[0] < len(LENGTHS_PER_SHORTEST) and 0 <= p[1] < len(AMPLITUDES)]
+        inside = [p for p in around if 0 <= p[0] < len(lengths) and 0 <= p[1] < len(AMPLITUDES)]
         best = max(inside, key=evidence)
         if evidence(best) <= evidence(at):
             return prior(at)

@@ -147,6 +147,16 @@ def d(expression: Expression, axis: str, order: int = 1) -> Expression:
     return result
 
 
+def implicit_step(expression: Expression, axis: str) -> Expression:
+    """∂ / ∂axis as data have it that a solver stepped implicitly from sample to sample (backward Euler).
+
+    Such data obey (u(t) - u(t - h)) / h = ... with h the spacing of the axis, which is to second order
+    ∂u/∂t - ½ h ∂²u/∂t² = ... : with `d(u, "t")` every rate would come out too small.
+    """
+    h = expression.axes.spacing_um[expression.axes.index(axis)]
+    return d(expression, axis) - d(expression, axis, 2) * (0.5 * h)
+
+
 def grad(expression: Expression) -> Vector:
     """∇ of an expression: one component per axis of space."""
     return Vector(d(expression, axis) for axis in expression.axes.space)

@@ -1,0 +1,70 @@
+"""Pixels that were not seen: which they are, and what stands in for them where nuclei are found and measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from chromamol.channels import Channels
+from chromamol.errors import ImageContentError, ParameterError
+from chromamol.inverse.gaps import filled
+from chromamol.io import Micrograph, find_labels, read_labels
+from chromamol.settings import Settings
+from chromamol.shapes import Mask
+
+NAN = "nan"
+"""`missing = "nan"`: the pixels that are NaN were not seen."""
+
+
+def close_unseen(channels: Channels, micrograph: Micrograph, settings: Settings) -> Channels:
+    """Return the planes with smooth stand-ins where nothing was seen, and `seen`; as they are without `missing`.
+
+    A pixel counts as seen when all planes hold a finite value there and the mask of missing pixels is 0.
+
+    Raises
+    ------
+    ReadError, AxesError : a mask of missing pixels that is not there or does not fit.
+    ImageContentError : no pixel left.
+    """
+    if settings.missing is None:
+        return channels
+    seen = np.all([np.isfinite(plane) for plane in channels.planes.values()], axis=0)
+    if settings.missing != NAN:
+        source = Path(settings.missing)
+        if micrograph.path is not None and source.is_dir():
+            source = find_labels(source, image=micrograph.path)
+        seen &= read_labels(source, shape=micrograph.shape) == 0
+    if not seen.any():
+        raise ImageContentError(f"{micrograph.name}: no pixel was seen.", expected="some finite pixels.",
+                                do="check --missing: 0 stands for a pixel that was seen.")  # fmt: skip
+    planes = {role: filled(plane.astype(np.float64), seen) for role, plane in channels.planes.items()}
+    note = f"{channels.note}; {np.count_nonzero(~seen)} of {seen.size} pixels not seen"
+    return replace(channels, planes=planes, seen=seen, note=note)
+
+
+def unseen_of(channels: Channels, window: tuple[slice, ...], mask: Mask) -> Mask | None:
+    """Return where a nucleus's crop was seen; None when all of the nucleus was."""
+    if channels.seen is None or channels.seen[window][mask].all():
+        return None
+    return channels.seen[window]
+
+
+def require_all_seen(settings: Settings, what: str) -> None:
+    """Raise `ParameterError` where pixels that were not seen make no sense."""
+    if settings.missing is not None:
+        raise ParameterError(f"missing = {settings.missing} for {what}.", expected="a single image or stack.",
+                             do="leave --missing out, or pick one time with --time.")  # fmt: skip
+
+
+def require_takes_gaps(settings: Settings) -> None:
+    """Raise `ParameterError` for an estimator that takes no gaps, or a mask that is not there."""
+    if settings.missing is None:
+        return
+    if settings.method not in ("auto", "network"):
+        raise ParameterError(f"missing with method = '{settings.method}'.", expected="'auto' or 'network'.",
+                             do="leave the method out: nuclei with gaps are then given to the network.")  # fmt: skip
+    if settings.missing != NAN and not Path(settings.missing).exists():
+        raise ParameterError(f"missing = {settings.missing}.", expected="a mask image, a folder of them, or 'nan'.",
+                             do="check the path.")  # fmt: skip
