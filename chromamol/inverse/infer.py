@@ -88,10 +88,10 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         Both rates are then corrected for the missing third dimension and their errors hold its spread (`section`).
         None takes the pattern for two-dimensional. Not used when acetylation is known.
     split_constant, split_constant_sd : C of the split and how well it is known; only used with `total`.
-    calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it. With an
-        unknown gain error bars are too short: in the case measured both means were 20 and 10 % off at 4 and 3 %.
+    calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it: gains and ℓ
+        are fitted, the others keep their value and lend their uncertainty to the errors.
     method : "regression" (milliseconds to seconds, no PSF), "joint" (fields and rates together, the PSF inside the
-        estimate, error bars from its posterior; 15 s of one core for 192 x 192 pixels), "network"
+        estimate, error bars from its posterior; 10 s of one core for 192 x 192 pixels), "network"
         (a mollifier layer behind a network or a grid, for images with gaps), "domains" (scalings with the size and
         spacing of domains, not calibrated), or "auto": the joint fit where the pixels resolve the domains'
         interfaces, else the regression. `reason` says which and why.

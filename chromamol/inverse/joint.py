@@ -2,7 +2,7 @@
 
 The regression differentiates measured fields; here the fields themselves must obey the balance, which uses
 what the noise leaves of them. The weight of the balance rises from step to step until its residual is a
-tenth of the noise (see `joint_setup.TAU_PER_NOISE`); every step is a damped Gauss-Newton step.
+small share of the noise (see `joint_setup.TAU_PER_NOISE`); each step is damped Gauss-Newton.
 """
 
 from __future__ import annotations
