@@ -95,13 +95,22 @@ def measure(arguments: tuple[str, ...]) -> Cost:
 
 
 def _watch(pid: int, peak: list[int], ended: threading.Event) -> None:
-    """Keep the largest resident memory of a process and its children in `peak[0]`."""
+    """Keep the largest memory of a process and its children in `peak[0]`."""
     while not ended.wait(POLL_S):
         try:
             family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-            peak[0] = max(peak[0], sum(each.memory_info().rss for each in family))
+            peak[0] = max(peak[0], sum(_held(each) for each in family))
         except psutil.Error:  # it, or one of its children, has just ended
             continue
+
+
+def _held(process: psutil.Process) -> int:
+    """Bytes of a process, where the system tells with shared pages divided among those that share them.
+
+    A child that has just been forked holds the pages of its parent: counted whole, it doubles them.
+    """
+    memory = process.memory_full_info()
+    return int(getattr(memory, "pss", memory.rss))
 
 
 def machine() -> str:
