@@ -113,7 +113,6 @@ def measure_domains(
         equal size).
     border_segments : into how many segments the border is cut for the LAD thickness.
     min_size_um : smaller interior pieces are no domains, µm² (µm³); a piece of fewer than 2 pixels per axis never is.
-
     piece_begins : a piece lies, for the question whether it is a LAD, where its layer along the depth reaches this
         part of its largest; above 0 where edges are ragged with noise.
 
