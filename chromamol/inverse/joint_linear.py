@@ -8,6 +8,7 @@ import torch
 
 from chromamol.inverse.joint_model import (
     CURVATURE_SD,
+    LOOSE_SD,
     JointModel,
     Residuals,
     Unknowns,
@@ -45,7 +46,7 @@ class Linearisation:
             model, tau, bulk_stiffness(x.phi_h, model.phi_max), square, model.rates(x), (x.phi_h, x.phi_e),
             square[:, None] * model.back_transform(model.laplacian * mode), seen,
             torch.exp(named["log_gain"] + named["log_scale"]), torch.exp(-2.0 * named["log_scale"][:, 0]),
-            bright, model.unbalanced * shown / model.loose_sd, model.unbalanced * model.roughness(shown) / CURVATURE_SD,
+            bright, model.unbalanced * shown / LOOSE_SD, model.unbalanced * model.roughness(shown) / CURVATURE_SD,
         )  # fmt: skip
 
     def forward(self, d: Unknowns) -> Residuals:
@@ -73,7 +74,7 @@ class Linearisation:
         return {
             "data": self.gain * torch.einsum("cf,fb...->bc...", m.mixing, local[2:]) * m.inverse_sd,
             "balance": balance * self.balance_weight,
-            "unbalanced": m.unbalanced * phi / m.loose_sd,
+            "unbalanced": m.unbalanced * phi / LOOSE_SD,
             "rough": m.unbalanced * m.roughness(phi) / CURVATURE_SD,
             "flux": self._flux(exchange),
         }
@@ -82,14 +83,10 @@ class Linearisation:
         """J d of the log-rates, the outer potentials and the constants: what acts through the potential alone."""
         m, named = self.model, self.model.named_scalars(d)
         logs = m.synthesise(d.modes * m.root) + named["log_rates"]
-        exchange = self.rates[0] * self.phi[1] * logs[:, 0]
-        if m.maps == 2:
-            exchange = exchange - self.rates[1] * self.phi[0] * logs[:, 1]
-        exchange = m.inside * exchange
+        exchange = (torch.stack([self.flow(which) for which in range(m.maps)], 1) * logs).sum(1)
         potential = self._potential(exchange) + m.outer_potential(d.outer)
         balance = torch.stack([-potential, potential], 1) - named["constants"]
-        kept = self.model.globals
-        scalars = torch.cat([d.scalars[:, :kept], torch.zeros_like(d.scalars[:, kept:])], 1)
+        scalars = torch.cat([d.scalars[:, : m.globals], torch.zeros_like(d.scalars[:, m.globals :])], 1)
         return {
             "balance": balance * self.balance_weight,
             "outer": d.outer,
@@ -163,7 +160,7 @@ class Linearisation:
                          m.inverse_laplacian * (mode[:, 1] - mode[:, 0])])
         )  # fmt: skip
         exchange = self._pull_on_exchange(r, local[2])
-        pull = r["unbalanced"] * m.unbalanced / m.loose_sd
+        pull = r["unbalanced"] * m.unbalanced / LOOSE_SD
         pull = self.bright * (pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD)
         phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
         phi_e = self.softness * weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]

@@ -42,12 +42,12 @@ cost a pixel of rim."""
 MARGIN_PX = 24
 """Pixels between the nucleus and its periodic image, where the outer sources live."""
 
-OUTSIDE_MEAN, OUTSIDE_SD = 0.25, 1.0
-"""Prior of the fields outside the nucleus, which the data see through the PSF only."""
+OUTSIDE_MEAN = 0.25
+"""What the fields are expected to be outside the nucleus, which the data see through the PSF only."""
 
-RIM_SD = 1.0
-"""Prior of the fields on the rim, where no balance holds, around what the image shows there: no information. A prior
-around one mean and with the deviation of the outside told thousands of rim pixels what the offset and the gain are."""
+LOOSE_SD = 1.0
+"""Prior deviation of the fields where no balance holds, there and on the rim: no information. One mean for the rim,
+too, and a deviation of 0.3 told the offset and the gain what thousands of pixels ought to be."""
 
 CURVATURE_SD = 0.04
 """Prior of ℓ²Δφ where no balance holds: no interface is much thinner than ℓ, there neither. It binds the pattern of
@@ -185,11 +185,6 @@ class JointModel:
         return 1.0 - self.balanced[:, None]
 
     @property
-    def loose_sd(self) -> torch.Tensor:
-        """(B, 1, *box): prior deviation of the fields where no balance holds."""
-        return OUTSIDE_SD + (RIM_SD - OUTSIDE_SD) * self.inside[:, None]
-
-    @property
     def dims(self) -> tuple[int, ...]:
         return tuple(range(-len(self.box), 0))
 
@@ -320,7 +315,7 @@ class JointModel:
             * self.inverse_sd,
             "balance": torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
             "outer": x.outer,
-            "unbalanced": self.unbalanced * (phi - self.expected) / self.loose_sd,
+            "unbalanced": self.unbalanced * (phi - self.expected) / LOOSE_SD,
             "rough": self.unbalanced * self.roughness(phi) / CURVATURE_SD,
             "modes": x.modes,
             "scalars": self.scalar_residual(x.scalars - self.scalar_mean),

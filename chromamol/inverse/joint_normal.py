@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from chromamol.inverse.joint_linear import Linearisation, added
-from chromamol.inverse.joint_model import CURVATURE_SD, JointModel, Residuals, Unknowns
+from chromamol.inverse.joint_model import CURVATURE_SD, LOOSE_SD, JointModel, Residuals, Unknowns
 
 ELIMINATED_MODES = 400
 """Cosines per map, the strongest first, that are eliminated; the rest, nearly free, are iterated on with the fields."""
@@ -83,7 +83,7 @@ def _unbalanced_diagonal(at: Linearisation, lit: torch.Tensor) -> torch.Tensor:
     stencils = (m.square_stencil_sum(m.balanced) * at.square.reshape(wide)[:, 0] ** 2 / at.tau**2)[:, None]
     twice = 2.0 * sum(m.roughness_scale)
     rough = twice**2 + 2.0 * sum(c**2 for c in m.roughness_scale)
-    return seen * m.inside[:, None] + m.loose_sd**-2 + rough * CURVATURE_SD**-2 + stencils
+    return seen * m.inside[:, None] + LOOSE_SD**-2 + rough * CURVATURE_SD**-2 + stencils
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class GlobalBlock:
         free[chosen] = 0.0
         empty = strength.new_zeros((1, 0))
         block = cls(m, chosen, free.reshape(m.root.shape[1:]), empty, empty)
-        matrix = _through_the_balance(_columns(at, chosen), m.maps)
+        matrix = _through_the_balance(_columns(at, chosen))
         matrix = matrix + torch.diag_embed(block._priors().expand(len(matrix), -1))
         flux = block.pack(at.adjoint_globals({
             "balance": torch.zeros_like(at.curvatures), "flux": torch.ones_like(at.curvatures[:, 0].flatten(1)[:, :1]),
@@ -190,7 +190,7 @@ def _columns(at: Linearisation, chosen: torch.Tensor) -> torch.Tensor:
     return columns
 
 
-def _through_the_balance(columns: torch.Tensor, maps: int) -> torch.Tensor:
+def _through_the_balance(columns: torch.Tensor) -> torch.Tensor:
     """(B, P, P): summed over pixels and both balances. A potential u enters them as -u and +u, a constant as -1."""
     count = columns.shape[1]
     gram = columns.new_zeros((len(columns), count, count), dtype=torch.float64)

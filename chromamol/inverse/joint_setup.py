@@ -284,26 +284,22 @@ def _shown(problem: JointProblem, embed: Callable[[FloatField, float], torch.Ten
 def start(problem: JointProblem, model: JointModel) -> Unknowns:
     """Denoised fields, uniform rates, and the gains of `first_gains`."""
     gains = first_gains(problem)
-    phi_h, phi_e = first_fields(rescaled(problem, gains))
-    box, shape = model.box, problem.grid.shape
     device = model.images.device
-
-    def embed(values: FloatField) -> torch.Tensor:
-        padded = np.full(box, OUTSIDE_MEAN)
-        padded[tuple(slice(0, n) for n in shape)] = np.where(problem.mask, values, OUTSIDE_MEAN)
-        return torch.as_tensor(padded, device=device)[None]
-
+    inside = model.inside > 0.0
+    phi_h, phi_e = (
+        torch.where(inside, shown / gain, shown)
+        for shown, gain in zip(model.expected.unbind(1), (gains[0], gains[-1]), strict=True)
+    )
     scalars = model.scalar_mean.clone()
-    level = float(np.median(phi_e[problem.mask]))
     scalars[:, model.maps] = 0.01
-    scalars[:, model.maps + 1] = level + 0.01
+    scalars[:, model.maps + 1] = phi_e[inside].median() + 0.01
     if problem.calibration.gain_sd > 0.0:
-        first = model.maps + 2
+        first = model.globals
         whitened = np.log(gains) / problem.calibration.gain_sd
         scalars[:, first : first + len(gains)] = torch.as_tensor(whitened, device=device)
     modes, outer = (torch.zeros((1, *shape), dtype=torch.float64, device=device)
                     for shape in (model.root.shape, model.outer_potentials.shape[1:2]))  # fmt: skip
-    return Unknowns(embed(phi_h), embed(phi_e), outer, modes, scalars)
+    return Unknowns(phi_h, phi_e, outer, modes, scalars)
 
 
 def first_fields(problem: JointProblem) -> tuple[FloatField, FloatField]:
