@@ -1,6 +1,7 @@
 """The recovery benchmark: what it measures, writes, keeps and refuses."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,9 +19,10 @@ from chromamol.benchmarks.recovery.methods import METHODS, missing
 from chromamol.benchmarks.recovery.oracle import tuned_regression
 from chromamol.benchmarks.recovery.scenes import RIM_PX, Scene
 from chromamol.benchmarks.recovery.scores import Estimate, Guess, misses, score
+from chromamol.benchmarks.recovery.table import RecoveryBenchmark
 from chromamol.benchmarks.recovery.truths import PIXEL, Truth, load_truth
 from chromamol.cli import app
-from chromamol.errors import ParameterError, ReadError
+from chromamol.errors import FieldError, ParameterError, ReadError
 
 STORED = Path(__file__).resolve().parents[1] / "inverse" / "truth" / "known_0.npz"
 
@@ -109,6 +111,27 @@ def test_blind_cases_ask_to_be_told_so():
     bar = CASES["both_5_psf8"].bar
     assert misses({"note": "", "outcome": "both_rates"}, bar)
     assert not misses({"note": "methylation_not_identifiable", "outcome": "not_identifiable"}, bar)
+
+
+def test_only_a_case_with_a_bar_counts_how_often_it_was_met():
+    rows = [{"case": case, "method": "joint", "rate": "methylation", "outcome": "both_rates", "misses": missed}
+            for case, missed in (("both_5", ""), ("both_5", "refused"), ("short_5", math.nan))]  # fmt: skip
+    summary = RecoveryBenchmark(pd.DataFrame(rows), {}).summary().set_index("case")
+    assert summary.bar_met["both_5"] == 1
+    assert math.isnan(summary.bar_met["short_5"])
+    assert not CASES["short_5"].bar.asks
+    assert CASES["both_5_psf8"].bar.asks
+
+
+@pytest.mark.parametrize(("bar", "misses"), [(Bar(bias=0.1), "refused"), (Bar(identifiable=False), "")])
+def test_a_refusal_meets_the_bar_of_a_blind_case_only(folder, monkeypatch, bar, misses):
+    def refuses(scene):
+        raise FieldError("Nothing to see.", expected="something.", do="look elsewhere.")
+
+    monkeypatch.setitem(METHODS, "joint", refuses)
+    monkeypatch.setitem(CASES, "known_5", replace(CASES["known_5"], bar=bar))
+    scores = run(truths=folder, cases=["known_5"], methods=["joint"], quick=True).scores
+    assert (scores.outcome[0], scores.misses[0]) == ("refused", misses)
 
 
 def test_tuning_by_the_truth_does_not_harm(scene):

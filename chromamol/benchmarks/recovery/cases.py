@@ -32,6 +32,11 @@ class Bar:
     spread: float | None = None
     identifiable: bool = True
 
+    @property
+    def asks(self) -> bool:
+        """Whether anything is demanded."""
+        return self != Bar()
+
 
 @dataclass(frozen=True)
 class Case:

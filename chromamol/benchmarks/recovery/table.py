@@ -120,14 +120,24 @@ def _run_case(
         try:
             spent = spend(partial(METHODS[method], scene))
         except ChromamolError as error:  # a refusal is a result
-            yield head | {"rate": "methylation", "outcome": "refused", "note": error.given}
+            failed = ["refused"] if scene.case.bar.identifiable else []
+            yield (
+                head
+                | {"rate": "methylation", "outcome": "refused", "note": error.given}
+                | _held(scene, failed)
+            )
             continue
         cost = {"cpu_s": spent.cpu_s, "wall_s": spent.wall_s, "peak_mb": spent.peak_mb}
         for row in score(spent.answer, scene):
             failed = misses(row, scene.case.bar)
             limit = bound.get(row["rate"], math.nan)
             over = row.get("relative_l2", math.nan) / limit
-            yield head | row | cost | {"bound": limit, "over_bound": over, "misses": "; ".join(failed)}
+            yield head | row | cost | {"bound": limit, "over_bound": over} | _held(scene, failed)
+
+
+def _held(scene: Scene, failed: list[str]) -> dict[str, str | float]:
+    """The cell that says which demands of the case's bar were missed; NaN where nothing is demanded."""
+    return {"misses": "; ".join(failed) if scene.case.bar.asks else math.nan}
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
@@ -144,7 +154,8 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
         cells[name] = float(rows[name].median()) if name in rows else math.nan
     counts = rows["outcome"].value_counts()
     cells["outcome"] = ", ".join(f"{outcome} {n}/{len(rows)}" for outcome, n in counts.items())
-    cells["bar_met"] = int((rows["misses"] == "").sum()) if "misses" in rows else 0
+    asked = rows["misses"].dropna()
+    cells["bar_met"] = math.nan if asked.empty else float((asked == "").sum())
     return cells
 
 
