@@ -121,29 +121,38 @@ class SpreadRows:
 
     def gram(self, other: SpreadRows) -> np.ndarray:
         """Return Σ_x row_i(x) row_j(x), (n, n): only neighbours on the lattice share pixels."""
-        index: np.ndarray = np.full(self.tile.inside.shape, -1)
-        index[self.tile.inside] = np.arange(len(self.block))
-        box, strides = self.block.shape[1:], self.tile.lattice.strides
-        result = np.zeros((len(self.block), len(self.block)))
-        reach = [min((size - 1) // s, n - 1) for size, s, n in zip(box, strides, index.shape, strict=True)]
+        inside, box, strides = self.tile.inside, self.block.shape[1:], self.tile.lattice.strides
+        index: np.ndarray = np.full(inside.shape, -1)
+        index[inside] = np.arange(len(self.block))
+        own_rows, other_rows = self._on_lattice(), other._on_lattice()
+        result = np.zeros((len(self.block), len(other.block)))
+        reach = [min((size - 1) // s, n - 1) for size, s, n in zip(box, strides, inside.shape, strict=True)]
         for offset in itertools.product(*(range(-r, r + 1) for r in reach)):
             if other is self and offset < (0,) * len(offset):
                 continue  # the mirror image of the offset that comes later
-            here, there = _shifted(offset, index.shape)
-            i, j = index[here].ravel(), index[there].ravel()
-            both = (i >= 0) & (j >= 0)
-            if not both.any():
-                continue
-            i, j = i[both], j[both]
+            here, there = _shifted(offset, inside.shape)
             shift = tuple(o * s for o, s in zip(offset, strides, strict=True))
             own, others = _shifted(shift, box)
             # Function j sits `shift` pixels further, so pixel p of i is pixel p - shift of j.
-            a = self.block[(slice(None), *others)][i].reshape(len(i), -1)
-            b = other.block[(slice(None), *own)][j].reshape(len(j), -1)
-            result[i, j] = np.einsum("np,np->n", a, b)
+            products = _sum_of_products(own_rows[(*here, *others)], other_rows[(*there, *own)], len(box))
+            i, j = index[here].ravel(), index[there].ravel()
+            both = (i >= 0) & (j >= 0)
+            result[i[both], j[both]] = products.ravel()[both]
             if other is self:
-                result[j, i] = result[i, j]
+                result[j[both], i[both]] = products.ravel()[both]
         return result
+
+    def _on_lattice(self) -> np.ndarray:
+        """Return the rows on the whole lattice of the tile, (*lattice, *box): neighbours are then views, not copies."""
+        rows = np.zeros((*self.tile.inside.shape, *self.block.shape[1:]), dtype=self.block.dtype)
+        rows[self.tile.inside] = self.block
+        return rows
+
+
+def _sum_of_products(first: np.ndarray, second: np.ndarray, summed: int) -> np.ndarray:
+    """Return the sum of first · second over the last `summed` axes."""
+    axes = list(range(first.ndim))
+    return np.asarray(np.einsum(first, axes, second, axes, axes[: first.ndim - summed]))
 
 
 def _shifted(offset: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
