@@ -17,9 +17,28 @@ from chromamol.density import (
     calibrate_total,
     dark_level,
 )
+from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.nucleus import Nucleus
 from chromamol.settings import Settings
 from chromamol.shapes import FloatField, Labels
+
+GIVEN_GAIN_SD = 0.05
+"""Relative error of a gain that the user gives: what a calibration slide or a comparison with beads leaves."""
+
+COEXISTENCE_GAIN_SD = 0.05
+"""Of one that the step between the phases tells: it is 4 to 6 % low where blur is a quarter of a domain radius."""
+
+DENSE_LEVEL_GAIN_SD = 0.1
+"""Of one that a high percentile of a heterochromatin mark tells: blur lowers it as it lowers the step."""
+
+OFFSET_SD = 0.01
+"""Error of the dark level as a volume fraction: haze, and a background that is not that under the nucleus."""
+
+MODEL_SD = 0.1
+"""Relative error of φ_max and ℓ, which are constants of the model and not measured."""
+
+_NAMES = {"heterochromatin": "phi_h", "euchromatin": "phi_e", "total": "total"}
+"""Planes and the fractions they show, in the order of `infer_rates`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +53,7 @@ class NucleusCalibration:
     rows : one per plane, as in `calibration.csv`.
     assumed : whether a convention set a gain.
     unresolved : whether blur is over half of a domain radius in a plane.
+    prior : how well all this is known.
     """
 
     fractions: dict[str, FloatField]
@@ -42,6 +62,7 @@ class NucleusCalibration:
     rows: list[dict[str, Any]]
     assumed: bool = False
     unresolved: bool = False
+    prior: CalibrationPrior = EXACT
 
 
 def calibrate_nucleus(
@@ -70,7 +91,9 @@ def calibrate_nucleus(
             f"phi_{role[0]}": (v - offset_share * float(v[mask].mean())) / gain_factor
             for role, v in phi.items()
         }
-        return NucleusCalibration(shifted, None, dict.fromkeys(shifted, gain_factor), rows)
+        gains = dict.fromkeys(shifted, gain_factor)
+        prior = _prior((0.0,) * len(shifted), settings, offset_sd=0.0, model_sd=0.0)
+        return NucleusCalibration(shifted, None, gains, rows, prior=prior)
     around = labels[nucleus.slices]
     dark = {}
     for role, crop in crops.items():
@@ -85,13 +108,39 @@ def calibrate_nucleus(
     if channels.counting_variance is not None and set(found) == {"total"}:
         variance = float(channels.counting_variance[nucleus.slices][mask].mean())
         noise_sd = math.sqrt(variance) / (found["total"].gain * gain_factor)
-    names = {"heterochromatin": "phi_h", "euchromatin": "phi_e", "total": "total"}
     return NucleusCalibration(
-        {names[role]: v for role, v in phi.items()}, noise_sd,
-        {names[role]: each.gain * gain_factor for role, each in found.items()}, rows,
+        {_NAMES[role]: v for role, v in phi.items()}, noise_sd,
+        {_NAMES[role]: each.gain * gain_factor for role, each in found.items()}, rows,
         any(each.assumed for each in found.values()),
         not all(phases.is_resolved for phases in seen),
+        _prior(tuple(_gain_sd(role, found[role], mask, settings) for role in _NAMES if role in found), settings,
+               offset_sd=OFFSET_SD, model_sd=MODEL_SD),
     )  # fmt: skip
+
+
+def _prior(
+    gain_sd: tuple[float, ...], settings: Settings, *, offset_sd: float, model_sd: float
+) -> CalibrationPrior:
+    """Return what the settings say, and else what is expected."""
+
+    def chosen(given: float | None, expected: float) -> float:
+        return expected if given is None else given
+
+    gains = gain_sd if settings.gain_sd is None else settings.gain_sd
+    return CalibrationPrior(gains, chosen(settings.offset_sd, offset_sd), chosen(settings.phi_max_sd, model_sd),
+                            chosen(settings.interface_sd, model_sd))  # fmt: skip
+
+
+def _gain_sd(role: str, found: Calibrated, mask: np.ndarray, settings: Settings) -> float:
+    """Return the relative error that a gain is expected to have, by how it was found."""
+    if found.scale == "given":
+        return GIVEN_GAIN_SD
+    if found.scale == "coexistence":
+        return COEXISTENCE_GAIN_SD
+    if role == "heterochromatin":
+        return DENSE_LEVEL_GAIN_SD
+    # Total chromatin, or euchromatin, fills what water leaves of the nucleus.
+    return min(1.0, settings.water_sd / float(found.phi[mask].mean()))
 
 
 def _calibrated(

@@ -13,6 +13,7 @@ from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
 from chromamol.channels import Channels
 from chromamol.domains import Domains
 from chromamol.errors import FieldError, ImageContentError, ParameterError
+from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.infer import infer_rates
 from chromamol.inverse.infer_over_time import infer_rates_over_time
 from chromamol.inverse.joint_setup import Noise
@@ -58,6 +59,7 @@ def infer_nucleus(
     *,
     noise_sd: Noise = None,
     gains: Mapping[str, float] | None = None,
+    calibration: CalibrationPrior = EXACT,
     seen: Mask | None = None,
     report: Report | None = None,
 ) -> Rates:
@@ -67,6 +69,7 @@ def infer_nucleus(
     ----------
     noise_sd : of the total, where it follows from counting.
     gains : intensity per unit of each fraction, by which the noise follows the light.
+    calibration : how well the fractions' scale is known.
     seen : where the pixels were measured, when not everywhere: `auto` then takes the network.
     """
     method, network = settings.method, None
@@ -91,6 +94,7 @@ def infer_nucleus(
         section_thickness_um=settings.section_thickness_um if nucleus.mask.ndim == 2 else None,
         split_constant=settings.split_constant,
         split_constant_sd=settings.split_constant_sd,
+        calibration=calibration,
         method=method,
         network=network,
         seen=seen,
@@ -222,6 +226,9 @@ def nucleus_row(
         "flags": join_flags(ordered(flags)),
         "domain_area_fraction": domains.domain_fraction,
         "lad_coverage": domains.lad_coverage,
+        "gamma_me_calibration_se": rates.methylation.calibration_se,
+        "gamma_ac_calibration_se": rates.acetylation.calibration_se,
+        "rate_ratio_calibration_se": rates.ratio_calibration_se,
     }
     if settings.diffusivity_um2_per_s is not None:
         for rate in ("me", "ac"):

@@ -196,8 +196,8 @@ def _analyse(
             per_time: dict[str, float] = {}
             if series is None:
                 rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
-                                      gains=found.gains, seen=unseen_of(channels, nucleus.slices, nucleus.mask),
-                                      report=report)  # fmt: skip
+                                      gains=found.gains, calibration=found.prior, report=report,
+                                      seen=unseen_of(channels, nucleus.slices, nucleus.mask))  # fmt: skip
             else:
                 rates, per_time = infer_moving_nucleus(
                     frames, labels, nucleus, spacing, settings, series.interval_s

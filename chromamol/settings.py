@@ -52,7 +52,10 @@ class Settings:
         "water", or "auto", the former where the image resolves domains well enough (`chromamol.density`).
     calibration_check : repeat one nucleus of each image with gain and offset moved by 5 %, for the report. It costs
         four more regressions per image.
-    water_fraction : of the nucleus. 0.5 is the reference model's.
+    water_fraction, water_sd : of the nucleus, and how well it is known. 0.5 is the reference model's.
+    gain_sd, offset_sd, phi_max_sd, interface_sd : how well gains (relative), dark level (as a volume fraction) and the
+        model's constants (relative) are known, for the standard errors. None: by how each gain was found (given or
+        coexistence 0.05, dense level 0.1, water by `water_sd`), 0.01 and 0.1; 0 for images of volume fractions.
     phi_max, interface_length_um : constants of the model (`ChromatinParameters`).
     split_constant : C of the one-channel split; by convention when None.
     split_constant_sd : how well C is known. 0.01 covers the convention's error on simulated patterns.
@@ -104,8 +107,13 @@ class Settings:
     intensity_scale: str = "auto"
     calibration_check: bool = True
     water_fraction: float = 0.5
+    water_sd: float = 0.05
+    gain_sd: float | None = None
+    offset_sd: float | None = None
     phi_max: float = 0.7
     interface_length_um: float = 0.007
+    phi_max_sd: float | None = None
+    interface_sd: float | None = None
     split_constant: float | None = None
     split_constant_sd: float = 0.01
     psf_sigma_um: float | None = None
@@ -139,6 +147,10 @@ class Settings:
             raise ParameterError("estimate_illumination without camera_offset.",
                                  expected="the intensity without light.",
                                  do="give --set camera_offset=VALUE, or use a flat field.")  # fmt: skip
+        for name in _SHARES:
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
+                raise _out_of_range(name, value, "a standard deviation between 0 and 1")
         if not 0.0 < self.water_fraction < 1.0:
             raise _out_of_range("water_fraction", self.water_fraction, "a fraction between 0 and 1")
 
@@ -181,6 +193,7 @@ class Settings:
 _POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain", "phi_max",
              "interface_length_um", "diffusivity_um2_per_s", "frame_interval_s", "density_pixel_um",
              "jobs", "photons_per_count")  # fmt: skip
+_SHARES = ("water_sd", "gain_sd", "offset_sd", "phi_max_sd", "interface_sd")
 _NOT_NEGATIVE = (
     "camera_offset",
     "min_area_um2",

@@ -18,7 +18,7 @@ import torch
 
 from chromamol.field import Field
 from chromamol.grid import Grid
-from chromamol.inverse.infer import two_channel_problem
+from chromamol.inverse.from_images import two_channel_problem
 from chromamol.inverse.lattice import TestLattice
 from chromamol.inverse.single_fit import fit_on_lattice
 from chromamol.io import write_text

@@ -31,7 +31,7 @@ from scipy.sparse.linalg import splu
 
 from chromamol.errors import FieldError, ParameterError
 from chromamol.grid import Grid
-from chromamol.inverse.joint_setup import CalibrationPrior
+from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.log_rate_modes import smooth_modes
 from chromamol.physics.free_energy import bulk_stiffness
 from chromamol.physics.parameters import ChromatinParameters
@@ -277,9 +277,8 @@ class _Observation:
     def prior_sd(self) -> np.ndarray:
         """Of C (free), log φ_max, log ℓ, then gain and offset of every channel; 0 is exact."""
         c = self.calibration
-        return np.array(
-            [math.inf, c.phi_max_sd, c.interface_sd, *[c.gain_sd, c.offset_sd] * len(self.channels)]
-        )
+        scales = [sd for gain_sd in c.gains(len(self.channels)) for sd in (gain_sd, c.offset_sd)]
+        return np.array([math.inf, c.phi_max_sd, c.interface_sd, *scales])
 
     def model_columns(self) -> np.ndarray:
         """∂R/∂(C, log φ_max, log ℓ), (3 n, 3)."""

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from chromamol.calculus import estimate_noise_sd
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.arrays import as_array, as_fields, noise_of
+from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.domain_scaling import scale_by_domains
+from chromamol.inverse.from_images import (
+    NOISE_FLOOR,
+    SplitConstant,
+    rates_from_images,
+    with_calibration_errors_of,
+)
 from chromamol.inverse.gaps import close_gaps, with_gaps
 from chromamol.inverse.joint import joint_rates
-from chromamol.inverse.joint_setup import CalibrationPrior, JointProblem, Noise, first_gains, rescaled
+from chromamol.inverse.joint_setup import JointProblem, Noise, first_gains, rescaled
 from chromamol.inverse.network import network_rates
 from chromamol.inverse.network_settings import NetworkSettings, Reporter
-from chromamol.inverse.problem import NoiseSource, RateProblem
-from chromamol.inverse.rates import Outcome, RateMap, Rates
+from chromamol.inverse.rates import Outcome, Rates
 from chromamol.inverse.regression import judge, regress
 from chromamol.inverse.section import correct_section, require_thickness
 from chromamol.physics.parameters import ChromatinParameters
-from chromamol.physics.split import SPLIT_CONSTANT_SD, ChromatinSplit, split_total
+from chromamol.physics.split import SPLIT_CONSTANT_SD
 from chromamol.shapes import FloatField, Mask
 
 METHODS = ("auto", "regression", "joint", "network", "domains")
 
-LARGEST_NOISE = 1.0
-"""Noise per pixel that may be given: the whole range of a volume fraction."""
-
-Solve = Callable[..., tuple[Rates, ...]]
-
 MOST_PIXELS_FOR_JOINT = 400 * 400
 """Above it the joint fit takes minutes, and has to be asked for."""
-
-NOISE_FLOOR = 1e-3
-"""Least noise assumed, as a share of phi_max: below it the pixel grid itself limits the equations."""
 
 
 def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyword-only with defaults
@@ -88,8 +85,8 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         Both rates are then corrected for the missing third dimension and their errors hold its spread (`section`).
         None takes the pattern for two-dimensional. Not used when acetylation is known.
     split_constant, split_constant_sd : C of the split and how well it is known; only used with `total`.
-    calibration : how well gain, offset, φ_max and ℓ are known; exact when None. Only the joint fit uses it: gains and ℓ
-        are fitted, the others keep their value and lend their uncertainty to the errors.
+    calibration : how well gain, offset, φ_max and ℓ are known; exact when None. They keep their value and lend their
+        uncertainty to the errors; but the joint fit finds gains and ℓ, as far as the image tells them.
     method : "regression" (milliseconds to seconds, no PSF), "joint" (fields and rates together, the PSF inside the
         estimate, error bars from its posterior; 10 s of one core for 192 x 192 pixels), "network"
         (a mollifier layer behind a network or a grid, for images with gaps), "domains" (scalings with the size and
@@ -117,8 +114,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     _require_possible(method, psf_sigma_um)
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
-    given = noise_sd
-    gaps: Mask | None = None
+    given, gaps = noise_sd, None
     if method == "network":
         (phi_h, phi_e, total), noise_sd, gaps = _without_gaps(phi_h, phi_e, total, mask, seen, noise_sd)
     elif seen is not None:
@@ -130,23 +126,27 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     if section_thickness_um is not None and method == "auto":
         chosen, reason = "regression", "the correction for a section's thickness is the regression's"
     require_thickness(section_thickness_um, ndim=fields[0].grid.ndim, method=chosen)
-    raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration,
+    raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration or EXACT,
                          mixing=_mixing(phi_h, total))  # fmt: skip
-    # An unknown gain is guessed before the regression, which takes fractions as they are.
-    scaled = rescaled(raw, first_gains(raw)) if chosen == "joint" else raw
+    first = raw
+    if chosen == "joint":
+        # An unknown gain is guessed before the regression, which takes fractions as they are; the fit does the rest.
+        first = replace(rescaled(raw, first_gains(raw)), calibration=EXACT)
     solve = scale_by_domains if chosen == "domains" else regress
-    rates, notes, extra = _from_fields(solve, scaled, (split_constant, split_constant_sd), where)
+    rates, notes, extra = rates_from_images(
+        solve, first, SplitConstant(split_constant, split_constant_sd), where
+    )
     if chosen in ("joint", "network"):
         if chosen == "joint":
             rates = joint_rates(raw, rates, device=where, seed=seed)
         else:
             training = network or NetworkSettings()
-            if training.photons_per_fraction is not None and given is None:
-                raw = replace(
-                    raw, noise_sd=(NOISE_FLOOR * parameters.phi_max,) * len(fields)
-                )  # no read noise
-            raw = raw if gaps is None else with_gaps(raw, gaps)
-            rates = network_rates(raw, rates, settings=training, device=where, seed=seed, progress=progress)
+            counted = (
+                training.photons_per_fraction is not None and given is None
+            )  # there is no read noise then
+            fitted = network_rates(_as_seen(raw, gaps, noiseless=counted), rates, settings=training, device=where,
+                                   seed=seed, progress=progress)  # fmt: skip
+            rates = with_calibration_errors_of(fitted, rates)
         # The PSF is inside these fits; pixels too coarse for the interfaces are not.
         resolved = is_resolved(fields[0].grid, parameters, 0.0)
         extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
@@ -180,6 +180,14 @@ def _without_gaps(
     return close_gaps(arrays, None if mask is None else as_array(mask, "mask").astype(bool), seen, noise_sd)
 
 
+def _as_seen(problem: JointProblem, gaps: Mask | None, *, noiseless: bool) -> JointProblem:
+    """Return the problem with the noise of what was seen alone, or with none but that of the photons."""
+    if noiseless:
+        floor = NOISE_FLOOR * problem.parameters.phi_max
+        problem = replace(problem, noise_sd=(floor,) * len(problem.images))
+    return problem if gaps is None else with_gaps(problem, gaps)
+
+
 def _mixing(phi_h: Any, total: Any) -> tuple[tuple[float, float], ...]:
     """Return how much of φ_h and φ_e each given field shows."""
     if phi_h is None:
@@ -207,83 +215,15 @@ def choose_method(method: str, field: Field, parameters: ChromatinParameters) ->
     return "joint", "the pixels resolve the domains' interfaces, so fields and rates are fitted together"
 
 
-def _from_fields(
-    solve: Solve, problem: JointProblem, constant: tuple[float | None, float], device: torch.device
-) -> tuple[Rates, dict[str, float], tuple[str, ...]]:
-    """Solve from two images as they are, or from one after its split; also return notes and flags of the split."""
-    fields, known = list(problem.images), problem.known_acetylation
-    if len(fields) == 1:
-        return _one_channel_regression(
-            solve, fields[0], problem.parameters, known, problem.noise_sd[0], constant, device
-        )
-    with_total = problem.mixing[1] == (1.0, 1.0)
-    pair = two_channel_problem(fields, problem.parameters, known, problem.noise_sd, with_total=with_total)
-    (rates,) = solve(pair, device=device)
-    return rates, {}, ()
-
-
-def _one_channel_regression(
-    solve: Solve, total: Field, parameters: ChromatinParameters, known: FloatField | None,
-    noise_sd: FloatField | float, constant: tuple[float | None, float], device: torch.device,
-) -> tuple[Rates, dict[str, float], tuple[str, ...]]:  # fmt: skip
-    """Split, solve, and add the error of the split constant."""
-    single = float(np.sqrt(np.mean(np.square(noise_sd))))
-    split_constant, constant_sd = constant
-    split = split_total(total, parameters, noise_sd=single, constant=split_constant)
-    moved = tuple(
-        split_total(total, parameters, noise_sd=split.noise_sd, constant=split.constant + shift)
-        for shift in (-constant_sd, constant_sd)
-    )
-    rates, low, high = solve(
-        one_channel_problem(split, parameters, known),
-        device=device,
-        variants=tuple(one_channel_problem(each, parameters, known) for each in moved),
-    )
-    notes = {"split_constant": split.constant, "unsplit_fraction": split.unsplit_fraction,
-             "total_noise_sd": split.noise_sd}  # fmt: skip
-    flags = ("split_constant_assumed",) if split_constant is None else ()
-    return with_shift_error(rates, low, high), notes, flags
-
-
 def _joint_problem(
     fields: list[Field], parameters: ChromatinParameters, known: FloatField | None,
-    noise_sd: Noise, psf_sigma_um: float, calibration: CalibrationPrior | None,
+    noise_sd: Noise, psf_sigma_um: float, calibration: CalibrationPrior,
     *, mixing: tuple[tuple[float, float], ...],
 ) -> JointProblem:  # fmt: skip
     """Return the joint problem for the images as they were given."""
     floor = NOISE_FLOOR * parameters.phi_max
-    noise = tuple(np.maximum(sd, floor) for sd in _noise_of(fields, noise_sd))
-    return JointProblem(
-        tuple(fields), mixing, noise, psf_sigma_um, parameters, known, calibration or CalibrationPrior()
-    )
-
-
-def _noise_of(fields: list[Field], noise_sd: Noise) -> tuple[FloatField | float, ...]:
-    """Return the noise of each field: as given, a number or a map, else estimated.
-
-    Raises
-    ------
-    FieldError : given noise beyond the range of a volume fraction, in which no balance can be seen.
-    """
-    if noise_sd is None:
-        return tuple(estimate_noise_sd(f.values, mask=f.mask) for f in fields)
-    each = noise_sd if isinstance(noise_sd, tuple) else (noise_sd,) * len(fields)
-    given = [as_array(sd, "noise_sd") for sd in each]
-    shapes = ((), fields[0].grid.shape)
-    if len(given) != len(fields) or any(
-        g.shape not in shapes or not (np.isfinite(g) & (g >= 0.0)).all() for g in given
-    ):
-        raise ParameterError(
-            f"noise_sd of {len(given)} with shapes {[g.shape for g in given]}.",
-            expected=f"a number >= 0 or a map of shape {shapes[1]}; a tuple for one each of {len(fields)} images.",
-            do="leave it out to have the noise estimated.",
-        )
-    largest = max(float(g.max()) for g in given)
-    if largest > LARGEST_NOISE:
-        raise FieldError(f"Noise of {largest:.3g} per pixel, as a volume fraction.",
-                         expected=f"at most {LARGEST_NOISE:g}, the whole range of a volume fraction.",
-                         do="bin the pixels (for localisations: a larger density_pixel_um).")  # fmt: skip
-    return tuple(float(g) if g.ndim == 0 else g for g in given)
+    noise = tuple(np.maximum(sd, floor) for sd in noise_of(fields, noise_sd))
+    return JointProblem(tuple(fields), mixing, noise, psf_sigma_um, parameters, known, calibration)
 
 
 def is_resolved(grid: Grid, parameters: ChromatinParameters, psf_sigma_um: float) -> bool:
@@ -293,89 +233,6 @@ def is_resolved(grid: Grid, parameters: ChromatinParameters, psf_sigma_um: float
     """
     interface = 4.0 * parameters.interface_length_um / parameters.phi_max
     return 2.0 * max(grid.spacing_um) <= interface and psf_sigma_um <= parameters.interface_length_um
-
-
-def two_channel_problem(
-    fields: list[Field],
-    parameters: ChromatinParameters,
-    known: FloatField | None,
-    noise_sd: Noise,
-    *,
-    with_total: bool,
-) -> RateProblem:
-    """Return the problem for two measured fields, φ_h and φ_e, or φ_h and φ_h + φ_e when `with_total`."""
-    first, second = fields
-    sds = _noise_of(fields, noise_sd)
-    floor = NOISE_FLOOR * parameters.phi_max
-    # The noise of φ_h enters φ_e = total - φ_h with the other sign.
-    noise = (NoiseSource(np.maximum(sds[0], floor), 1.0, -1.0 if with_total else 0.0),
-             NoiseSource(np.maximum(sds[1], floor), 0.0, 1.0))  # fmt: skip
-    phi_e = second.like(second.values - first.values) if with_total else second
-    return RateProblem(first, phi_e, noise, parameters, known)
-
-
-def one_channel_problem(
-    split: ChromatinSplit, parameters: ChromatinParameters, known: FloatField | None
-) -> RateProblem:
-    """Return the problem for two fields that share the noise of the total they were split from."""
-    sd = max(split.noise_sd, NOISE_FLOOR * parameters.phi_max)
-    noise = (NoiseSource(sd, split.response_h, 1.0 - split.response_h, split.smoothing),)
-    return RateProblem(split.phi_h, split.phi_e, noise, parameters, known)
-
-
-def with_shift_error(rates: Rates, low: Rates, high: Rates) -> Rates:
-    """Add half the difference of two results, of a parameter moved by ±1 sd, to every standard error."""
-
-    def widened(rate: RateMap, a: RateMap, b: RateMap) -> RateMap:
-        if not (np.isfinite(a.mean) and np.isfinite(b.mean)):
-            return rate
-        return replace(
-            rate,
-            standard_error=np.hypot(rate.standard_error, 0.5 * (b.values - a.values)),
-            mean_se=float(np.hypot(rate.mean_se, 0.5 * (b.mean - a.mean))),
-        )
-
-    return replace(
-        rates,
-        methylation=widened(rates.methylation, low.methylation, high.methylation),
-        acetylation=widened(rates.acetylation, low.acetylation, high.acetylation),
-        ratio_se=float(np.hypot(rates.ratio_se, 0.5 * (high.ratio - low.ratio))),
-    )
-
-
-def as_fields(
-    phi_h: Any, phi_e: Any, total: Any, pixel_size_um: float | Sequence[float], mask: Any
-) -> list[Field]:
-    """Return what was given of (φ_h, φ_e, total) as fields on one grid, restricted to the mask."""
-    given = {"phi_h": phi_h, "phi_e": phi_e, "total": total}
-    named = {name: as_array(values, name) for name, values in given.items() if values is not None}
-    if set(named) not in ({"phi_h", "phi_e"}, {"phi_h", "total"}, {"total"}):
-        raise FieldError(
-            f"infer_rates with {' and '.join(named) or 'no field'}.",
-            expected="phi_h and phi_e, or phi_h and total, or total alone.",
-            do="pass infer_rates(phi_h, phi_e, ...) or infer_rates(total=...).",
-        )
-    arrays = list(named.values())
-    shape = arrays[0].shape
-    inside = np.ones(shape, dtype=bool) if mask is None else as_array(mask, "mask").astype(bool)
-    if len(shape) not in (2, 3) or any(a.shape != shape for a in (*arrays, inside)):
-        raise FieldError(
-            f"Arrays of shapes {[a.shape for a in arrays]} with a mask of shape {inside.shape}.",
-            expected="one shape for all, (y, x) or (z, y, x).",
-            do="pass arrays of one image; stack channels as separate arguments.",
-        )
-    spacing = np.broadcast_to(np.asarray(pixel_size_um, dtype=float), len(shape))
-    grid = Grid(shape, tuple(float(h) for h in spacing))
-    return [Field(a, grid, "1", inside) for a in arrays]
-
-
-def as_array(values: Any, name: str) -> FloatField:
-    """Return numpy float64 from numpy or torch; booleans become 0 and 1."""
-    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    if array.dtype.kind not in "fiub":
-        raise FieldError(f"{name} of dtype {array.dtype}.", expected="real numbers.",
-                         do="convert the array to float.")  # fmt: skip
-    return array.astype(np.float64)
 
 
 def _known_map(known: Any, shape: tuple[int, ...]) -> FloatField | None:

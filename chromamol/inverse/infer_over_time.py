@@ -13,12 +13,9 @@ import torch
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
-from chromamol.inverse.infer import (
-    as_array,
-    as_fields,
-    is_resolved,
-    two_channel_problem,
-)
+from chromamol.inverse.arrays import as_array, as_fields
+from chromamol.inverse.from_images import two_channel_problem
+from chromamol.inverse.infer import is_resolved
 from chromamol.inverse.moving_fit import MovingFit, fit_best_width
 from chromamol.inverse.moving_form import MovingProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates

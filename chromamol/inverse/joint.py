@@ -143,11 +143,11 @@ def joint_rates(
         return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_CONVERGED,
                        flags=("not_converged",))  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
-    deviations = posterior_samples(
+    own, common = posterior_samples(
         fit.model, fit.point, fit.tau, count=SAMPLES, iterations=ITERATIONS, tolerance=SAMPLE_TOLERANCE,
         generator=generator, inner=inner,
     )  # fmt: skip
-    return _with_maps(result, fit, deviations)
+    return _with_maps(result, fit, own, common)
 
 
 def first_guess(problem: JointProblem, first: Rates) -> Guess:
@@ -166,45 +166,57 @@ def first_guess(problem: JointProblem, first: Rates) -> Guess:
                  float(np.clip(amplitude, 0.03, 0.6)))  # fmt: skip
 
 
-def _with_maps(result: Rates, fit: JointFit, deviations: Unknowns) -> Rates:
-    """Add maps with standard errors, their means and their ratio, from the samples of the posterior."""
+def _with_maps(result: Rates, fit: JointFit, own: Unknowns, common: Unknowns) -> Rates:
+    """Add maps with standard errors, their means and their ratio, from the samples of the posterior.
+
+    `own` are samples of what is estimated, `common` of what the considered numbers of the calibration do to it.
+    """
     model, problem = fit.model, fit.problem
-    named = model.named_scalars(deviations)
-    logs = model.synthesise(deviations.modes * model.root) + named["log_rates"] + 2.0 * named["log_scale"]
     valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
     values = [fit.scale**2 * _cut(fit, rate[0]) / fit.unit_um**2 for rate in model.rates(fit.point)]
-    spread = [np.stack([_cut(fit, s[i]) for s in logs]) for i in range(model.maps)]
-    maps, means = [], []
+    spreads = [_log_rate_deviations(fit, samples) for samples in (own, common)]
+    maps, relative = [], []
     for i, value in enumerate(values):
         if i >= model.maps:
             maps.append(RateMap.given(value, valid).inside(problem.mask))
-            means.append((maps[-1].mean, np.zeros(len(logs))))
+            relative.append(np.zeros((2, len(spreads[0]))))
             continue
-        rate, mean_deviation = _rate_map(value, spread[i], valid, problem.mask)
+        rate, mean_deviations = _rate_map(value, [s[:, i] for s in spreads], valid, problem.mask)
         maps.append(rate)
-        means.append((rate.mean, mean_deviation))
-    (me, d_me), (ac, d_ac) = means
-    ratio, ratio_se = result.ratio, result.ratio_se
-    if np.isfinite(me) and np.isfinite(ac):
-        ratio = me / ac
-        ratio_se = ratio * float(np.sqrt(np.mean((d_me / me - d_ac / ac) ** 2)))
+        relative.append(mean_deviations / rate.mean)
+    ratio, ratio_se, ratio_calibration_se = result.ratio, result.ratio_se, 0.0
+    if all(np.isfinite(rate.mean) for rate in maps):
+        ratio = maps[0].mean / maps[1].mean
+        each = ratio * np.sqrt(np.mean((relative[0] - relative[1]) ** 2, axis=1))
+        ratio_se, ratio_calibration_se = float(np.hypot(*each)), float(each[1])
     lost = [m.valid.any() and bool((valid & ~m.valid).any()) for m in maps]
     flags = ("partly_not_identifiable",) if any(lost) else ()
     return replace(result, methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se,
-                   outcome=Outcome.NOT_JUDGED, flags=flags)  # fmt: skip
+                   ratio_calibration_se=ratio_calibration_se, outcome=Outcome.NOT_JUDGED, flags=flags)  # fmt: skip
 
 
-def _rate_map(value: FloatField, spread: FloatField, valid: Mask, mask: Mask) -> tuple[RateMap, FloatField]:
-    """One map with its error, NaN where it is not identifiable, and the deviations of its mean."""
-    error = value * np.sqrt(np.mean(spread**2, axis=0))
+def _log_rate_deviations(fit: JointFit, samples: Unknowns) -> FloatField:
+    """Deviations of the unknown log-rates on the nucleus's grid, (samples, maps, ...)."""
+    model = fit.model
+    named = model.named_scalars(samples)
+    logs = model.synthesise(samples.modes * model.root) + named["log_rates"] + 2.0 * named["log_scale"]
+    return np.stack([np.stack([_cut(fit, s[i]) for i in range(model.maps)]) for s in logs])
+
+
+def _rate_map(
+    value: FloatField, spreads: list[FloatField], valid: Mask, mask: Mask
+) -> tuple[RateMap, FloatField]:
+    """One map with its error, NaN where it is not identifiable, and the deviations of its mean, as `spreads`."""
+    error = value * np.sqrt(sum(np.mean(spread**2, axis=0) for spread in spreads))
     known = mask & (error <= LARGEST_RELATIVE_ERROR * value)
     use = valid & known
     if not use.any():
-        return RateMap.unknown(value.shape), np.full(len(spread), np.nan)
-    deviations = np.array([(value * s)[use].mean() for s in spread])
+        return RateMap.unknown(value.shape), np.full((len(spreads), len(spreads[0])), np.nan)
+    deviations = np.array([[(value * s)[use].mean() for s in spread] for spread in spreads])
+    each = np.sqrt(np.mean(deviations**2, axis=1))
     return (
         RateMap(np.where(known, value, np.nan), np.where(known, error, np.nan), use,
-                float(value[use].mean()), float(np.sqrt(np.mean(deviations**2)))),
+                float(value[use].mean()), float(np.hypot(*each)), float(each[1])),
         deviations,
     )  # fmt: skip
 

@@ -15,9 +15,10 @@ import torch
 from scipy import ndimage
 from scipy.fft import next_fast_len
 
-from chromamol.errors import FieldError, ParameterError
+from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.joint_model import (
     LAPLACIAN_TAPS,
     MARGIN_PX,
@@ -49,29 +50,6 @@ FLUX_ERROR = 0.03
 loose, because a region cut out of a larger pattern exchanges chromatin with the rest."""
 
 
-@dataclass(frozen=True)
-class CalibrationPrior:
-    """How well the calibration of the images and the model's constants are known.
-
-    Parameters
-    ----------
-    gain_sd : relative, of every channel's scale; 0 takes the fractions as exact.
-    offset_sd : of every channel's zero, volume fraction.
-    phi_max_sd, interface_sd : relative, of φ_max and ℓ.
-    """
-
-    gain_sd: float = 0.0
-    offset_sd: float = 0.0
-    phi_max_sd: float = 0.0
-    interface_sd: float = 0.0
-
-    def __post_init__(self) -> None:
-        values = (self.gain_sd, self.offset_sd, self.phi_max_sd, self.interface_sd)
-        if not all(math.isfinite(v) and 0.0 <= v <= 1.0 for v in values):
-            raise ParameterError(f"{self}.", expected="standard deviations between 0 and 1.",
-                                 do="use 0 for what is exact, 0.1 for ten percent.")  # fmt: skip
-
-
 @dataclass(frozen=True, eq=False)
 class JointProblem:
     """Images of one nucleus, what they show, and what is known beforehand.
@@ -92,7 +70,7 @@ class JointProblem:
     psf_sigma_um: float
     parameters: ChromatinParameters
     known_acetylation: FloatField | None = None
-    calibration: CalibrationPrior = CalibrationPrior()
+    calibration: CalibrationPrior = EXACT
 
     @property
     def grid(self) -> Grid:
@@ -145,9 +123,9 @@ def first_gains(problem: JointProblem) -> tuple[float, ...]:
     The levels of the two phases are set by the free energy, so their difference in an image tells its scale; at most
     two standard deviations of the prior. An image of euchromatin has no plateaus and starts at 1.
     """
-    sd = problem.calibration.gain_sd
     gains = []
-    for field, (dense, _) in zip(problem.images, problem.mixing, strict=True):
+    uncertain = problem.calibration.gains(len(problem.images))
+    for field, (dense, _), sd in zip(problem.images, problem.mixing, uncertain, strict=True):
         if sd == 0.0 or dense == 0.0:
             gains.append(1.0)
             continue
@@ -202,7 +180,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
                              smallest_norm=0.3 * last_tau(problem))  # fmt: skip
     maps = 1 if problem.known_acetylation is not None else 2
     calibration, channels = problem.calibration, len(problem.images)
-    sd = [RATE_SD] * maps + [math.inf] * 2 + [calibration.gain_sd] * channels
+    sd = [RATE_SD] * maps + [math.inf] * 2 + [*calibration.gains(channels)]
     sd += [calibration.offset_sd] * channels + [calibration.phi_max_sd, calibration.interface_sd]
     ratio = guess.methylation / guess.acetylation
     means = np.zeros(len(sd))
@@ -284,7 +262,6 @@ def _shown(problem: JointProblem, embed: Callable[[FloatField, float], torch.Ten
 def start(problem: JointProblem, model: JointModel) -> Unknowns:
     """Denoised fields, uniform rates, and the gains of `first_gains`."""
     gains = first_gains(problem)
-    device = model.images.device
     inside = model.inside > 0.0
     phi_h, phi_e = (
         torch.where(inside, shown / gain, shown)
@@ -293,11 +270,11 @@ def start(problem: JointProblem, model: JointModel) -> Unknowns:
     scalars = model.scalar_mean.clone()
     scalars[:, model.maps] = 0.01
     scalars[:, model.maps + 1] = phi_e[inside].median() + 0.01
-    if problem.calibration.gain_sd > 0.0:
-        first = model.globals
-        whitened = np.log(gains) / problem.calibration.gain_sd
-        scalars[:, first : first + len(gains)] = torch.as_tensor(whitened, device=device)
-    modes, outer = (torch.zeros((1, *shape), dtype=torch.float64, device=device)
+    first = model.globals
+    for channel, (gain, sd) in enumerate(zip(gains, problem.calibration.gains(len(gains)), strict=True)):
+        if sd > 0.0:
+            scalars[:, first + channel] = math.log(gain) / sd
+    modes, outer = (torch.zeros((1, *shape), dtype=torch.float64, device=model.images.device)
                     for shape in (model.root.shape, model.outer_potentials.shape[1:2]))  # fmt: skip
     return Unknowns(phi_h, phi_e, outer, modes, scalars)
 

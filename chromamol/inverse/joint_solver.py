@@ -81,11 +81,11 @@ def gauss_newton_step(
 def posterior_samples(
     model: JointModel, x: Unknowns, tau: float, *, count: int, iterations: int, tolerance: float,
     generator: torch.Generator, inner: torch.dtype = torch.float64,
-) -> Unknowns:  # fmt: skip
-    """Draw deviations from the linearised posterior of the first entry, (count, ...).
+) -> tuple[Unknowns, Unknowns]:  # fmt: skip
+    """Draw deviations from the linearised posterior of the first entry, and those of the calibration, (count, ...).
 
-    H⁻¹ Jᵀ n with white n has the covariance H⁻¹ JᵀJ H⁻¹ = H⁻¹. To it comes what the considered numbers of the
-    calibration do: each is drawn from its prior, and everything that is estimated responds as the fit would.
+    H⁻¹ Jᵀ n with white n has the covariance H⁻¹ JᵀJ H⁻¹ = H⁻¹. Independent of them is what the considered numbers of
+    the calibration do: each is drawn from its prior, and everything that is estimated responds as the fit would.
 
     References
     ----------
@@ -102,10 +102,12 @@ def posterior_samples(
     solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=tolerance, calibrate=True)
     deviations = solver(at.adjoint(white))
     drawn = _orthogonal(count, len(model.considered), generator).to(deviations.phi_h)
+    considered = deviations.map(torch.zeros_like)
     for j, factors in zip(model.considered, drawn.T, strict=True):
         one = unit(at, j)
-        deviations = deviations.plus(factors, one.map(torch.sub, solver(at.normal(one))))
-    return deviations.map(lambda a: a.to(x.phi_h.dtype))
+        considered = considered.plus(factors, one.map(torch.sub, solver(at.normal(one))))
+    own, common = (d.map(lambda a: a.to(x.phi_h.dtype)) for d in (deviations, considered))
+    return own, common
 
 
 def _orthogonal(count: int, columns: int, generator: torch.Generator) -> torch.Tensor:

@@ -46,6 +46,8 @@ class RateMap:
     standard_error : um⁻², pointwise; NaN where nothing could be estimated.
     valid : True where the mollifier's whole support lies inside the nucleus and the value can be used.
     mean, mean_se : average over the valid pixels and its standard error, um⁻²; NaN when there are none.
+    calibration_se : the part of `mean_se` that comes from the calibration, um⁻². It is common to all pixels, and to
+        nuclei that were calibrated in the same way.
     """
 
     values: FloatField
@@ -53,12 +55,18 @@ class RateMap:
     valid: Mask
     mean: float
     mean_se: float
+    calibration_se: float = 0.0
+
+    @property
+    def own_se(self) -> float:
+        """Standard error of the mean without the calibration's part, um⁻²; NaN where that has no bound."""
+        return float(np.sqrt(np.maximum(np.square(self.mean_se) - np.square(self.calibration_se), 0.0)))
 
     @classmethod
     def unknown(cls, shape: tuple[int, ...]) -> RateMap:
         """Return the map that says nothing: NaN everywhere, valid nowhere."""
         nothing = np.full(shape, np.nan)
-        return cls(nothing, nothing.copy(), np.zeros(shape, dtype=bool), np.nan, np.nan)
+        return cls(nothing, nothing.copy(), np.zeros(shape, dtype=bool), np.nan, np.nan, np.nan)
 
     def inside(self, mask: Mask) -> RateMap:
         """Return the map with NaN outside `mask`."""
@@ -84,6 +92,7 @@ class Rates:
     methylation, acetylation : the two rate maps, Γ_me / D and Γ_ac / D in um⁻².
     ratio, ratio_se : mean Γ_me / Γ_ac from the integral balance <φ_h> / <φ_e> of the nucleus, and its
         standard error; dimensionless. It needs no derivative and survives blur, so it is the robust number.
+    ratio_calibration_se : the part of `ratio_se` that comes from the calibration.
     outcome : how the solve ended.
     flags : names of quality flags that this estimate raises.
     method, reason : the estimator that was used, and why that one.
@@ -106,3 +115,4 @@ class Rates:
     mollifier_width_um: float
     diagnostics: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    ratio_calibration_se: float = 0.0

@@ -21,6 +21,9 @@ from chromamol.inverse.width import fit_best_width
 IDENTIFIED_AT = 2.0
 """A rate counts as determined when its mean exceeds this many standard errors."""
 
+LARGEST_SCALE_ERROR = 0.5
+"""Share of a rate that the calibration may leave open without a flag: 1.96 of it span a factor of two either way."""
+
 
 def regress(
     problem: RateProblem, *, device: torch.device, variants: tuple[RateProblem, ...] = ()
@@ -50,8 +53,8 @@ def _maps(problem: RateProblem, fit: RegressionFit) -> tuple[RateMap, RateMap]:
 def judge(rates: Rates, *, acetylation_known: bool) -> Rates:
     """Return `rates` with NaN for what the data do not determine, and with the outcome and flags that say so.
 
-    A rate is determined when its mean over the valid pixels exceeds `IDENTIFIED_AT` standard errors, all
-    known sources of error included.
+    A rate is determined when its mean over the valid pixels exceeds `IDENTIFIED_AT` standard errors. Those of the
+    calibration do not count: they scale a rate and cannot feign one; `scale_uncertain` speaks of them.
     """
     if np.isnan(rates.mollifier_width_um):
         return replace(rates, outcome=Outcome.NO_VALID_PIXEL, flags=("kernel_exceeds_nucleus",))
@@ -59,12 +62,15 @@ def judge(rates: Rates, *, acetylation_known: bool) -> Rates:
     determined, flags = {}, []
     for name, rate in named.items():
         given = acetylation_known and name == "acetylation"
-        determined[name] = given or bool(rate.mean > IDENTIFIED_AT * rate.mean_se)
+        determined[name] = given or bool(rate.mean > IDENTIFIED_AT * rate.own_se)
         if not determined[name]:
             flags.append(f"{name}_not_identifiable")
             named[name] = RateMap.unknown(rate.values.shape)
-        elif (rate.values[rate.valid] < 0.0).any():
+            continue
+        if (rate.values[rate.valid] < 0.0).any():
             flags.append("negative_rate")
+        if rate.calibration_se > LARGEST_SCALE_ERROR * rate.mean:
+            flags.append("scale_uncertain")
     if acetylation_known:
         outcome = Outcome.METHYLATION_GIVEN_ACETYLATION
         if not determined["methylation"]:

@@ -128,6 +128,7 @@ def correct_section(rates: Rates, thickness_um: float, *, table: SectionTable | 
             standard_error=np.hypot(rate.standard_error, rate.values * spread) / factor,
             mean=rate.mean / factor,
             mean_se=math.hypot(rate.mean_se, rate.mean * spread) / factor,
+            calibration_se=rate.calibration_se / factor,
         )
 
     notes = {

@@ -37,6 +37,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "was fixed by convention.",
         "calibration_assumed": "Intensity was turned into volume fraction by an assumed scale: "
         "absolute rates hang on it.",
+        "scale_uncertain": "The calibration alone leaves the rates open by more than half of their size: compare "
+        "them between nuclei that were imaged and calibrated in the same way.",
         "illumination_estimated": "Uneven illumination was estimated from the background and divided out.",
         "illumination_not_measurable": "The background does not tell the illumination: it was left as it is.",
         "localization_density": "Chromatin was taken to be proportional to the density of localisations: "

@@ -43,7 +43,16 @@ _PER_SECOND: Mapping[str, str] = MappingProxyType(
 )
 
 _MEASURED: Mapping[str, str] = MappingProxyType(
-    {"domain_area_fraction": "float64", "lad_coverage": "float64"}
+    dict.fromkeys(
+        (
+            "domain_area_fraction",
+            "lad_coverage",
+            "gamma_me_calibration_se",
+            "gamma_ac_calibration_se",
+            "rate_ratio_calibration_se",
+        ),
+        "float64",
+    )
 )
 
 DETAIL_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -97,7 +106,8 @@ PER_SECOND_COLUMNS: tuple[str, ...] = tuple(_PER_SECOND)
 """Columns behind them when a diffusivity was given or, from a time-lapse, measured: s⁻¹ and µm² s⁻¹."""
 
 MEASURED_COLUMNS: tuple[str, ...] = tuple(_MEASURED)
-"""Columns behind these when rates were inferred: part of the nucleus inside domains, part of its border under LADs."""
+"""Columns behind these when rates were inferred: part of the nucleus inside domains, part of its border under LADs, and
+the part of each standard error that comes from the calibration, which nuclei of an image have in common."""
 
 IMAGES_COLUMNS: tuple[str, ...] = tuple(_IMAGES)
 """Columns of `images.csv` in their order. `image` is the name of the image's folder under `images/`."""

@@ -6,7 +6,7 @@ import pytest
 import chromamol as cm
 from chromamol.errors import FieldError, ParameterError
 from chromamol.grid import Grid
-from chromamol.inverse.joint_setup import CalibrationPrior
+from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.log_rate_modes import smooth_modes
 
 CROP = slice(60, 108)

@@ -12,12 +12,12 @@ from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse import joint, joint_normal
+from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.joint import fit_jointly
 from chromamol.inverse.joint_linear import Linearisation
 from chromamol.inverse.joint_normal import FieldSolver, FourierPreconditioner, GlobalBlock, NormalSolver, held
 from chromamol.inverse.joint_outer import OUTER_SOURCE_SD, OUTER_WAVENUMBER, outer_potentials
 from chromamol.inverse.joint_setup import (
-    CalibrationPrior,
     Guess,
     JointProblem,
     build_model,
@@ -227,8 +227,9 @@ def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(tru
     found = fit.model.named_scalars(fit.point)
     assert float(torch.exp(found["log_gain"])) == pytest.approx(1.1, rel=0.03)
     assert float(found["offset"]) == float(found["log_scale"]) == 0.0
-    samples = posterior_samples(fit.model, fit.point, fit.tau, count=8, iterations=600, tolerance=1e-3,
-                                generator=torch.Generator().manual_seed(0), inner=torch.float32)  # fmt: skip
+    own, common = posterior_samples(fit.model, fit.point, fit.tau, count=8, iterations=600, tolerance=1e-3,
+                                    generator=torch.Generator().manual_seed(0), inner=torch.float32)  # fmt: skip
+    samples = own.map(torch.add, common)
     spread = {name: float(s.square().mean().sqrt()) for name, s in fit.model.named_scalars(samples).items()}
     assert spread["offset"] == pytest.approx(0.01, rel=1e-5)
     assert spread["log_scale"] == pytest.approx(0.1, rel=1e-5)

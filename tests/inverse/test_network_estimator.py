@@ -12,8 +12,11 @@ import chromamol as cm
 from chromamol.errors import DeviceError, FieldError, OutputError, ParameterError
 from chromamol.inverse import network as estimator
 from chromamol.inverse import network_training
+from chromamol.inverse.arrays import as_fields
+from chromamol.inverse.calibration import EXACT
+from chromamol.inverse.from_images import two_channel_problem
 from chromamol.inverse.gaps import noise_among_gaps
-from chromamol.inverse.infer import _joint_problem, as_fields, two_channel_problem
+from chromamol.inverse.infer import _joint_problem
 from chromamol.inverse.joint import first_guess
 from chromamol.inverse.network import build_network_model, network_rates_of_batch
 from chromamol.inverse.network_settings import NetworkSettings
@@ -47,7 +50,7 @@ def small(truth):
         two_channel_problem(fields, parameters, np.ones((48, 48)), 0.035, with_total=False), device=CPU
     )
     problem = _joint_problem(
-        fields, parameters, np.ones((48, 48)), 0.035, 0.0, None, mixing=((1.0, 0.0), (0.0, 1.0))
+        fields, parameters, np.ones((48, 48)), 0.035, 0.0, EXACT, mixing=((1.0, 0.0), (0.0, 1.0))
     )
     return problem, first
 

@@ -11,7 +11,7 @@ from chromamol.benchmarks.recovery.truths import PARAMETERS, PIXEL
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.basis import CosineBasis
-from chromamol.inverse.infer import one_channel_problem, two_channel_problem
+from chromamol.inverse.from_images import one_channel_problem, two_channel_problem
 from chromamol.inverse.lattice import TestLattice
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.regression import regress

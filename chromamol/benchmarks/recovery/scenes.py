@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from chromamol.benchmarks.recovery.cases import PHI_MAX, Case
 from chromamol.benchmarks.recovery.truths import PARAMETERS, PIXEL, Truth
-from chromamol.inverse.joint_setup import CalibrationPrior
+from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.shapes import FloatField, Mask
 
 RIM_PX = 8
