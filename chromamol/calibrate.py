@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from chromamol.density import (
     calibrate_total,
     dark_level,
 )
+from chromamol.errors import ImageContentError
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.nucleus import Nucleus
 from chromamol.settings import Settings
@@ -64,15 +66,68 @@ class NucleusCalibration:
     unresolved: bool = False
     prior: CalibrationPrior = EXACT
 
+    @property
+    def planes(self) -> list[str]:
+        """The planes in the order in which `infer_rates` takes their fractions."""
+        found = {row["plane"] for row in self.rows}
+        return [plane for plane in _NAMES if plane in found]
+
+
+@dataclass(frozen=True)
+class SharedScale:
+    """One dark level and one gain per plane, for all nuclei of an image.
+
+    Parameters
+    ----------
+    dark, gain : by plane, intensity and intensity per unit of volume fraction.
+    gain_sd : relative error of each gain, by plane, where fits of the nuclei told it; else by how gains were found.
+    """
+
+    dark: Mapping[str, float]
+    gain: Mapping[str, float]
+    gain_sd: Mapping[str, float] = field(default_factory=dict)
+
+
+def share_scale(
+    channels: Channels,
+    labels: Labels,
+    nuclei: list[Nucleus],
+    spacing_um: tuple[float, ...],
+    settings: Settings,
+) -> SharedScale | None:
+    """Return the median dark level and the geometric mean of the gains of all nuclei that can be calibrated.
+
+    None for volume fractions, and where there is none.
+    """
+    each = []
+    for nucleus in nuclei:
+        try:
+            each.append(calibrate_nucleus(channels, labels, nucleus, spacing_um, settings).rows)
+        except ImageContentError:
+            continue  # its error is met, and noted, when the nucleus is analysed
+    if channels.calibrated or not each:
+        return None
+    planes = {
+        row["plane"]: [r for rows in each for r in rows if r["plane"] == row["plane"]] for row in each[0]
+    }
+    dark = {plane: float(np.median([row["dark_level"] for row in rows])) for plane, rows in planes.items()}
+    gain = {
+        plane: math.exp(float(np.mean([math.log(row["gain"]) for row in rows])))
+        for plane, rows in planes.items()
+    }
+    return SharedScale(dark, gain)
+
 
 def calibrate_nucleus(
     channels: Channels, labels: Labels, nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
-    *, gain_factor: float = 1.0, offset_share: float = 0.0, water_change: float = 0.0, dense_factor: float = 1.0,
+    *, shared: SharedScale | None = None, gain_factor: float = 1.0, offset_share: float = 0.0,
+    water_change: float = 0.0, dense_factor: float = 1.0,
 ) -> NucleusCalibration:  # fmt: skip
     """Return the volume fractions of one nucleus.
 
     Parameters
     ----------
+    shared : the scale, when it is not the nucleus's own.
     gain_factor : by which the gain of every plane is multiplied: 1 but for a question of what a wrong gain does.
     offset_share : by which share of the mean signal every dark level is raised: likewise.
     water_change : added to the water fraction: likewise.
@@ -97,10 +152,14 @@ def calibrate_nucleus(
     around = labels[nucleus.slices]
     dark = {}
     for role, crop in crops.items():
-        level = dark_level(crop, around, mask) if settings.dark_level is None else settings.dark_level
+        level = settings.dark_level if shared is None else shared.dark[role]
+        if level is None:
+            level = dark_level(crop, around, mask)
         dark[role] = level + offset_share * (float(crop[mask].mean()) - level)
     moved = replace(settings, water_fraction=settings.water_fraction + water_change)
     found = _calibrated(crops, mask, dark, spacing_um, moved, dense_factor=dense_factor)
+    if shared is not None:
+        found = {role: each.with_gain(shared.gain[role]) for role, each in found.items()}
     phi = {role: each.phi / gain_factor for role, each in found.items()}
     rows = [_row(role, each.scale, each.dark, each.gain, each) for role, each in found.items()]
     seen = [each.phases for each in found.values() if each.phases is not None]
@@ -113,7 +172,7 @@ def calibrate_nucleus(
         {_NAMES[role]: each.gain * gain_factor for role, each in found.items()}, rows,
         any(each.assumed for each in found.values()),
         not all(phases.is_resolved for phases in seen),
-        _prior(tuple(_gain_sd(role, found[role], mask, settings) for role in _NAMES if role in found), settings,
+        _prior(tuple(_gain_sd(role, found[role], mask, settings, shared) for role in _NAMES if role in found), settings,
                offset_sd=OFFSET_SD, model_sd=MODEL_SD),
     )  # fmt: skip
 
@@ -131,8 +190,12 @@ def _prior(
                             chosen(settings.interface_sd, model_sd))  # fmt: skip
 
 
-def _gain_sd(role: str, found: Calibrated, mask: np.ndarray, settings: Settings) -> float:
+def _gain_sd(
+    role: str, found: Calibrated, mask: np.ndarray, settings: Settings, shared: SharedScale | None
+) -> float:
     """Return the relative error that a gain is expected to have, by how it was found."""
+    if shared is not None and role in shared.gain_sd:
+        return shared.gain_sd[role]
     if found.scale == "given":
         return GIVEN_GAIN_SD
     if found.scale == "coexistence":

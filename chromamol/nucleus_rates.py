@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
+from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus
 from chromamol.channels import Channels
 from chromamol.domains import Domains
 from chromamol.errors import FieldError, ImageContentError, ParameterError
@@ -109,6 +110,30 @@ def infer_nucleus(
     return rates
 
 
+def scale_told(each: list[tuple[NucleusCalibration, Rates]], shared: SharedScale) -> SharedScale | None:
+    """Return the scale that the joint fits of several nuclei tell together, None where fewer than two tell any.
+
+    Log-gains are averaged with their precisions. Where they scatter beyond their errors, the error of the average grows
+    with the scatter (Birge, Phys. Rev. 40, 207 (1932), doi:10.1103/PhysRev.40.207).
+    """
+    gain, gain_sd = dict(shared.gain), {}
+    for channel, plane in enumerate(each[0][0].planes if each else ()):
+        name = f"log_gain_{channel}"
+        told = [
+            (r.diagnostics[name], r.diagnostics[f"{name}_sd"])
+            for _, r in each
+            if f"{name}_sd" in r.diagnostics
+        ]
+        if len(told) < 2:
+            continue
+        logs, weights = np.array([log for log, _ in told]), np.array([sd**-2.0 for _, sd in told])
+        mean = float(np.average(logs, weights=weights))
+        scatter = float((weights * (logs - mean) ** 2).sum()) / (len(logs) - 1)
+        gain[plane] = shared.gain[plane] * math.exp(mean)
+        gain_sd[plane] = min(1.0, math.sqrt(max(1.0, scatter) / float(weights.sum())))
+    return SharedScale(shared.dark, gain, gain_sd) if gain_sd else None
+
+
 def light_noise(
     fractions: Mapping[str, FloatField], gains: Mapping[str, float], settings: Settings
 ) -> tuple[tuple[FloatField, ...], tuple[float, ...]]:
@@ -133,10 +158,13 @@ def _ordered(fractions: Mapping[str, FloatField]) -> list[str]:
 
 def infer_moving_nucleus(
     frames: list[Channels], labels: Labels, nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
-    interval_s: float,
+    interval_s: float, *, shared: SharedScale | None = None,
 ) -> tuple[Rates, dict[str, float]]:  # fmt: skip
     """Infer the rates of one nucleus from its volume fractions in every frame; also the columns per time."""
-    each = [calibrate_nucleus(frame, labels, nucleus, spacing_um, settings).fractions for frame in frames]
+    each = [
+        calibrate_nucleus(frame, labels, nucleus, spacing_um, settings, shared=shared).fractions
+        for frame in frames
+    ]
     stacks = {role: np.stack([fractions[role] for fractions in each]) for role in each[0]}
     moving = infer_rates_over_time(
         stacks.get("phi_h"),
@@ -178,7 +206,7 @@ def scale_sensitivity(
     changes = {"none": {}, **SCALE_CHANGES, **(MARK_CHANGES if tied else {})}
     for change, moved in changes.items():
         try:
-            found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, **moved)
+            found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, shared=None, **moved)
             rates = infer_nucleus(
                 found.fractions, nucleus, spacing, quick, noise_sd=found.noise_sd, gains=found.gains
             )

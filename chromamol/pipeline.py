@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
+from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus, share_scale
 from chromamol.channels import Channels, choose_channels
 from chromamol.density import drop_duplicates, find_molecules, localization_density, merge_blinks
 from chromamol.density.localization_density import UNKNOWN_PRECISION_UM
@@ -25,7 +25,7 @@ from chromamol.io import (
     find_labels,
     read_labels,
 )
-from chromamol.measured import nucleus_domains
+from chromamol.measured import MeasuredDomains, nucleus_domains
 from chromamol.nucleus import Nucleus, find_nuclei, outlines_on_grid, segment_nuclei
 from chromamol.nucleus.flags import join as join_flags
 from chromamol.nucleus.fractions import label_fractions
@@ -36,6 +36,7 @@ from chromamol.nucleus_rates import (
     infer_nucleus,
     nucleus_row,
     scale_sensitivity,
+    scale_told,
 )
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
@@ -187,33 +188,18 @@ def _analyse(
     _require_plausible_size(nuclei, micrograph, channels, settings)
     maps = {name: np.full(labels.shape, np.nan, dtype=np.float32) for name in MAP_NAMES}
     maps["valid"][:] = 0.0
-    rows, notes, unsplit, domains, record = [], [], {}, [], []
-    analysed: list[tuple[Nucleus, NucleusCalibration, Rates]] = []
     settings = _one_scale(channels, labels, nuclei, spacing, settings)
-    for nucleus in nuclei:
-        try:
-            found = calibrate_nucleus(channels, labels, nucleus, spacing, settings)
-            per_time: dict[str, float] = {}
-            if series is None:
-                rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
-                                      gains=found.gains, calibration=found.prior, report=report,
-                                      seen=unseen_of(channels, nucleus.slices, nucleus.mask))  # fmt: skip
-            else:
-                rates, per_time = infer_moving_nucleus(
-                    frames, labels, nucleus, spacing, settings, series.interval_s
-                )
-            measured = nucleus_domains(channels, nucleus, rates, settings)
-        except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
-            notes.append(f"nucleus {nucleus.label}: {error}")
-            labels[labels == nucleus.label] = 0
-            continue
+    inferred, notes = _infer_all(channels, labels, nuclei, spacing, settings, series=series, frames=frames,
+                                 report=report)  # fmt: skip
+    rows, unsplit, domains, record = [], {}, [], []
+    for each in inferred:
+        nucleus, rates, measured = each.nucleus, each.rates, each.measured
         _paint(maps, nucleus, rates)
-        flags = (*measured.flags, *_assumptions(found, channels))
+        flags = (*measured.flags, *_assumptions(each.found, channels))
         row = nucleus_row(nucleus, rates, measured.domains, settings=settings, extra_flags=flags)
-        rows.append(row | per_time)
+        rows.append(row | each.per_time)
         domains += [{"nucleus": nucleus.label, **row} for row in measured.rows]
-        record += [{"nucleus": nucleus.label, **row} for row in found.rows]
-        analysed.append((nucleus, found, rates))
+        record += [{"nucleus": nucleus.label, **row} for row in each.found.rows]
         if rates.diagnostics.get("unsplit_fraction", 0.0) >= UNSPLIT_WORTH_A_NOTE:
             unsplit[nucleus.label] = rates.diagnostics["unsplit_fraction"]
     if unsplit:
@@ -229,7 +215,55 @@ def _analyse(
         )
     return ImageAnalysis(channels.all_chromatin, labels, maps, rows, spacing, micrograph.calibration_note,
                          channels.note, micrograph.axes_note, notes, domains, record,
-                         scale_sensitivity(analysed, channels, labels, spacing, settings))  # fmt: skip
+                         scale_sensitivity([(each.nucleus, each.found, each.rates) for each in inferred],
+                                           channels, labels, spacing, settings))  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Inferred:
+    """One nucleus: how it was calibrated, its rates (per time too, from a series), and its domains."""
+
+    nucleus: Nucleus
+    found: NucleusCalibration
+    rates: Rates
+    per_time: dict[str, float]
+    measured: MeasuredDomains
+
+
+def _infer_all(
+    channels: Channels, labels: Labels, nuclei: list[Nucleus], spacing: tuple[float, ...], settings: Settings,
+    *, series: TimeSeries | None, frames: list[Channels], report: Report | None,
+) -> tuple[list[_Inferred], list[str]]:  # fmt: skip
+    """Infer the rates of every nucleus, and note those that can't be analysed, whose labels are then erased.
+
+    Where nuclei share a gain, it is that of their phases or water at first, then what their joint fits tell together.
+    """
+    shared = share_scale(channels, labels, nuclei, spacing, settings) if settings.shared_gain else None
+
+    def infer(nucleus: Nucleus, shared: SharedScale | None) -> _Inferred:
+        found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, shared=shared)
+        per_time: dict[str, float] = {}
+        if series is None:
+            rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
+                                  gains=found.gains, calibration=found.prior, report=report,
+                                  seen=unseen_of(channels, nucleus.slices, nucleus.mask))  # fmt: skip
+        else:
+            rates, per_time = infer_moving_nucleus(
+                frames, labels, nucleus, spacing, settings, series.interval_s, shared=shared
+            )
+        return _Inferred(nucleus, found, rates, per_time, nucleus_domains(channels, nucleus, rates, settings))
+
+    inferred, notes = [], []
+    for nucleus in nuclei:
+        try:
+            inferred.append(infer(nucleus, shared))
+        except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
+            notes.append(f"nucleus {nucleus.label}: {error}")
+            labels[labels == nucleus.label] = 0
+    told = None if shared is None else scale_told([(each.found, each.rates) for each in inferred], shared)
+    if told is not None:
+        inferred = [infer(each.nucleus, told) for each in inferred]
+    return inferred, notes
 
 
 def _one_scale(

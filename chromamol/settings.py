@@ -48,6 +48,8 @@ class Settings:
     dark_level : intensity without chromatin; measured beside each nucleus when None.
     chromatin_gain, heterochromatin_gain, euchromatin_gain : intensity per unit of volume fraction; by
         convention when None (`chromamol.density`).
+    shared_gain : nuclei of an image have one gain and one dark level, for even illumination and staining. Off, because
+        each then takes up its own brightness. The joint fit is repeated with the gain that the nuclei tell together.
     intensity_scale : how intensity becomes volume fraction where no gain is given: "coexistence" of the two phases,
         "water", or "auto", the former where the image resolves domains well enough (`chromamol.density`).
     calibration_check : repeat one nucleus of each image with gain and offset moved by 5 %, for the report. It costs
@@ -104,6 +106,7 @@ class Settings:
     chromatin_gain: float | None = None
     heterochromatin_gain: float | None = None
     euchromatin_gain: float | None = None
+    shared_gain: bool = False
     intensity_scale: str = "auto"
     calibration_check: bool = True
     water_fraction: float = 0.5

@@ -93,6 +93,10 @@ class Calibrated:
     scale: str = "given"
     phases: TwoPhases | None = None
 
+    def with_gain(self, gain: float) -> Calibrated:
+        """Return the same signal with another gain, found in the same way."""
+        return replace(self, phi=self.phi * (self.gain / gain), gain=gain)
+
 
 def dark_level(image: np.ndarray, labels: Labels, mask: Mask) -> float:
     """Return the median intensity around one nucleus, outside all nuclei.

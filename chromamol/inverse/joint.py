@@ -128,10 +128,12 @@ def joint_rates(
     fit = fit_jointly(problem, first_guess(problem, first), device=device, inner=inner)
     phi_h, phi_e = (fit.scale * _cut(fit, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e))
     radius = domain_radius_um(phi_h, problem)
+    log_gains = fit.model.named_scalars(fit.point)["log_gain"].flatten()
+    gains = {f"log_gain_{c}": float(gain) for c, gain in enumerate(log_gains)}
     result = replace(
         first, method="joint", phi_h=_field(fit, phi_h), phi_e=_field(fit, phi_e),
         mollifier_width_um=RIM_PX * min(problem.grid.spacing_um),
-        diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau},
+        diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau} | gains,
         flags=(),
     )  # fmt: skip
     nothing = RateMap.unknown(problem.grid.shape)
@@ -189,10 +191,15 @@ def _with_maps(result: Rates, fit: JointFit, own: Unknowns, common: Unknowns) ->
         ratio = maps[0].mean / maps[1].mean
         each = ratio * np.sqrt(np.mean((relative[0] - relative[1]) ** 2, axis=1))
         ratio_se, ratio_calibration_se = float(np.hypot(*each)), float(each[1])
+    spread = model.named_scalars(own)["log_gain"].flatten(1).square().mean(0).sqrt()
+    told = {
+        f"log_gain_{c}_sd": float(sd) for c, sd in enumerate(spread) if model.globals + c in model.estimated
+    }
     lost = [m.valid.any() and bool((valid & ~m.valid).any()) for m in maps]
     flags = ("partly_not_identifiable",) if any(lost) else ()
     return replace(result, methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se,
-                   ratio_calibration_se=ratio_calibration_se, outcome=Outcome.NOT_JUDGED, flags=flags)  # fmt: skip
+                   ratio_calibration_se=ratio_calibration_se, outcome=Outcome.NOT_JUDGED, flags=flags,
+                   diagnostics=result.diagnostics | told)  # fmt: skip
 
 
 def _log_rate_deviations(fit: JointFit, samples: Unknowns) -> FloatField:
