@@ -37,11 +37,11 @@ _STEADY = Statement(
 _ERRORS = Statement(
     "Error bars are one standard error",
     "They carry the noise of the pixels through the fit, how well the constant of a split channel is known, and "
-    "how well gains, dark levels and the constants of the model are (not for a time-lapse). The calibration's part "
-    "stands in nuclei.csv as ..._calibration_se: it is common to nuclei that were imaged in the same way, and does "
-    "not count when they are compared. They do not contain a wrong pixel size (rates go as 1 / length²), blur that hides the "
-    "domains, or a nucleus that the model does not describe. Differences between conditions need replicates, not "
-    "many nuclei of one dish.",
+    "how well gains, dark levels and the constants of the model are (not for a time-lapse). The calibration's "
+    "part stands in nuclei.csv as ..._calibration_se: it is common to nuclei that were imaged in the same way, "
+    "and does not count when they are compared. They do not contain a wrong pixel size (rates go as 1 / length²), "
+    "blur that hides the domains, or a nucleus that the model does not describe. Differences between conditions "
+    "need replicates, not many nuclei of one dish.",
 )
 _NAN = Statement(
     "“Not estimable” is not zero",
