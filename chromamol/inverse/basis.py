@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from chromamol.grid import Grid
+from chromamol.inverse.lattice import contract
+from chromamol.shapes import FloatField
 
 MAX_MODES = 120
 """Largest number of cosines per map: enough for ten half-waves across a 2D nucleus, and cheap."""
@@ -106,3 +108,35 @@ class CosineBasis:
         for axis in range(self.grid.ndim):
             values *= self.axis_cosines(axis)[self.modes[:, axis]][:, positions[:, axis]].T
         return values
+
+    def average(self, values: FloatField) -> np.ndarray:
+        """Return the mean of B_k · values over the grid, (M,)."""
+        tables = [self.axis_cosines(axis) for axis in range(self.grid.ndim)]
+        return np.asarray(contract(values, tables)[tuple(self.modes.T)] / values.size)
+
+    def synthesise(self, coefficients: np.ndarray) -> FloatField:
+        """Return Σ_k c_k B_k at every pixel."""
+        tables = [self.axis_cosines(axis).T for axis in range(self.grid.ndim)]
+        box = np.zeros([table.shape[1] for table in tables])
+        box[tuple(self.modes.T)] = coefficients
+        return contract(box, tables)
+
+    def variance(self, covariance: np.ndarray) -> FloatField:
+        """Return Σ_kl C_kl B_k B_l at every pixel, for the covariance (M, M) of the coefficients.
+
+        A product of cosines is half the sum of those of the sum and the difference of their wave numbers, so
+        the variance is one cosine series of twice the band.
+        """
+        shape = tuple(2 * self.modes.max(axis=0) + 1)
+        scale = np.prod(np.where(self.modes > 0, 1.0, math.sqrt(0.5)), axis=1)
+        weights = (np.multiply.outer(scale, scale) * covariance).ravel()
+        series = np.zeros(math.prod(shape))
+        for signs in itertools.product((-1, 1), repeat=self.grid.ndim):
+            waves = np.abs(self.modes[:, None, :] + np.array(signs) * self.modes[None, :, :])
+            flat = np.ravel_multi_index(tuple(np.moveaxis(waves, -1, 0)), shape)
+            series += np.bincount(flat.ravel(), weights=weights, minlength=len(series))
+        tables = [
+            np.cos(np.pi * np.outer((np.arange(n) + 0.5) / n, np.arange(m)))
+            for n, m in zip(self.grid.shape, shape, strict=True)
+        ]
+        return contract(series.reshape(shape), tables)

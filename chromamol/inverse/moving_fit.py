@@ -31,7 +31,6 @@ from chromamol.inverse.single_fit import (
     SHORTEST_LENGTH_PX,
     Balance,
     RegressionFit,
-    chunks,
     solve_smooth,
 )
 from chromamol.inverse.smooth_fit import (
@@ -79,7 +78,7 @@ class MovingFit:
         basis = self.maps.basis
         shared = self.shared[which * basis.size : (which + 1) * basis.size]
         values = over_d.values / self.slowness
-        along = np.concatenate([np.tensordot(shared, modes, axes=1) for _, modes in chunks(basis)], axis=0)
+        along = basis.synthesise(shared)
         error = self._quotient_error(over_d.values, over_d.standard_error, along)
         average = float(along[over_d.valid].mean())
         mean_se = float(self._quotient_error(over_d.mean, over_d.mean_se, average))

@@ -11,7 +11,6 @@ pattern would have, because a microscope section is one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +37,6 @@ _PASSES = 3
 prior is renewed from the maps, and with it the misfit. Measured, two rates: .2, then within 2 % of 1, then
 unchanged."""
 
-_ROWS_PER_CHUNK = 64
-
 
 @dataclass(frozen=True, eq=False)
 class RegressionFit:
@@ -61,10 +58,7 @@ class RegressionFit:
 
     def mean_over(self, pixels: Mask) -> tuple[np.ndarray, np.ndarray]:
         """Return each map's mean over `pixels` and its standard error, um⁻²."""
-        average = np.zeros(self.basis.size)
-        for rows, modes in chunks(self.basis):
-            average += modes.reshape(len(modes), -1) @ pixels[rows].ravel().astype(float)
-        average /= np.count_nonzero(pixels)
+        average = self.basis.average(pixels.astype(float)) * (pixels.size / np.count_nonzero(pixels))
         weights = np.kron(np.eye(self.maps), average)
         variance = np.einsum("ip,pq,iq->i", weights, self.solution.covariance, weights)
         return weights @ self.solution.coefficients, np.sqrt(variance)
@@ -72,12 +66,8 @@ class RegressionFit:
     def rate_map(self, which: int) -> RateMap:
         """Return the map of methylation (0) or acetylation (1) with pointwise standard errors."""
         part = slice(which * self.basis.size, (which + 1) * self.basis.size)
-        covariance = self.solution.covariance[part, part]
-        values = np.empty(self.basis.grid.shape)
-        variance = np.empty(self.basis.grid.shape)
-        for rows, modes in chunks(self.basis):
-            values[rows] = np.tensordot(self.solution.coefficients[part], modes, axes=1)
-            variance[rows] = np.einsum("k...,k...->...", np.tensordot(covariance, modes, axes=1), modes)
+        values = self.basis.synthesise(self.solution.coefficients[part])
+        variance = self.basis.variance(self.solution.covariance[part, part])
         error = np.sqrt(np.maximum(variance, 0.0))  # rounding can leave -1e-16 where nothing is uncertain
         mean, mean_se = self.mean_over(self.lattice.valid)
         return RateMap(values, error, self.lattice.valid, float(mean[which]), float(mean_se[which]))
@@ -155,16 +145,15 @@ class Balance:
     @classmethod
     def of(cls, problem: RateProblem, basis: CosineBasis, scale_um: float) -> Balance:
         """Average over the nucleus; `scale_um` is the size of a patch that exchanges chromatin on its own."""
-        row_e, row_h = np.zeros(basis.size), np.zeros(basis.size)
-        for rows, modes in chunks(basis):
-            flat = modes.reshape(len(modes), -1)
-            row_e += flat @ np.where(problem.mask, problem.phi_e.values, 0.0)[rows].ravel()
-            row_h += flat @ np.where(problem.mask, problem.phi_h.values, 0.0)[rows].ravel()
         pixels = np.count_nonzero(problem.mask)
+        row_e, row_h = (
+            basis.average(np.where(problem.mask, field.values, 0.0)) * (problem.mask.size / pixels)
+            for field in (problem.phi_e, problem.phi_h)
+        )
         flow = None
         if problem.known_acetylation is not None:
             flow = float((problem.known_acetylation * problem.phi_h.values)[problem.mask].mean())
-        return cls(row_e / pixels, row_h / pixels, flow, relative_flux_error(problem, scale_um))
+        return cls(row_e, row_h, flow, relative_flux_error(problem, scale_um))
 
     def added_to(self, normal: NormalEquations, scales: np.ndarray) -> NormalEquations:
         """Return `normal` with this equation, whose error is relative to the flow at rates of size `scales`."""
@@ -190,10 +179,3 @@ def relative_flux_error(problem: RateProblem, scale_um: float) -> float:
     border = faces * {1: 1.0, 2: math.pi / 4, 3: 2 / 3}[ndim]
     interior = np.count_nonzero(problem.mask) * problem.grid.pixel_volume_um
     return float(math.sqrt(border / scale_um ** (ndim - 1)) / (interior / scale_um**ndim))
-
-
-def chunks(basis: CosineBasis) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (rows, modes at those rows): all modes at all pixels would not fit into memory."""
-    for start in range(0, basis.grid.shape[0], _ROWS_PER_CHUNK):
-        rows = slice(start, min(start + _ROWS_PER_CHUNK, basis.grid.shape[0]))
-        yield rows, basis.evaluate_rows(rows)

@@ -76,6 +76,19 @@ def test_cosines_are_orthonormal_and_sorted(grid):
     )
 
 
+@pytest.mark.parametrize("grid", GRIDS, ids=["2D", "3D"])
+def test_maps_axis_by_axis_are_those_of_the_modes_one_by_one(grid):
+    basis = CosineBasis.smooth_to(grid, 0.5)
+    modes = basis.evaluate_rows(slice(0, grid.shape[0]))
+    rng = np.random.default_rng(0)
+    coefficients, root = rng.standard_normal(basis.size), rng.standard_normal((basis.size, basis.size))
+    values = np.tensordot(coefficients, modes, axes=1)
+    np.testing.assert_allclose(basis.synthesise(coefficients), values, atol=1e-10)
+    np.testing.assert_allclose(basis.average(values), coefficients, atol=1e-10)
+    variance = (np.tensordot(root.T, modes, axes=1) ** 2).sum(axis=0)
+    np.testing.assert_allclose(basis.variance(root @ root.T), variance, rtol=1e-10)
+
+
 def pattern(grid):
     axes = coordinates(grid)
     wave = np.prod([np.sin(9.0 * a + i) for i, a in enumerate(axes)], axis=0)
