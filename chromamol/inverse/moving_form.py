@@ -153,7 +153,9 @@ def moving_equations(images: WindowedImages, basis: CosineBasis, tile: LatticeTi
     columns, right_side = balance_terms(images, basis, tile)
     grams = noise_grams(images.snapshot, tile)
     modes = basis.evaluate_at(tile.positions)
-    return MovingEquations(WeakEquations(columns, right_side, grams, modes), images.slope_power * grams.ac_ac)
+    return MovingEquations(
+        WeakEquations(columns, right_side, grams, modes), images.slope_power * grams.pairs.matrix(grams.ac_ac)
+    )
 
 
 def balance_terms(

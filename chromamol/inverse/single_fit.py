@@ -22,7 +22,7 @@ from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import RateMap
 from chromamol.inverse.smooth_fit import NormalEquations, SmoothFit, fit_smooth, fit_uniform
 from chromamol.inverse.weak_form import weak_equations
-from chromamol.inverse.weak_noise import noise_grams
+from chromamol.inverse.weak_noise import EquationNoise
 from chromamol.shapes import Mask
 
 SHORTEST_LENGTH_PX = 12
@@ -96,8 +96,9 @@ def fit_on_lattice(
     problems = (problem, *variants)
     maps = 1 if problem.known_acetylation is not None else 2
     normals = [NormalEquations.zeros(maps * basis.size) for _ in problems]
+    noise = EquationNoise.of(problem)
     for tile in lattice.tiles():
-        grams = noise_grams(problem, tile)
+        grams = noise.grams(tile)
         for normal, variant in zip(normals, problems, strict=True):
             normal.add(weak_equations(variant, basis, tile, grams), guess, device=device)
     scale_um = 0.5 * max(half_width_um)

@@ -97,21 +97,18 @@ def whitened_products(
 
 def noise_gram(equations: WeakEquations, weights: np.ndarray, *, maps: int) -> np.ndarray:
     """Return E[δAᵀ C⁻¹ δA] for `maps` unknown rates."""
-    grams = equations.grams
-    blocks = [[grams.me_me, grams.me_ac], [grams.me_ac.T, grams.ac_ac]]
-    return np.block([[_mode_products(equations.modes, weights * blocks[i][j]) for j in range(maps)]
-                     for i in range(maps)])  # fmt: skip
+    grams, modes = equations.grams, equations.modes
+    blocks = [[grams.me_me, grams.me_ac], [grams.me_ac[::-1], grams.ac_ac]]
+    sums = [[grams.weighted_sums(weights, block)[:, None] for block in row[:maps]] for row in blocks[:maps]]
+    return np.block([[modes.T @ (each * modes) for each in row] for row in sums])
 
 
 def noise_cross(equations: WeakEquations, weights: np.ndarray, *, maps: int) -> np.ndarray:
     """Return E[δAᵀ C⁻¹ δb] for `maps` unknown rates."""
-    shared = [equations.grams.b_me, equations.grams.b_ac][:maps]
-    return np.concatenate([equations.modes.T @ (weights * block).sum(axis=1) for block in shared])
-
-
-def _mode_products(modes: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Return Σ_ij pairs_ij B_k(x_i) B_l(x_i), symmetric in k and l."""
-    return modes.T @ (pairs.sum(axis=1)[:, None] * modes)
+    grams = equations.grams
+    return np.concatenate(
+        [equations.modes.T @ grams.weighted_sums(weights, block) for block in (grams.b_me, grams.b_ac)[:maps]]
+    )
 
 
 @dataclass(frozen=True, eq=False)
