@@ -11,6 +11,7 @@ pattern would have, because a microscope section is one.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,10 @@ import torch
 
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.lattice import TestLattice
+from chromamol.inverse.normal_equations import NormalEquations, WeightedTile
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import RateMap
-from chromamol.inverse.smooth_fit import NormalEquations, SmoothFit, fit_smooth, fit_uniform
+from chromamol.inverse.smooth_fit import SmoothFit, fit_smooth, fit_uniform
 from chromamol.inverse.weak_form import weak_equations
 from chromamol.inverse.weak_noise import EquationNoise
 from chromamol.shapes import Mask
@@ -32,10 +34,14 @@ MIN_MODES = 10
 FUNCTIONS_PER_MODE = 3
 """No more modes per map than a third of the test functions: the rest would be the prior's alone."""
 
+_TYPICAL_LENGTH = 2.0
+"""Of a rate map, in units of the shortest that the basis carries: says which waves the noise taken off may weigh."""
+
+_SETTLED = 0.01
 _PASSES = 3
 """Uniform rates explain a pattern of varied rates badly and come out several times too small: the scale of the
-prior is renewed from the maps, and with it the misfit. Measured, two rates: .2, then within 2 % of 1, then
-unchanged."""
+prior is renewed from the maps, and with it the misfit, until both change by less than `_SETTLED`. Measured, two rates:
+.2, then within 2 % of 1, then unchanged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,43 +94,104 @@ def fit_on_lattice(
     nucleus with other fields, for instance after another split; they are fitted with the same weights, whose
     computation is most of the cost. Returns the fit of `problem` and those of the variants.
     """
-    basis = CosineBasis.smooth_to(
-        problem.grid,
-        SHORTEST_LENGTH_PX * min(problem.grid.spacing_um),
+    basis = basis_of(lattice)
+    tiles = weighted_tiles(problem, lattice, basis, guess, device=device)
+    return fit_weighted((problem, *variants), tiles, lattice, half_width_um)
+
+
+def basis_of(lattice: TestLattice) -> CosineBasis:
+    """Return the modes of one map that the equations of a lattice can tell."""
+    return CosineBasis.smooth_to(
+        lattice.grid,
+        SHORTEST_LENGTH_PX * min(lattice.grid.spacing_um),
         at_most=max(MIN_MODES, lattice.count // FUNCTIONS_PER_MODE),
     )
-    problems = (problem, *variants)
-    maps = 1 if problem.known_acetylation is not None else 2
-    normals = [NormalEquations.zeros(maps * basis.size) for _ in problems]
+
+
+def weighted_tiles(
+    problem: RateProblem,
+    lattice: TestLattice,
+    basis: CosineBasis,
+    guess: tuple[float, ...],
+    *,
+    device: torch.device,
+) -> Iterator[WeightedTile]:
+    """Yield the tiles of a lattice with the weights of their equations."""
     noise = EquationNoise.of(problem)
     for tile in lattice.tiles():
-        grams = noise.grams(tile)
-        for normal, variant in zip(normals, problems, strict=True):
-            normal.add(weak_equations(variant, basis, tile, grams), guess, device=device)
-    scale_um = 0.5 * max(half_width_um)
-    first = solve_smooth(normals[0], Balance.of(problem, basis, scale_um), basis)
-    prior = first.length_um, first.amplitude
-    others = [
-        solve_smooth(normal, Balance.of(variant, basis, scale_um), basis, prior=prior)
-        for normal, variant in zip(normals[1:], variants, strict=True)
-    ]
-    return tuple(RegressionFit(half_width_um, lattice, basis, maps, each) for each in (first, *others))
+        yield WeightedTile.of(noise.grams(tile), basis.evaluate_at(tile.positions), guess, device=device)
+
+
+def fit_weighted(
+    problems: tuple[RateProblem, ...],
+    tiles: Iterable[WeightedTile],
+    lattice: TestLattice,
+    half_width_um: tuple[float, ...],
+    *,
+    start: SmoothFit | None = None,
+    prior: tuple[float, float] | None = None,
+) -> tuple[RegressionFit, ...]:
+    """Fit problems of one nucleus to equations weighted alike, the first from `start`, an earlier fit.
+
+    The first has the smoothness and amplitude `prior`, or those of highest evidence; the others have the first's.
+    """
+    if not problems:
+        return ()
+    basis = basis_of(lattice)
+    maps = 1 if problems[0].known_acetylation is not None else 2
+    normals = [NormalEquations.zeros(maps * basis.size) for _ in problems]
+    for tile in tiles:
+        for normal, problem in zip(normals, problems, strict=True):
+            normal.add(weak_equations(problem, basis, tile.tile), tile)
+    fits = []
+    for normal, problem in zip(normals, problems, strict=True):
+        balance = Balance.of(problem, basis, 0.5 * max(half_width_um))
+        scales = None if start is None else start.scales
+        solution = solve_smooth(normal, balance, basis, prior=prior, scales=scales)
+        fits.append(RegressionFit(half_width_um, lattice, basis, maps, solution))
+        start, prior = fits[0].solution, fits[0].solution.prior
+    return tuple(fits)
 
 
 def solve_smooth(
-    normal: NormalEquations, balance: Balance, basis: CosineBasis, *, prior: tuple[float, float] | None = None
+    normal: NormalEquations,
+    balance: Balance,
+    basis: CosineBasis,
+    *,
+    prior: tuple[float, float] | None = None,
+    scales: np.ndarray | None = None,
 ) -> SmoothFit:
-    """Return smooth maps whose prior is scaled by their own means; `prior` is (ℓ, a) when known."""
+    """Return smooth maps whose prior is scaled by their own means.
+
+    `prior` is (ℓ, a) when known; `scales` holds the means of an earlier fit to start from, um⁻².
+    """
+    normal = normal.without_negative(typical_sizes(basis, len(normal.cross) // basis.size))
     means = np.flatnonzero(np.arange(len(normal.cross)) % basis.size == 0)
-    uniform, uniform_se = fit_uniform(normal.select(means))
-    scales = np.maximum(np.abs(uniform), uniform_se)
+    if scales is None:
+        uniform, uniform_se = fit_uniform(normal.select(means))
+        scales = np.maximum(np.abs(uniform), uniform_se)
     misfit = 1.0
+    near: tuple[float, float] | None = None
     for _ in range(_PASSES):
-        solution = fit_smooth(balance.added_to(normal, scales), basis, scales, misfit=misfit, prior=prior)
+        solution = fit_smooth(
+            balance.added_to(normal, scales), basis, scales, misfit=misfit, prior=prior, near=near
+        )
         error = np.sqrt(np.diag(solution.covariance)[means])
+        before = np.append(scales, misfit)
         scales = np.maximum(np.abs(solution.coefficients[means]), np.minimum(error, scales))
         misfit = solution.next_misfit
+        # The same maps on the new scale.
+        near = solution.length_um, solution.amplitude * float(np.mean(before[:-1] / scales))
+        if np.allclose(np.append(scales, misfit), before, rtol=_SETTLED, atol=0.0):
+            break
     return solution
+
+
+def typical_sizes(basis: CosineBasis, maps: int) -> np.ndarray:
+    """Return how large the coefficients of maps are by comparison with their means, (maps M,)."""
+    return np.tile(
+        np.exp(-0.25 * (basis.wavenumbers * basis.shortest_length_um * _TYPICAL_LENGTH) ** 2), maps
+    )
 
 
 @dataclass(frozen=True, eq=False)

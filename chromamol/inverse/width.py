@@ -21,8 +21,9 @@ import torch
 
 from chromamol.errors import KernelError
 from chromamol.inverse.lattice import TILE_FUNCTIONS, TestLattice
+from chromamol.inverse.normal_equations import WeightedTile
 from chromamol.inverse.problem import RateProblem
-from chromamol.inverse.single_fit import RegressionFit, fit_on_lattice
+from chromamol.inverse.single_fit import RegressionFit, basis_of, fit_on_lattice, fit_weighted, weighted_tiles
 
 HALF_WIDTHS_PX = (58, 41, 29, 21, 15, 11, 8)
 """Candidates in pixels of the finest axis, in steps of √2. Narrower than 8 the fourth derivative of ψ is not
@@ -47,17 +48,27 @@ def fit_best_width(
     """Return the fits of `problem` and its `variants` at the chosen width; () when no width is possible."""
     trial = problem.crop(central_window(problem))
     accepted: list[RegressionFit] = []
+    weighted: list[WeightedTile] = []
     guess = (0.0,) * (1 if problem.known_acetylation is not None else 2)
     for width, lattice in candidates(trial):
-        (fit,) = fit_on_lattice(trial, lattice, width, guess=guess, device=device)
+        tiles = list(weighted_tiles(trial, lattice, basis_of(lattice), guess, device=device))
+        start = accepted[-1].solution if accepted else None
+        (fit,) = fit_weighted((trial,), tiles, lattice, width, start=start)
         if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
             break
         accepted.append(fit)
+        weighted = tiles
         guess = _positive_means(fit)
     if not accepted:
         return ()
+    (*_, chosen) = accepted
+    if len(accepted) > 1 and trial is problem:
+        # Its weights held the rates of the next wider width, with which its own agree.
+        others = fit_weighted(variants, weighted, chosen.lattice, chosen.half_width_um,
+                              start=chosen.solution, prior=chosen.solution.prior)  # fmt: skip
+        return chosen, *others
     # Once more, with the reaction noise that is known by now.
-    width = accepted[-1].half_width_um
+    width = chosen.half_width_um
     lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
     return fit_on_lattice(problem, lattice, width, guess=guess, device=device, variants=variants)
 

@@ -142,7 +142,7 @@ def test_noise_covariance_agrees_with_simulated_noise(smoothing):
         problem = RateProblem(Field(h, grid, "1"), Field(e, grid, "1"), sources, parameters)
         tile = next(lattice.tiles())
         grams = noise_grams(problem, tile)
-        equations = weak_equations(problem, basis, tile, grams)
+        equations = weak_equations(problem, basis, tile)
         return equations.right_side - equations.columns @ np.array(rates), grams
 
     rng = np.random.default_rng(0)
