@@ -104,7 +104,7 @@ class Evidence:
         if place not in self._scores:
             gram, cross = self._scaled_to(place[0])
             amplitude = AMPLITUDES[place[1]]
-            root = factor_one_plus(amplitude**2 * gram)
+            root = factor_one_plus(gram, amplitude**2)
             whitened, _ = lapack.dtrtrs(root, cross, lower=1)
             fit = amplitude**2 * float(whitened @ whitened)
             self._scores[place] = 0.5 * fit - float(np.log(root.diagonal()).sum())
@@ -125,10 +125,11 @@ class Evidence:
         return self._scaled[number]
 
 
-def factor_one_plus(matrix: np.ndarray) -> np.ndarray:
-    """Return the lower Cholesky factor of 1 + M for a positive semidefinite M."""
-    shifted = matrix + np.eye(len(matrix))
-    root, failed = lapack.dpotrf(shifted, lower=1, clean=1)
+def factor_one_plus(matrix: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """Return the Cholesky factor of 1 + factor · M for a positive semidefinite M, in the lower triangle."""
+    shifted = factor * matrix.T  # LAPACK's order, so that it works in place
+    np.fill_diagonal(shifted, shifted.diagonal() + 1.0)
+    root, failed = lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)
     if failed:
         raise np.linalg.LinAlgError("1 + M is not positive definite: M has to be positive semidefinite.")
     return root

@@ -128,12 +128,17 @@ class NormalEquations:
 
 def noise_gram(grams: NoiseGrams, modes: np.ndarray, inverse: np.ndarray, *, maps: int) -> np.ndarray:
     """Return E[δAᵀ C⁻¹ δA] for `maps` unknown rates."""
-    blocks = [[grams.me_me, grams.me_ac], [grams.me_ac[::-1], grams.ac_ac]]
-    sums = [[grams.weighted_sums(inverse, block)[:, None] for block in row[:maps]] for row in blocks[:maps]]
-    return np.block([[modes.T @ (each * modes) for each in row] for row in sums])
+    if maps == 1:
+        (sums,) = grams.weighted_sums(inverse, [grams.me_me])
+        return np.asarray(modes.T @ (sums[:, None] * modes))
+    both = [grams.me_me, grams.me_ac, grams.me_ac[::-1], grams.ac_ac]
+    me_me, me_ac, ac_me, ac_ac = (
+        modes.T @ (sums[:, None] * modes) for sums in grams.weighted_sums(inverse, both)
+    )
+    return np.block([[me_me, me_ac], [ac_me, ac_ac]])
 
 
 def noise_cross(grams: NoiseGrams, modes: np.ndarray, inverse: np.ndarray, *, maps: int) -> np.ndarray:
     """Return E[δAᵀ C⁻¹ δb] for `maps` unknown rates."""
-    blocks = (grams.b_me, grams.b_ac)[:maps]
-    return np.concatenate([modes.T @ grams.weighted_sums(inverse, block) for block in blocks])
+    sums = grams.weighted_sums(inverse, [grams.b_me, grams.b_ac][:maps])
+    return np.concatenate([modes.T @ each for each in sums])

@@ -66,7 +66,7 @@ class RegressionFit:
         """Return each map's mean over `pixels` and its standard error, um⁻²."""
         average = self.basis.average(pixels.astype(float)) * (pixels.size / np.count_nonzero(pixels))
         weights = np.kron(np.eye(self.maps), average)
-        variance = np.einsum("ip,pq,iq->i", weights, self.solution.covariance, weights)
+        variance = ((weights @ self.solution.covariance) * weights).sum(axis=1)
         return weights @ self.solution.coefficients, np.sqrt(variance)
 
     def rate_map(self, which: int) -> RateMap:
@@ -95,8 +95,8 @@ def fit_on_lattice(
     computation is most of the cost. Returns the fit of `problem` and those of the variants.
     """
     basis = basis_of(lattice)
-    tiles = weighted_tiles(problem, lattice, basis, guess, device=device)
-    return fit_weighted((problem, *variants), tiles, lattice, half_width_um)
+    tiles = weighted_tiles(EquationNoise.of(problem), lattice, basis, guess, device=device)
+    return fit_weighted((problem, *variants), tiles, lattice, basis, half_width_um)
 
 
 def basis_of(lattice: TestLattice) -> CosineBasis:
@@ -109,7 +109,7 @@ def basis_of(lattice: TestLattice) -> CosineBasis:
 
 
 def weighted_tiles(
-    problem: RateProblem,
+    noise: EquationNoise,
     lattice: TestLattice,
     basis: CosineBasis,
     guess: tuple[float, ...],
@@ -117,7 +117,6 @@ def weighted_tiles(
     device: torch.device,
 ) -> Iterator[WeightedTile]:
     """Yield the tiles of a lattice with the weights of their equations."""
-    noise = EquationNoise.of(problem)
     for tile in lattice.tiles():
         yield WeightedTile.of(noise.grams(tile), basis.evaluate_at(tile.positions), guess, device=device)
 
@@ -126,6 +125,7 @@ def fit_weighted(
     problems: tuple[RateProblem, ...],
     tiles: Iterable[WeightedTile],
     lattice: TestLattice,
+    basis: CosineBasis,
     half_width_um: tuple[float, ...],
     *,
     start: SmoothFit | None = None,
@@ -137,7 +137,6 @@ def fit_weighted(
     """
     if not problems:
         return ()
-    basis = basis_of(lattice)
     maps = 1 if problems[0].known_acetylation is not None else 2
     normals = [NormalEquations.zeros(maps * basis.size) for _ in problems]
     for tile in tiles:

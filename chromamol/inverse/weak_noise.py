@@ -56,10 +56,12 @@ class NoiseGrams:
         cross = me * ac * self.me_ac - me * self.b_me - ac * self.b_ac
         return self.pairs.matrix(self.b_b + me**2 * self.me_me + ac**2 * self.ac_ac + cross.sum(axis=0))
 
-    def weighted_sums(self, weights: np.ndarray, block: np.ndarray) -> np.ndarray:
-        """Return Σ_j W_ij B_ij, (n,), for symmetric weights (n, n) and one of these blocks."""
-        weighted = weights[self.pairs.first, self.pairs.second] * np.broadcast_to(block, (2, len(self.b_b)))
-        return self.pairs.row_sums(*weighted)
+    def weighted_sums(self, weights: np.ndarray, blocks: list[np.ndarray]) -> list[np.ndarray]:
+        """Return Σ_j W_ij B_ij, (n,), for symmetric weights (n, n) and each of some of these blocks."""
+        at_pairs = weights[self.pairs.first, self.pairs.second]
+        return [
+            self.pairs.row_sums(*np.broadcast_to(at_pairs * block, (2, len(at_pairs)))) for block in blocks
+        ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ Mathé & Pereverzev, Inverse Problems 19, 789 (2003), doi:10.1088/0266-5611/19/3
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from chromamol.inverse.lattice import TILE_FUNCTIONS, TestLattice
 from chromamol.inverse.normal_equations import WeightedTile
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.single_fit import RegressionFit, basis_of, fit_on_lattice, fit_weighted, weighted_tiles
+from chromamol.inverse.weak_noise import EquationNoise
 
 HALF_WIDTHS_PX = (58, 41, 29, 21, 15, 11, 8)
 """Candidates in pixels of the finest axis, in steps of √2. Narrower than 8 the fourth derivative of ψ is not
@@ -47,13 +48,17 @@ def fit_best_width(
 ) -> tuple[RegressionFit, ...]:
     """Return the fits of `problem` and its `variants` at the chosen width; () when no width is possible."""
     trial = problem.crop(central_window(problem))
+    noise = EquationNoise.of(trial)
     accepted: list[RegressionFit] = []
-    weighted: list[WeightedTile] = []
+    weighted: Iterable[WeightedTile] = ()
     guess = (0.0,) * (1 if problem.known_acetylation is not None else 2)
     for width, lattice in candidates(trial):
-        tiles = list(weighted_tiles(trial, lattice, basis_of(lattice), guess, device=device))
+        basis = basis_of(lattice)
+        tiles: Iterable[WeightedTile] = weighted_tiles(noise, lattice, basis, guess, device=device)
+        if lattice.count <= TILE_FUNCTIONS:  # else the only candidate, of any size
+            tiles = list(tiles)
         start = accepted[-1].solution if accepted else None
-        (fit,) = fit_weighted((trial,), tiles, lattice, width, start=start)
+        (fit,) = fit_weighted((trial,), tiles, lattice, basis, width, start=start)
         if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
             break
         accepted.append(fit)
@@ -64,7 +69,7 @@ def fit_best_width(
     (*_, chosen) = accepted
     if len(accepted) > 1 and trial is problem:
         # Its weights held the rates of the next wider width, with which its own agree.
-        others = fit_weighted(variants, weighted, chosen.lattice, chosen.half_width_um,
+        others = fit_weighted(variants, weighted, chosen.lattice, chosen.basis, chosen.half_width_um,
                               start=chosen.solution, prior=chosen.solution.prior)  # fmt: skip
         return chosen, *others
     # Once more, with the reaction noise that is known by now.
@@ -75,19 +80,27 @@ def fit_best_width(
 
 def candidates(problem: RateProblem) -> Iterator[tuple[tuple[float, ...], TestLattice]]:
     """Yield usable widths with their lattices, widest first."""
-    nucleus = np.count_nonzero(problem.mask)
-    usable = []
+    nucleus, finest = np.count_nonzero(problem.mask), min(problem.grid.spacing_um)
+    tight = None  # the narrowest that leaves few pixels valid
+    wider = False
     for pixels in HALF_WIDTHS_PX:
-        finest = min(problem.grid.spacing_um)
         width = tuple(max(pixels * finest, MIN_HALF_WIDTH_PX * h) for h in problem.grid.spacing_um)
         try:
             lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
         except KernelError:  # too few pixels across for the fourth derivative
             continue
-        if lattice.count >= MIN_FUNCTIONS:
-            usable.append((width, lattice))
-    roomy = [c for c in usable if np.count_nonzero(c[1].valid) >= MIN_VALID_FRACTION * nucleus] or usable[-1:]
-    yield from [c for c in roomy if c[1].count <= TILE_FUNCTIONS] or roomy[:1]
+        if lattice.count < MIN_FUNCTIONS:
+            continue
+        if np.count_nonzero(lattice.valid) < MIN_VALID_FRACTION * nucleus:
+            tight = width, lattice
+            continue
+        if lattice.count <= TILE_FUNCTIONS or not wider:
+            yield width, lattice
+        if lattice.count > TILE_FUNCTIONS:
+            return  # as have all narrower ones
+        wider = True
+    if tight and not wider:
+        yield tight
 
 
 def _agree(fit: RegressionFit, wider: RegressionFit, *, on: RegressionFit) -> bool:

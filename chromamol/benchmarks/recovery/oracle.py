@@ -25,6 +25,7 @@ from chromamol.inverse.single_fit import (
 )
 from chromamol.inverse.smooth_fit import fit_smooth
 from chromamol.inverse.weak_form import weak_equations
+from chromamol.inverse.weak_noise import EquationNoise
 from chromamol.physics.split import split_total
 
 HALF_WIDTHS_PX = (29, 21, 15, 11, 8)
@@ -74,7 +75,7 @@ def _fits(
 ) -> list[RegressionFit]:
     basis = CosineBasis.smooth_to(problem.grid, SHORTEST_LENGTH_PX * PIXEL)
     normal = NormalEquations.zeros(len(guess) * basis.size)
-    for tile in weighted_tiles(problem, lattice, basis, guess, device=CPU):
+    for tile in weighted_tiles(EquationNoise.of(problem), lattice, basis, guess, device=CPU):
         normal.add(weak_equations(problem, basis, tile.tile), tile)
     scales = np.maximum(np.array(guess), 1e-3)
     normal = normal.without_negative(typical_sizes(basis, len(guess)))
