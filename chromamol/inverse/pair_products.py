@@ -26,7 +26,7 @@ Product = tuple[FloatField | float, tuple[tuple[Terms, Terms], ...]]
 PairTerms = list[tuple[float, tuple[tuple[int, int], ...]]]
 """Weight of each term, and per axis that is left the orders of the derivatives of both functions."""
 
-_CHUNK_NUMBERS = 4_000_000
+_CHUNK_NUMBERS = 1_000_000
 """Intermediate numbers held at a time: 32 MB."""
 
 
@@ -132,30 +132,48 @@ class NeighbourPairs:
         for start in range(0, len(total), chunk):
             points = slice(start, min(start + chunk, len(total)))
             rows = slice(points.start * stride, (points.stop - 1) * stride + box)
-            sums = self._contract(0, [(field[None, rows], each) for field, each in pieces])
-            total[points] += sums.reshape(total[points].shape)
+            merged: dict[tuple[int, int], np.ndarray] = {}
+            for field, each in pieces:
+                self._contract(0, field[None, rows], each, merged)
+            for pair, field in merged.items():
+                sums = _along_last(field, self._kernels[-1][pair], self.tile.lattice.strides[-1])
+                total[points] += sums.reshape(total[points].shape)
 
-    def _contract(self, axis: int, pieces: list[tuple[np.ndarray, PairTerms]]) -> np.ndarray:
-        """Contract the fields, (rows, pixels along `axis`, ...), along this axis and those that follow."""
-        kernels, stride = self._kernels[axis], self.tile.lattice.strides[axis]
-        if axis == len(self.steps) - 1:
-            found = [
-                _along_last(
-                    field, np.sum([weight * kernels[pair] for weight, (pair,) in terms], axis=0), stride
-                )
-                for field, terms in pieces
-            ]
-            return np.asarray(sum(found))
-        deeper = []
-        for field, terms in pieces:
-            wanted = list(dict.fromkeys(orders[0] for _, orders in terms))
-            stack = np.stack([kernels[pair] for pair in wanted], axis=1)
-            contracted = _along_first(field, stack.reshape(-1, stack.shape[-1]), stride)
-            contracted = contracted.reshape(-1, len(wanted), *field.shape[2:])
-            for k, pair in enumerate(wanted):
-                rest = [(weight, orders[1:]) for weight, orders in terms if orders[0] == pair]
-                deeper.append((contracted[:, k], rest))
-        return self._contract(axis + 1, deeper)
+    def _contract(
+        self, axis: int, field: np.ndarray, terms: PairTerms, total: dict[tuple[int, int], np.ndarray]
+    ) -> None:
+        """Contract a field, (rows, pixels along `axis`, ...), along this axis and those that follow but the last.
+
+        Adds it to the sums of fields that one product of taps along the last axis is for.
+        """
+        axes_left = len(self.steps) - axis
+        if axes_left == 1:
+            for weight, (pair,) in terms:
+                weighted = field if weight == 1.0 else weight * field
+                if pair in total:
+                    total[pair] += weighted
+                else:
+                    total[pair] = np.array(weighted)
+            return
+        # Terms are contracted together that need the same product of taps now; before the last axis, that need the
+        # same one there, of which there are few.
+        kernels = self._kernels[axis]
+        groups: dict[object, PairTerms] = {}
+        for weight, orders in terms:
+            groups.setdefault(orders[1] if axes_left == 2 else orders[0], []).append((weight, orders))
+        stack, left = [], []
+        for group in groups.values():
+            if axes_left == 2:
+                stack.append(np.sum([weight * kernels[now] for weight, (now, _) in group], axis=0))
+                left.append([(1.0, group[0][1][1:])])
+            else:
+                stack.append(kernels[group[0][1][0]])
+                left.append([(weight, orders[1:]) for weight, orders in group])
+        together = np.stack(stack, axis=1)
+        found = _along_first(field, together.reshape(-1, together.shape[-1]), self.tile.lattice.strides[axis])
+        found = found.reshape(-1, len(stack), *field.shape[2:])
+        for k, rest in enumerate(left):
+            self._contract(axis + 1, found[:, k], rest, total)
 
 
 def _along_first(field: np.ndarray, kernels: np.ndarray, stride: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from chromamol.inverse.basis import CosineBasis
-from chromamol.inverse.lattice import TestLattice
+from chromamol.inverse.lattice import LatticeTile, TestLattice
 from chromamol.inverse.normal_equations import NormalEquations, WeightedTile
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import RateMap
@@ -95,7 +95,7 @@ def fit_on_lattice(
     computation is most of the cost. Returns the fit of `problem` and those of the variants.
     """
     basis = basis_of(lattice)
-    tiles = weighted_tiles(EquationNoise.of(problem), lattice, basis, guess, device=device)
+    tiles = weighted_tiles(EquationNoise.of(problem), lattice.tiles(), basis, guess, device=device)
     return fit_weighted((problem, *variants), tiles, lattice, basis, half_width_um)
 
 
@@ -110,14 +110,14 @@ def basis_of(lattice: TestLattice) -> CosineBasis:
 
 def weighted_tiles(
     noise: EquationNoise,
-    lattice: TestLattice,
+    tiles: Iterable[LatticeTile],
     basis: CosineBasis,
     guess: tuple[float, ...],
     *,
     device: torch.device,
 ) -> Iterator[WeightedTile]:
-    """Yield the tiles of a lattice with the weights of their equations."""
-    for tile in lattice.tiles():
+    """Yield the tiles with the weights of their equations."""
+    for tile in tiles:
         yield WeightedTile.of(noise.grams(tile), basis.evaluate_at(tile.positions), guess, device=device)
 
 

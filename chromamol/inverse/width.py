@@ -14,7 +14,7 @@ Mathé & Pereverzev, Inverse Problems 19, 789 (2003), doi:10.1088/0266-5611/19/3
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -50,13 +50,14 @@ def fit_best_width(
     trial = problem.crop(central_window(problem))
     noise = EquationNoise.of(trial)
     accepted: list[RegressionFit] = []
-    weighted: Iterable[WeightedTile] = ()
+    weighted: list[WeightedTile] = []
     guess = (0.0,) * (1 if problem.known_acetylation is not None else 2)
     for width, lattice in candidates(trial):
         basis = basis_of(lattice)
-        tiles: Iterable[WeightedTile] = weighted_tiles(noise, lattice, basis, guess, device=device)
-        if lattice.count <= TILE_FUNCTIONS:  # else the only candidate, of any size
-            tiles = list(tiles)
+        parts = list(lattice.tiles())
+        if lattice.count > TILE_FUNCTIONS:  # the only candidate: its largest tile is enough for a guess
+            parts = [max(parts, key=lambda tile: np.count_nonzero(tile.inside))]
+        tiles = list(weighted_tiles(noise, parts, basis, guess, device=device))
         start = accepted[-1].solution if accepted else None
         (fit,) = fit_weighted((trial,), tiles, lattice, basis, width, start=start)
         if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):

@@ -75,7 +75,7 @@ def _fits(
 ) -> list[RegressionFit]:
     basis = CosineBasis.smooth_to(problem.grid, SHORTEST_LENGTH_PX * PIXEL)
     normal = NormalEquations.zeros(len(guess) * basis.size)
-    for tile in weighted_tiles(EquationNoise.of(problem), lattice, basis, guess, device=CPU):
+    for tile in weighted_tiles(EquationNoise.of(problem), lattice.tiles(), basis, guess, device=CPU):
         normal.add(weak_equations(problem, basis, tile.tile), tile)
     scales = np.maximum(np.array(guess), 1e-3)
     normal = normal.without_negative(typical_sizes(basis, len(guess)))
