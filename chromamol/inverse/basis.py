@@ -17,10 +17,13 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from chromamol.grid import Grid
+from chromamol.inverse.lattice import contract
+from chromamol.shapes import FloatField
 
 MAX_MODES = 120
 """Largest number of cosines per map: enough for ten half-waves across a 2D nucleus, and cheap."""
@@ -70,7 +73,7 @@ class CosineBasis:
         """Shortest correlation length that these cosines represent, um."""
         return _SPECTRUM_CUTOFF / max(float(self.wavenumbers.max()), 1e-300)
 
-    @property
+    @cached_property
     def wavenumbers(self) -> np.ndarray:
         """|k| of each mode, rad / um."""
         sides = np.array([n * h for n, h in zip(self.grid.shape, self.grid.spacing_um, strict=True)])
@@ -78,12 +81,16 @@ class CosineBasis:
 
     def axis_cosines(self, axis: int) -> np.ndarray:
         """Return the (half-waves, pixels) cosines of one axis that `modes` refers to."""
-        n = self.grid.shape[axis]
-        half_waves = np.arange(self.modes[:, axis].max() + 1)
-        x = (np.arange(n) + 0.5) / n
-        return np.where(half_waves > 0, math.sqrt(2.0), 1.0)[:, None] * np.cos(
-            np.pi * np.outer(half_waves, x)
-        )
+        return self._cosines[axis]
+
+    @cached_property
+    def _cosines(self) -> tuple[np.ndarray, ...]:
+        tables = []
+        for n, highest in zip(self.grid.shape, self.modes.max(axis=0), strict=True):
+            half_waves = np.arange(highest + 1)
+            norm = np.where(half_waves > 0, math.sqrt(2.0), 1.0)[:, None]
+            tables.append(norm * np.cos(np.pi * np.outer(half_waves, (np.arange(n) + 0.5) / n)))
+        return tuple(tables)
 
     def relative_spectrum(self, length_um: float) -> np.ndarray:
         """Return s_k for correlation length ℓ, with s_0 = 0 (the mean is free) and Σ s_k = 1."""
@@ -106,3 +113,39 @@ class CosineBasis:
         for axis in range(self.grid.ndim):
             values *= self.axis_cosines(axis)[self.modes[:, axis]][:, positions[:, axis]].T
         return values
+
+    def average(self, values: FloatField) -> np.ndarray:
+        """Return the mean of B_k · values over the grid, (M,)."""
+        return np.asarray(contract(values, list(self._cosines))[tuple(self.modes.T)] / values.size)
+
+    def synthesise(self, coefficients: np.ndarray) -> FloatField:
+        """Return Σ_k c_k B_k at every pixel."""
+        box = np.zeros([len(table) for table in self._cosines])
+        box[tuple(self.modes.T)] = coefficients
+        return contract(box, [table.T for table in self._cosines])
+
+    def variance(self, covariance: np.ndarray) -> FloatField:
+        """Return Σ_kl C_kl B_k B_l at every pixel, for the covariance (M, M) of the coefficients.
+
+        A product of cosines is half the sum of those of the sum and the difference of their wave numbers, so
+        the variance is one cosine series of twice the band.
+        """
+        scale = np.prod(np.where(self.modes > 0, 1.0, math.sqrt(0.5)), axis=1)
+        weights = (scale[:, None] * covariance * scale).ravel()
+        shape = 2 * self.modes.max(axis=0) + 1
+        series = sum(np.bincount(waves, weights, int(shape.prod())) for waves in self._products)
+        tables = [
+            np.cos(np.pi * np.outer((np.arange(n) + 0.5) / n, np.arange(m)))
+            for n, m in zip(self.grid.shape, shape, strict=True)
+        ]
+        return contract(np.reshape(series, shape), tables)
+
+    @cached_property
+    def _products(self) -> tuple[np.ndarray, ...]:
+        """The waves of which the product of every pair of modes is made, as flat indices of twice the band, (M²,)."""
+        shape = tuple(2 * self.modes.max(axis=0) + 1)
+        products = []
+        for signs in itertools.product((-1, 1), repeat=self.grid.ndim):
+            waves = [np.abs(np.add.outer(m, s * m)).ravel() for m, s in zip(self.modes.T, signs, strict=True)]
+            products.append(np.ravel_multi_index(waves, shape))
+        return tuple(products)

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -139,22 +140,28 @@ class LatticeTile:
 
     def integrate(self, field: FloatField, terms: Terms) -> np.ndarray:
         """Return ∫ φ (Σ terms) ψ_i for a field on `window`, (n,): derivatives of the mollified field."""
-        matrices = [self.axis_matrices(axis) for axis in range(field.ndim)]
         total = sum(
-            weight * contract(field, [m[k] for m, k in zip(matrices, orders, strict=True)])
+            weight * contract(field, [m[k] for m, k in zip(self._matrices, orders, strict=True)])
             for weight, orders in terms
         )
         return np.asarray(total)[self.inside]
 
     def axis_matrices(self, axis: int) -> dict[int, np.ndarray]:
         """Return, by order, the (functions, pixels of the window) matrix of one axis."""
-        points, window = self.lattice.centres[axis][self.part[axis]], self.window[axis]
-        matrices = {}
-        for order, taps in self.lattice.taps[axis].items():
-            matrices[order] = np.zeros((len(points), window.stop - window.start))
-            for row, first in enumerate(points - len(taps) // 2 - window.start):
-                matrices[order][row, first : first + len(taps)] = taps
-        return matrices
+        return self._matrices[axis]
+
+    @cached_property
+    def _matrices(self) -> tuple[dict[int, np.ndarray], ...]:
+        each = []
+        for centres, part, taps, window in zip(
+            self.lattice.centres, self.part, self.lattice.taps, self.window, strict=True
+        ):
+            points, pixels = centres[part], window.stop - window.start
+            columns = np.add.outer(points - window.start - len(taps[0]) // 2, np.arange(len(taps[0])))
+            each.append({order: np.zeros((len(points), pixels)) for order in taps})
+            for order, values in taps.items():
+                np.put_along_axis(each[-1][order], columns, np.broadcast_to(values, columns.shape), axis=1)
+        return tuple(each)
 
     def stencil(self, terms: Terms) -> np.ndarray:
         """Return the taps of (Σ terms) ψ on its own box of pixels, the same for every function."""

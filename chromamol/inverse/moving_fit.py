@@ -24,6 +24,7 @@ from chromamol.inverse.moving_form import (
     moving_equations,
     windowed_images,
 )
+from chromamol.inverse.normal_equations import NormalEquations, Weights, noise_cross, noise_gram
 from chromamol.inverse.rates import RateMap
 from chromamol.inverse.single_fit import (
     FUNCTIONS_PER_MODE,
@@ -31,16 +32,9 @@ from chromamol.inverse.single_fit import (
     SHORTEST_LENGTH_PX,
     Balance,
     RegressionFit,
-    chunks,
     solve_smooth,
 )
-from chromamol.inverse.smooth_fit import (
-    NormalEquations,
-    SmoothFit,
-    noise_cross,
-    noise_gram,
-    whitened_products,
-)
+from chromamol.inverse.smooth_fit import SmoothFit
 from chromamol.inverse.width import candidates, central_window
 
 MOTION_AT = 4.0
@@ -79,7 +73,7 @@ class MovingFit:
         basis = self.maps.basis
         shared = self.shared[which * basis.size : (which + 1) * basis.size]
         values = over_d.values / self.slowness
-        along = np.concatenate([np.tensordot(shared, modes, axes=1) for _, modes in chunks(basis)], axis=0)
+        along = basis.synthesise(shared)
         error = self._quotient_error(over_d.values, over_d.standard_error, along)
         average = float(along[over_d.valid].mean())
         mean_se = float(self._quotient_error(over_d.mean, over_d.mean_se, average))
@@ -211,18 +205,18 @@ def _add(
 ) -> None:
     """Add one tile in one window, weighted by the inverse covariance of its noise."""
     methylation, acetylation, slowness = guess
-    balance = equations.balance
-    covariance = balance.grams.residual_covariance(methylation, acetylation)
-    covariance = covariance + slowness**2 * equations.motion_noise
-    products, weights = whitened_products(covariance, balance.columns, balance.right_side, device=device)
+    balance, grams, modes = equations.balance, equations.grams, equations.modes
+    covariance = grams.residual_covariance(methylation, acetylation)
+    weights = Weights.of(covariance + slowness**2 * equations.motion_noise, device=device)
+    products, inverse = weights.products(balance.columns, balance.right_side), weights.inverse()
     maps = slice(0, balance.columns.shape[1] - 1)
-    expected = noise_gram(balance, weights, maps=2)
+    expected = noise_gram(grams, modes, inverse, maps=2)
     normal.gram += products[maps, maps] - expected
     motion.maps_noise += expected
-    normal.cross += products[maps, -1] - noise_cross(balance, weights, maps=2)
+    normal.cross += products[maps, -1] - noise_cross(grams, modes, inverse, maps=2)
     normal.power += float(products[-1, -1])
     normal.count += len(balance.right_side)
-    shared = weights @ equations.motion_noise
+    shared = inverse @ equations.motion_noise
     noise = float(np.trace(shared))
     motion.cross += products[maps, -2]
     motion.power += float(products[-2, -2]) - noise

@@ -28,7 +28,7 @@ from chromamol.inverse.lattice import LatticeTile, bilaplacian_terms, identity_t
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.time_windows import TimeWindows
 from chromamol.inverse.weak_form import WeakEquations, tested_modes
-from chromamol.inverse.weak_noise import noise_grams
+from chromamol.inverse.weak_noise import NoiseGrams, noise_grams
 from chromamol.physics.free_energy import bulk_curvature, bulk_potential
 from chromamol.shapes import FloatField, Mask
 
@@ -141,10 +141,14 @@ class MovingEquations:
     Parameters
     ----------
     balance : A c = b, c = (c_me, c_ac, 1 / D): a snapshot's, with one more column.
+    grams : covariances of the noise in b and in the maps' columns.
+    modes : the modes at the centres of the functions, (n, M).
     motion_noise : covariance of the noise of that column, (n, n), 1/s². By symmetry it shares none with the others.
     """
 
     balance: WeakEquations
+    grams: NoiseGrams
+    modes: np.ndarray
     motion_noise: np.ndarray
 
 
@@ -153,7 +157,8 @@ def moving_equations(images: WindowedImages, basis: CosineBasis, tile: LatticeTi
     columns, right_side = balance_terms(images, basis, tile)
     grams = noise_grams(images.snapshot, tile)
     modes = basis.evaluate_at(tile.positions)
-    return MovingEquations(WeakEquations(columns, right_side, grams, modes), images.slope_power * grams.ac_ac)
+    motion_noise = images.slope_power * grams.pairs.matrix(grams.ac_ac)
+    return MovingEquations(WeakEquations(columns, right_side), grams, modes, motion_noise)
 
 
 def balance_terms(

@@ -29,7 +29,6 @@ from chromamol.inverse.lattice import (
     laplacian_terms,
 )
 from chromamol.inverse.problem import RateProblem
-from chromamol.inverse.weak_noise import NoiseGrams
 from chromamol.physics.free_energy import bulk_curvature, bulk_potential
 from chromamol.shapes import FloatField
 
@@ -42,20 +41,14 @@ class WeakEquations:
     ----------
     columns : A, (n, M) when acetylation is known, else (n, 2 M); dimensionless.
     right_side : b, (n,), um⁻².
-    grams : covariances of the noise in b and A.
-    modes : the M modes at the centres of the functions, (n, M).
     """
 
     columns: np.ndarray
     right_side: np.ndarray
-    grams: NoiseGrams
-    modes: np.ndarray
 
 
-def weak_equations(
-    problem: RateProblem, basis: CosineBasis, tile: LatticeTile, grams: NoiseGrams
-) -> WeakEquations:
-    """Write down the weak balance of one tile; `grams` is the noise of its equations."""
+def weak_equations(problem: RateProblem, basis: CosineBasis, tile: LatticeTile) -> WeakEquations:
+    """Write down the weak balance of one tile."""
     ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
     phi_h = np.where(problem.mask, problem.phi_h.values, 0.0)[tile.window]
     phi_e = np.where(problem.mask, problem.phi_e.values, 0.0)[tile.window]
@@ -70,12 +63,7 @@ def weak_equations(
     else:
         known = np.where(problem.mask, problem.known_acetylation, 0.0)[tile.window]
         right_side = right_side + tile.integrate(known * phi_h, identity_terms(ndim))
-    return WeakEquations(
-        columns=np.concatenate(columns, axis=1),
-        right_side=right_side,
-        grams=grams,
-        modes=basis.evaluate_at(tile.positions),
-    )
+    return WeakEquations(np.concatenate(columns, axis=1), right_side)
 
 
 def tested_modes(field: FloatField, basis: CosineBasis, tile: LatticeTile) -> np.ndarray:

@@ -7,6 +7,9 @@ Noise n is white per pixel and independent between sources. To first order it ad
 the latter two per mode that is constant over the support. Each is a row of weights over pixels, so their
 covariances are products of such rows: `NoiseGrams` holds them, and with them both the weights of the
 equations and the bias that noise in A would cause (errors in variables).
+
+White noise leaves each weight a field times a test function, and `pair_products` sums the products without ever writing
+a row down. Noise that was smoothed mixes pixels, and the rows are written down (`SpreadRows`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from chromamol.inverse.lattice import LatticeTile, bilaplacian_terms, identity_terms, laplacian_terms
+from chromamol.inverse.lattice import LatticeTile, Terms, bilaplacian_terms, identity_terms, laplacian_terms
+from chromamol.inverse.pair_products import NeighbourPairs, Product
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.physics.free_energy import bulk_curvature, bulk_stiffness
 from chromamol.shapes import FloatField
@@ -32,11 +36,13 @@ _WIDEST_AVERAGE_PX = 1.5
 
 @dataclass(frozen=True, eq=False)
 class NoiseGrams:
-    """Covariances, (n, n), between the noise of the right side (b) and of the columns of a uniform rate.
+    """Covariances between the noise of the right side (b) and of the columns of a uniform rate.
 
-    `me` and `ac` are the columns +∫ψφ_e and -∫ψφ_h of A.
+    `me` and `ac` are the columns +∫ψφ_e and -∫ψφ_h of A. Only functions that share noisy pixels have one: arrays are
+    over their `pairs` (i, j). Those of two kinds hold both orders, (2, pairs): at (i, j) and at (j, i).
     """
 
+    pairs: NeighbourPairs
     b_b: np.ndarray
     me_me: np.ndarray
     ac_ac: np.ndarray
@@ -45,49 +51,105 @@ class NoiseGrams:
     me_ac: np.ndarray
 
     def residual_covariance(self, methylation: float, acetylation: float) -> np.ndarray:
-        """Return the covariance of b - A c at uniform rates, um⁻⁴; `acetylation` = 0 when it is in b."""
+        """Return the covariance of b - A c at uniform rates, (n, n), um⁻⁴; `acetylation` = 0 when it is in b."""
         me, ac = methylation, acetylation
-        cross = -me * self.b_me - ac * self.b_ac + me * ac * self.me_ac
-        return self.b_b + me**2 * self.me_me + ac**2 * self.ac_ac + cross + cross.T
+        cross = me * ac * self.me_ac - me * self.b_me - ac * self.b_ac
+        return self.pairs.matrix(self.b_b + me**2 * self.me_me + ac**2 * self.ac_ac + cross.sum(axis=0))
+
+    def weighted_sums(self, weights: np.ndarray, blocks: list[np.ndarray]) -> list[np.ndarray]:
+        """Return Σ_j W_ij B_ij, (n,), for symmetric weights (n, n) and each of some of these blocks."""
+        at_pairs = weights[self.pairs.first, self.pairs.second]
+        return [
+            self.pairs.row_sums(*np.broadcast_to(at_pairs * block, (2, len(at_pairs)))) for block in blocks
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class EquationNoise:
+    """How the noise of a problem's fields enters its equations, for every tile.
+
+    Parameters
+    ----------
+    problem : the fields and their noise.
+    right : coefficients, one number or a field each, and operators: their sum on ψ is the weight of φ_h's noise in b.
+    """
+
+    problem: RateProblem
+    right: tuple[tuple[FloatField | float, Terms], ...]
+
+    @classmethod
+    def of(cls, problem: RateProblem) -> EquationNoise:
+        ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
+        phi_h = _denoised(problem)
+        # f(φ + n) also holds ½ f''(φ) (n² - σ²), of variance ½ f''² σ⁴: as if f' were larger by that.
+        stiffness = bulk_stiffness(phi_h, phi_max)
+        quadratic = 0.5 * bulk_curvature(phi_h, phi_max) ** 2 * problem.noise_variance_h()
+        stiffness = np.copysign(np.sqrt(stiffness**2 + quadratic), stiffness)
+        right: list[tuple[FloatField | float, Terms]] = [
+            (problem.parameters.interface_length_um**2, bilaplacian_terms(ndim)),
+            (-stiffness, laplacian_terms(ndim)),
+        ]
+        if problem.known_acetylation is not None:
+            right.append((problem.known_acetylation, identity_terms(ndim)))
+        return cls(problem, tuple(right))
+
+    def grams(self, tile: LatticeTile) -> NoiseGrams:
+        """Return the covariances of the noise in one tile's equations.
+
+        In the columns the responses of the fields to a source vary little over a support and are taken at its
+        centre; in b, where f' changes sign across every interface, they are taken pixel by pixel.
+        """
+        pairs = NeighbourPairs.of(tile, spread=max(_reach(source) for source in self.problem.noise))
+        ij, ji = np.stack([pairs.first, pairs.second]), np.stack([pairs.second, pairs.first])
+        b_b, me_me, ac_ac = np.zeros((3, len(pairs.first)))
+        b_me, b_ac, me_ac = np.zeros((3, 2, len(pairs.first)))
+        for source in self.problem.noise:
+            tests, rights, mixed = (
+                self._smoothed(source, pairs) if source.smoothing else self._white(source, pairs)
+            )
+            me, ac = _at_centres(source.response_e, tile), -_at_centres(source.response_h, tile)
+            me_me += tests * me[pairs.first] * me[pairs.second]
+            ac_ac += tests * ac[pairs.first] * ac[pairs.second]
+            me_ac += tests * me[ij] * ac[ji]
+            b_b += rights
+            b_me += mixed * me[ji]
+            b_ac += mixed * ac[ji]
+        return NoiseGrams(pairs, b_b, me_me, ac_ac, b_me, b_ac, me_ac)
+
+    def _white(self, source: NoiseSource, pairs: NeighbourPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return Σ ψ_i ψ_j, Σ R_i R_j and both orders of Σ R_i ψ_j, weighted by the noise; R are the rows of b."""
+        window, test = pairs.tile.window, identity_terms(self.problem.grid.ndim)
+        variance = _cut(np.square(source.sd), window)
+        tests = pairs.sums([(variance, ((test, test),))])
+        if not np.any(source.response_h):
+            return tests, np.zeros_like(tests), np.zeros((2, len(tests)))
+        right = [(_cut(c * source.response_h, window), terms) for c, terms in self.right]
+        squares: list[Product] = [(variance * c * c, ((terms, terms),)) for c, terms in right]
+        for (c, first), (d, second) in itertools.combinations(right, 2):
+            squares.append((variance * c * d, ((first, second), (second, first))))
+        mixed = [pairs.sums([(variance * c, ((terms, test),)) for c, terms in right]),
+                 pairs.sums([(variance * c, ((test, terms),)) for c, terms in right])]  # fmt: skip
+        return tests, pairs.sums(squares), np.stack(mixed)
+
+    def _smoothed(
+        self, source: NoiseSource, pairs: NeighbourPairs
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `_white` does, by rows of weights over pixels that the smoothing has mixed."""
+        tile = pairs.tile
+        rows = sum(
+            tile.stencil(terms).ravel() * _gather(c * source.response_h, tile) for c, terms in self.right
+        )
+        right = SpreadRows.of(np.asarray(rows), source, tile)
+        test = tile.stencil(identity_terms(self.problem.grid.ndim)).ravel()
+        column = SpreadRows.of(np.broadcast_to(test, np.shape(rows)), source, tile)
+        i, j = pairs.first, pairs.second
+        mixed = right.gram(column)
+        return column.gram(column)[i, j], right.gram(right)[i, j], np.stack([mixed[i, j], mixed[j, i]])
 
 
 def noise_grams(problem: RateProblem, tile: LatticeTile) -> NoiseGrams:
-    """Return the covariances of the noise in one tile's equations.
-
-    In the columns the responses of the fields to a source vary little over a support and are taken at its
-    centre; in b, where f' changes sign across every interface, they are taken pixel by pixel.
-    """
-    right, test = _right_side_rows(problem, tile), tile.stencil(identity_terms(problem.grid.ndim)).ravel()
-    total = {name: np.zeros((len(right),) * 2) for name in NoiseGrams.__dataclass_fields__}
-    for source in problem.noise:
-        column = SpreadRows.of(np.broadcast_to(test, right.shape), source, tile)
-        pairs = column.gram(column)
-        me, ac = _at_centres(source.response_e, tile), -_at_centres(source.response_h, tile)
-        total["me_me"] += pairs * np.multiply.outer(me, me)
-        total["ac_ac"] += pairs * np.multiply.outer(ac, ac)
-        total["me_ac"] += pairs * np.multiply.outer(me, ac)
-        if np.any(source.response_h):
-            rows = SpreadRows.of(right * _gather(source.response_h, tile), source, tile)
-            total["b_b"] += rows.gram(rows)
-            pairs = rows.gram(column)
-            total["b_me"] += pairs * me
-            total["b_ac"] += pairs * ac
-    return NoiseGrams(**total)
-
-
-def _right_side_rows(problem: RateProblem, tile: LatticeTile) -> np.ndarray:
-    """Return the weights with which the noise of φ_h enters b, (n, stencil)."""
-    ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
-    phi_h = _denoised(problem)
-    # f(φ + n) also holds ½ f''(φ) (n² - σ²), of variance ½ f''² σ⁴: as if f' were larger by that.
-    stiffness = bulk_stiffness(phi_h, phi_max)
-    quadratic = 0.5 * bulk_curvature(phi_h, phi_max) ** 2 * problem.noise_variance_h()
-    stiffness = np.copysign(np.sqrt(stiffness**2 + quadratic), stiffness)
-    surface = problem.parameters.interface_length_um**2 * tile.stencil(bilaplacian_terms(ndim)).ravel()
-    right = surface - tile.stencil(laplacian_terms(ndim)).ravel() * _gather(stiffness, tile)
-    if problem.known_acetylation is not None:
-        right += tile.stencil(identity_terms(ndim)).ravel() * _gather(problem.known_acetylation, tile)
-    return right
+    """Return the covariances of the noise in the equations of one tile alone."""
+    return EquationNoise.of(problem).grams(tile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,39 +182,42 @@ class SpreadRows:
         return cls(block * padded.ravel()[pixels].reshape(block.shape), tile)
 
     def gram(self, other: SpreadRows) -> np.ndarray:
-        """Return Σ_x row_i(x) row_j(x), (n, n): only neighbours on the lattice share pixels."""
-        inside, box, strides = self.tile.inside, self.block.shape[1:], self.tile.lattice.strides
-        index: np.ndarray = np.full(inside.shape, -1)
-        index[inside] = np.arange(len(self.block))
-        own_rows, other_rows = self._on_lattice(), other._on_lattice()
-        result = np.zeros((len(self.block), len(other.block)))
-        reach = [min((size - 1) // s, n - 1) for size, s, n in zip(box, strides, inside.shape, strict=True)]
-        for offset in itertools.product(*(range(-r, r + 1) for r in reach)):
-            if other is self and offset < (0,) * len(offset):
-                continue  # the mirror image of the offset that comes later
-            here, there = _shifted(offset, inside.shape)
-            shift = tuple(o * s for o, s in zip(offset, strides, strict=True))
-            own, others = _shifted(shift, box)
+        """Return Σ_x row_i(x) row_j(x), (n, n): only neighbours on the lattice share pixels.
+
+        Functions in one line of the lattice along the last axis are multiplied with those of another as matrices.
+        """
+        inside, box, strides = self.tile.inside, self.block.shape[1:-1], self.tile.lattice.strides
+        lines = inside.shape[:-1]
+        mine = self._along_last_axis()
+        others = mine if other is self else other._along_last_axis()
+        result = np.zeros(inside.shape * 2, dtype=self.block.dtype)
+        reach = [min((size - 1) // s, n - 1) for size, s, n in zip(box, strides[:-1], lines, strict=True)]
+        for step in itertools.product(*(range(-r, r + 1) for r in reach)):
+            if other is self and step < (0,) * len(step):
+                continue  # the mirror image of the step that comes later
             # Function j sits `shift` pixels further, so pixel p of i is pixel p - shift of j.
-            products = _sum_of_products(own_rows[(*here, *others)], other_rows[(*there, *own)], len(box))
-            i, j = index[here].ravel(), index[there].ravel()
-            both = (i >= 0) & (j >= 0)
-            result[i[both], j[both]] = products.ravel()[both]
-            if other is self:
-                result[j[both], i[both]] = products.ravel()[both]
-        return result
+            theirs, own = _shifted(tuple(k * s for k, s in zip(step, strides[:-1], strict=True)), box)
+            for i in np.ndindex(lines):
+                j = tuple(a + b for a, b in zip(i, step, strict=True))
+                if all(0 <= b < n for b, n in zip(j, lines, strict=True)):
+                    first, second = mine[i][(slice(None), *own)], others[j][(slice(None), *theirs)]
+                    products = first.reshape(len(first), -1) @ second.reshape(len(second), -1).T
+                    result[(*i, slice(None), *j)] = products
+                    if other is self:
+                        result[(*j, slice(None), *i)] = products.T
+        chosen = np.flatnonzero(inside)
+        return result.reshape(inside.size, inside.size)[np.ix_(chosen, chosen)].astype(float)
 
-    def _on_lattice(self) -> np.ndarray:
-        """Return the rows on the whole lattice of the tile, (*lattice, *box): neighbours are then views, not copies."""
-        rows = np.zeros((*self.tile.inside.shape, *self.block.shape[1:]), dtype=self.block.dtype)
-        rows[self.tile.inside] = self.block
+    def _along_last_axis(self) -> np.ndarray:
+        """Return the rows of the whole lattice with all pixels of the last axis, (*lattice, *box[:-1], pixels)."""
+        inside, box, stride = self.tile.inside, self.block.shape[1:], self.tile.lattice.strides[-1]
+        count = inside.shape[-1]
+        rows = np.zeros((*inside.shape, *box[:-1], (count - 1) * stride + box[-1]), dtype=self.block.dtype)
+        number = np.cumsum(inside).reshape(inside.shape) - 1
+        for k in range(count):
+            line = inside[..., k]
+            rows[line, k, ..., k * stride : k * stride + box[-1]] = self.block[number[line, k]]
         return rows
-
-
-def _sum_of_products(first: np.ndarray, second: np.ndarray, summed: int) -> np.ndarray:
-    """Return the sum of first · second over the last `summed` axes."""
-    axes = list(range(first.ndim))
-    return np.asarray(np.einsum(first, axes, second, axes, axes[: first.ndim - summed]))
 
 
 def _shifted(offset: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -165,6 +230,18 @@ def _shifted(offset: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[sli
 def _at_centres(values: FloatField | float, tile: LatticeTile) -> np.ndarray:
     """Return `values` at the centre of every function, (n,)."""
     return np.broadcast_to(values, tile.lattice.grid.shape)[tuple(tile.positions.T)]
+
+
+def _reach(source: NoiseSource) -> int:
+    """Return over how many pixels the noise is smoothed, each way."""
+    return max((len(taps) // 2 for taps in source.smoothing), default=0)
+
+
+def _cut(values: FloatField | float, window: tuple[slice, ...]) -> FloatField | float:
+    """Return `values` on the window; one number where they are the same everywhere."""
+    part = np.asarray(values, dtype=float)
+    part = part[window] if part.ndim else part
+    return float(part.flat[0]) if part.min() == part.max() else part
 
 
 def _gather(values: FloatField | float, tile: LatticeTile) -> np.ndarray:

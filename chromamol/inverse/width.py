@@ -21,8 +21,10 @@ import torch
 
 from chromamol.errors import KernelError
 from chromamol.inverse.lattice import TILE_FUNCTIONS, TestLattice
+from chromamol.inverse.normal_equations import WeightedTile
 from chromamol.inverse.problem import RateProblem
-from chromamol.inverse.single_fit import RegressionFit, fit_on_lattice
+from chromamol.inverse.single_fit import RegressionFit, basis_of, fit_on_lattice, fit_weighted, weighted_tiles
+from chromamol.inverse.weak_noise import EquationNoise
 
 HALF_WIDTHS_PX = (58, 41, 29, 21, 15, 11, 8)
 """Candidates in pixels of the finest axis, in steps of √2. Narrower than 8 the fourth derivative of ψ is not
@@ -46,37 +48,60 @@ def fit_best_width(
 ) -> tuple[RegressionFit, ...]:
     """Return the fits of `problem` and its `variants` at the chosen width; () when no width is possible."""
     trial = problem.crop(central_window(problem))
+    noise = EquationNoise.of(trial)
     accepted: list[RegressionFit] = []
+    weighted: list[WeightedTile] = []
     guess = (0.0,) * (1 if problem.known_acetylation is not None else 2)
     for width, lattice in candidates(trial):
-        (fit,) = fit_on_lattice(trial, lattice, width, guess=guess, device=device)
+        basis = basis_of(lattice)
+        parts = list(lattice.tiles())
+        if lattice.count > TILE_FUNCTIONS:  # the only candidate: its largest tile is enough for a guess
+            parts = [max(parts, key=lambda tile: np.count_nonzero(tile.inside))]
+        tiles = list(weighted_tiles(noise, parts, basis, guess, device=device))
+        start = accepted[-1].solution if accepted else None
+        (fit,) = fit_weighted((trial,), tiles, lattice, basis, width, start=start)
         if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
             break
         accepted.append(fit)
+        weighted = tiles
         guess = _positive_means(fit)
     if not accepted:
         return ()
+    (*_, chosen) = accepted
+    if len(accepted) > 1 and trial is problem:
+        # Its weights held the rates of the next wider width, with which its own agree.
+        others = fit_weighted(variants, weighted, chosen.lattice, chosen.basis, chosen.half_width_um,
+                              start=chosen.solution, prior=chosen.solution.prior)  # fmt: skip
+        return chosen, *others
     # Once more, with the reaction noise that is known by now.
-    width = accepted[-1].half_width_um
+    width = chosen.half_width_um
     lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
     return fit_on_lattice(problem, lattice, width, guess=guess, device=device, variants=variants)
 
 
 def candidates(problem: RateProblem) -> Iterator[tuple[tuple[float, ...], TestLattice]]:
     """Yield usable widths with their lattices, widest first."""
-    nucleus = np.count_nonzero(problem.mask)
-    usable = []
+    nucleus, finest = np.count_nonzero(problem.mask), min(problem.grid.spacing_um)
+    tight = None  # the narrowest that leaves few pixels valid
+    wider = False
     for pixels in HALF_WIDTHS_PX:
-        finest = min(problem.grid.spacing_um)
         width = tuple(max(pixels * finest, MIN_HALF_WIDTH_PX * h) for h in problem.grid.spacing_um)
         try:
             lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
         except KernelError:  # too few pixels across for the fourth derivative
             continue
-        if lattice.count >= MIN_FUNCTIONS:
-            usable.append((width, lattice))
-    roomy = [c for c in usable if np.count_nonzero(c[1].valid) >= MIN_VALID_FRACTION * nucleus] or usable[-1:]
-    yield from [c for c in roomy if c[1].count <= TILE_FUNCTIONS] or roomy[:1]
+        if lattice.count < MIN_FUNCTIONS:
+            continue
+        if np.count_nonzero(lattice.valid) < MIN_VALID_FRACTION * nucleus:
+            tight = width, lattice
+            continue
+        if lattice.count <= TILE_FUNCTIONS or not wider:
+            yield width, lattice
+        if lattice.count > TILE_FUNCTIONS:
+            return  # as have all narrower ones
+        wider = True
+    if tight and not wider:
+        yield tight
 
 
 def _agree(fit: RegressionFit, wider: RegressionFit, *, on: RegressionFit) -> bool:

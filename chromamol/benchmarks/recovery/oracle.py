@@ -13,12 +13,19 @@ from chromamol.grid import Grid
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.from_images import one_channel_problem, two_channel_problem
 from chromamol.inverse.lattice import TestLattice
+from chromamol.inverse.normal_equations import NormalEquations
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.regression import regress
-from chromamol.inverse.single_fit import SHORTEST_LENGTH_PX, Balance, RegressionFit
-from chromamol.inverse.smooth_fit import NormalEquations, fit_smooth
+from chromamol.inverse.single_fit import (
+    SHORTEST_LENGTH_PX,
+    Balance,
+    RegressionFit,
+    typical_sizes,
+    weighted_tiles,
+)
+from chromamol.inverse.smooth_fit import fit_smooth
 from chromamol.inverse.weak_form import weak_equations
-from chromamol.inverse.weak_noise import noise_grams
+from chromamol.inverse.weak_noise import EquationNoise
 from chromamol.physics.split import split_total
 
 HALF_WIDTHS_PX = (29, 21, 15, 11, 8)
@@ -68,9 +75,10 @@ def _fits(
 ) -> list[RegressionFit]:
     basis = CosineBasis.smooth_to(problem.grid, SHORTEST_LENGTH_PX * PIXEL)
     normal = NormalEquations.zeros(len(guess) * basis.size)
-    for tile in lattice.tiles():
-        normal.add(weak_equations(problem, basis, tile, noise_grams(problem, tile)), guess, device=CPU)
+    for tile in weighted_tiles(EquationNoise.of(problem), lattice.tiles(), basis, guess, device=CPU):
+        normal.add(weak_equations(problem, basis, tile.tile), tile)
     scales = np.maximum(np.array(guess), 1e-3)
+    normal = normal.without_negative(typical_sizes(basis, len(guess)))
     normal = Balance.of(problem, basis, 0.5 * max(width)).added_to(normal, scales)
     priors = [
         (length * basis.shortest_length_um, amplitude) for length in LENGTHS for amplitude in AMPLITUDES

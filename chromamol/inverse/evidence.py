@@ -1,0 +1,135 @@
+"""The smoothness and strength of the rate maps, chosen by the evidence.
+
+With the prior c ~ N(0, D²) of `smooth_fit` the marginal likelihood of the data is, up to a constant,
+
+    ln p(b) = ½ zᵀ (1 + M)⁻¹ z - ½ ln det (1 + M),    M = D AᵀC⁻¹A D / τ²,    z = D AᵀC⁻¹b / τ²
+
+The means have a flat prior and are eliminated first. Each pair of correlation length ℓ and relative amplitude a costs
+one Cholesky factorisation, which for long ℓ is that of the few modes that such a map holds.
+
+References
+----------
+MacKay, Neural Comput. 4, 415 (1992), doi:10.1162/neco.1992.4.3.415.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import lapack
+
+from chromamol.inverse.basis import CosineBasis
+
+AMPLITUDES = tuple(float(a) for a in np.geomspace(0.01, 1.0, 15))
+"""Relative standard deviations of a rate map that the evidence chooses from; 0.01 is a uniform rate."""
+
+LENGTHS_PER_SHORTEST = tuple(float(r) for r in np.geomspace(1.0, 8.0, 7))
+"""Correlation lengths that the evidence chooses from, in units of the shortest that the basis carries."""
+
+_NEGLIGIBLE = 1e-9
+"""Share of a mode in the variance of the largest below which it is left out."""
+
+Place = tuple[int, int]
+"""Numbers of a length and of an amplitude."""
+
+_ALONG_AMPLITUDE: tuple[Place, ...] = ((0, 1), (0, -1))
+_ALONG_BOTH: tuple[Place, ...] = (*_ALONG_AMPLITUDE, (1, 1), (-1, -1), (1, 0), (-1, 0))
+"""Steps of a climb; length and amplitude rise together along the ridge of the evidence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The marginal likelihood of one set of equations on the grid of lengths and amplitudes.
+
+    Parameters
+    ----------
+    gram, cross : AᵀC⁻¹A / τ² and AᵀC⁻¹b / τ² of all modes but the means, which are eliminated.
+    basis : the modes of one map.
+    scales : size of each rate, um⁻².
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    basis: CosineBasis
+    scales: np.ndarray
+    _scores: dict[tuple[int, int], float] = field(default_factory=dict)
+    _scaled: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, gram: np.ndarray, cross: np.ndarray, basis: CosineBasis, scales: np.ndarray) -> Evidence:
+        """Eliminate the means of the maps."""
+        means = np.arange(len(scales)) * basis.size
+        waves = np.setdiff1d(np.arange(len(cross)), means)
+        lift = np.linalg.solve(gram[np.ix_(means, means)], gram[np.ix_(means, waves)])
+        rest = gram[np.ix_(waves, waves)] - gram[np.ix_(waves, means)] @ lift
+        return cls(rest, cross[waves] - lift.T @ cross[means], basis, scales)
+
+    def best(self, *, near: tuple[float, float] | None = None) -> tuple[float, float]:
+        """Return the length in um and the amplitude of highest evidence.
+
+        Every length is looked at, from the longest; along the amplitude, in which the evidence has one maximum,
+        it climbs from where the last length's was. From `near`, an earlier result, it climbs along both.
+        """
+        lengths = np.array(LENGTHS_PER_SHORTEST) * self.basis.shortest_length_um
+        if near is None:
+            place = len(lengths) - 1, len(AMPLITUDES) // 2
+            tops = []
+            for number in reversed(range(len(lengths))):
+                place = self._climb((number, place[1]), _ALONG_AMPLITUDE)
+                tops.append(place)
+            place = max(tops, key=self._score)
+        else:
+            grids = lengths, np.array(AMPLITUDES)
+            start = [
+                int(np.abs(np.log(grid / value)).argmin()) for grid, value in zip(grids, near, strict=True)
+            ]
+            place = self._climb((start[0], start[1]), _ALONG_BOTH)
+        return float(lengths[place[0]]), AMPLITUDES[place[1]]
+
+    def _climb(self, place: Place, steps: tuple[Place, ...]) -> Place:
+        """Return the first place from `place` upwards that no step betters."""
+        while True:
+            around = [(place[0] + i, place[1] + j) for i, j in steps]
+            inside = [
+                p for p in around if 0 <= p[0] < len(LENGTHS_PER_SHORTEST) and 0 <= p[1] < len(AMPLITUDES)
+            ]
+            higher = max(inside, key=self._score)
+            if self._score(higher) <= self._score(place):
+                return place
+            place = higher
+
+    def _score(self, place: Place) -> float:
+        """Return ln p(b) at one length and amplitude."""
+        if place not in self._scores:
+            gram, cross = self._scaled_to(place[0])
+            amplitude = AMPLITUDES[place[1]]
+            root = factor_one_plus(gram, amplitude**2)
+            whitened, _ = lapack.dtrtrs(root, cross, lower=1)
+            fit = amplitude**2 * float(whitened @ whitened)
+            self._scores[place] = 0.5 * fit - float(np.log(root.diagonal()).sum())
+        return self._scores[place]
+
+    def _scaled_to(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return M and z for one length and amplitude 1, of the modes that vary then."""
+        if number not in self._scaled:
+            spectrum = self.basis.relative_spectrum(
+                LENGTHS_PER_SHORTEST[number] * self.basis.shortest_length_um
+            )[1:]
+            unit = np.multiply.outer(self.scales, np.sqrt(spectrum)).ravel()
+            kept = np.flatnonzero(
+                np.tile(spectrum > _NEGLIGIBLE * spectrum.max(initial=0.0), len(self.scales))
+            )
+            gram = self.gram[np.ix_(kept, kept)] * np.multiply.outer(unit[kept], unit[kept])
+            self._scaled[number] = gram, self.cross[kept] * unit[kept]
+        return self._scaled[number]
+
+
+def factor_one_plus(matrix: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """Return the Cholesky factor of 1 + factor · M for a positive semidefinite M, in the lower triangle."""
+    shifted = factor * matrix.T  # LAPACK's order, so that it works in place
+    np.fill_diagonal(shifted, shifted.diagonal() + 1.0)
+    root, failed = lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError("1 + M is not positive definite: M has to be positive semidefinite.")
+    return root
