@@ -17,6 +17,7 @@ from chromamol.benchmarks.recovery.cases import CASES, QUICK_CASES
 from chromamol.benchmarks.recovery.costs import spend
 from chromamol.benchmarks.recovery.kept import Scores
 from chromamol.benchmarks.recovery.methods import METHODS, QUICK_METHODS, missing
+from chromamol.benchmarks.recovery.printed import markdown, printed
 from chromamol.benchmarks.recovery.scenes import Scene
 from chromamol.benchmarks.recovery.scores import misses, score
 from chromamol.benchmarks.recovery.truths import steady_truths
@@ -55,9 +56,9 @@ class RecoveryBenchmark:
         return told.groupby("method", sort=False)["coverage"].agg(["mean", "min", "max"]).reset_index()
 
     def to_markdown(self) -> str:
-        """The tables as text, with the machine that they were measured on."""
-        lines = [_markdown(self.summary()), "", "Nominal 95 % intervals cover, over all cases and seeds:", "",
-                 _markdown(self.coverage()), ""]  # fmt: skip
+        """The tables as text, `median / worst` over the seeds, with the machine that they were measured on."""
+        lines = [printed(self.summary()), "", "Nominal 95 % intervals cover, over all cases and seeds:", "",
+                 markdown(self.coverage()), ""]  # fmt: skip
         lines += [f"Skipped: {method}: {reason}." for method, reason in self.skipped.items()]
         return "\n".join([*lines, machine()])
 
@@ -166,17 +167,3 @@ def _named(name: str, known: dict[str, Any], kind: str) -> Any:
             f"{kind} '{name}'.", expected=f"one of {', '.join(known)}.", do="correct the name."
         )
     return known[name]
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    """A Markdown table; empty cells are what does not apply."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if math.isnan(value) else f"{value:.4g}"
-        return str(value)
-
-    head = [f"| {' | '.join(table.columns)} |", "|" + "---|" * len(table.columns)]
-    return "\n".join(
-        head + [f"| {' | '.join(cell(v) for v in row)} |" for row in table.itertuples(index=False)]
-    )
