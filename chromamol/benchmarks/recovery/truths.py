@@ -132,7 +132,7 @@ def load_truth(kind: str, seed: int, *, folder: Path, size: int, progress: Calla
     suffix = "" if size == STANDARD_SIZE or kind == "solid" else f"_{size}px"
     path = folder / f"{kind}_{seed}{suffix}.npz"
     if not path.exists():
-        progress(f"making {path.name}, which takes a minute or more at {STANDARD_SIZE} pixels")
+        progress(f"making {path.name}, which takes a minute or more")
         _make(path, kind, seed, size, progress)
     try:
         with np.load(path) as file:
