@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 import chromamol as cm
+from chromamol.benchmarks.recovery.patterns import LOG_SD, PARAMETERS, PIXEL
 from chromamol.benchmarks.recovery.scenes import UNCALIBRATED, Scene
-from chromamol.benchmarks.recovery.truths import LOG_SD, PARAMETERS, PIXEL
 from chromamol.shapes import FloatField
 
 LEAST_NOISE = 1e-3
@@ -18,11 +18,11 @@ LEAST_NOISE = 1e-3
 def bound_of(scene: Scene) -> dict[str, float]:
     """Return the bound by rate, with the border unknown and the truth's own smoothness known.
 
-    Uniform rates have none here: their smoothness would be known to be endless. Nor have fields of another size:
-    the bound of the truth's own size stands for them.
+    Uniform rates have none here: their smoothness would be known to be endless. Nor have films, and fields of another
+    size: the bound of the truth's own size stands for them.
     """
     case, truth = scene.case, scene.truth
-    if math.isnan(truth.correlation) or case.side_px is not None:
+    if math.isnan(truth.correlation) or case.side_px is not None or scene.is_film:
         return {}
     bound = cm.cramer_rao_bound(
         truth.phi_h, truth.phi_e, methylation_per_um2=truth.methylation, acetylation_per_um2=truth.acetylation,

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 PHI_MAX = 0.7
 
+DOMAIN_RADIUS = 0.3
+"""L0, in the reference model."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -20,6 +23,8 @@ class Bar:
     relative_l2 : largest root mean square error over the root mean square of the truth.
     bias : largest relative error of each mean.
     ratio : largest relative error of the ratio of the means.
+    stated_ratio : the same of the ratio that the method states beside its maps.
+    diffusivity : largest relative error of D.
     median, spread : of a map of a uniform rate: largest relative error of its median and largest relative deviation.
     identifiable : False where the estimator has to say that the data don't tell.
     """
@@ -28,6 +33,8 @@ class Bar:
     relative_l2: float | None = None
     bias: float | None = None
     ratio: float | None = None
+    stated_ratio: float | None = None
+    diffusivity: float | None = None
     median: float | None = None
     spread: float | None = None
     identifiable: bool = True
@@ -53,6 +60,9 @@ class Case:
     gain : true scale of the images, which the estimator takes for 1 ± 10 % where it differs from None; φ_max and ℓ then
         have priors of 10 %, too, and the offset one of 0.01.
     side_px : pixels along a side, cut from the periodic truth repeated; the truth's own when None.
+    domain_radii : depth of the image of a solid truth, in domain radii; 0 for a single plane, None for the truth's own.
+        The estimator is told.
+    methods : those that the case can be given to; all when empty.
     bar : what is demanded of the result.
     """
 
@@ -64,6 +74,8 @@ class Case:
     acetylation_known: bool = False
     gain: float | None = None
     side_px: int | None = None
+    domain_radii: int | None = None
+    methods: tuple[str, ...] = ()
     bar: Bar = Bar()
 
 
@@ -94,6 +106,15 @@ def _all_cases() -> dict[str, Case]:
         Case("walled_5_psf1", "walled", 0.05, psf_px=1.0, bar=Bar(correlation=0.93)),
         Case("short_5", "short", 0.05),
         Case("both_5_400px", "both", 0.05, side_px=400, bar=Bar(*both[0.05])),
+    ]
+    cases += [
+        Case(f"section_{radii}_5", "solid", 0.05, domain_radii=radii, methods=("regression",),
+             bar=Bar(stated_ratio=0.03, bias=0.15))
+        for radii in (0, 1, 2, 4)
+    ]  # fmt: skip
+    cases += [
+        Case("stack_5", "solid", 0.05, methods=("regression",), bar=Bar(bias=0.03)),
+        Case("film_5", "film", 0.05, methods=("regression",), bar=Bar(*both[0.05], diffusivity=0.05)),
     ]
     return {case.name: case for case in cases}
 

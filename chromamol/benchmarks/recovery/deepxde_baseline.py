@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from chromamol.benchmarks.recovery.patterns import PARAMETERS, PIXEL
 from chromamol.benchmarks.recovery.scenes import Scene
 from chromamol.benchmarks.recovery.scores import RATES, Estimate, Guess
-from chromamol.benchmarks.recovery.truths import PARAMETERS, PIXEL
 from chromamol.physics.free_energy import bulk_potential
 from chromamol.shapes import FloatField
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from chromamol.benchmarks.recovery.patterns import PARAMETERS, PIXEL
 from chromamol.benchmarks.recovery.scenes import Scene
 from chromamol.benchmarks.recovery.scores import RATES, Estimate, Guess
-from chromamol.benchmarks.recovery.truths import PARAMETERS, PIXEL
 from chromamol.physics.free_energy import bulk_potential
 
 STEPS = 1500

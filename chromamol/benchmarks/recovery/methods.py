@@ -15,7 +15,10 @@ from chromamol.benchmarks.recovery.scores import Estimate
 
 def _public(method: str) -> Callable[[Scene], Estimate]:
     def run(scene: Scene) -> Estimate:
-        rates = cm.infer_rates(**scene.arguments(), method=method, device="cpu")
+        if scene.is_film:
+            rates: cm.Rates | cm.RatesOverTime = cm.infer_rates_over_time(**scene.arguments(), device="cpu")
+        else:
+            rates = cm.infer_rates(**scene.arguments(), method=method, device="cpu")
         return Estimate.of(rates, acetylation_known=scene.case.acetylation_known)
 
     return run

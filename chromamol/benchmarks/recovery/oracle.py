@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from chromamol.benchmarks.recovery.patterns import PARAMETERS, PIXEL
 from chromamol.benchmarks.recovery.scenes import Scene
 from chromamol.benchmarks.recovery.scores import RATES, Estimate, Guess
-from chromamol.benchmarks.recovery.truths import PARAMETERS, PIXEL
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.basis import CosineBasis

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from chromamol.benchmarks.recovery.cases import Bar
+from chromamol.benchmarks.recovery.patterns import DIFFUSIVITY
 from chromamol.benchmarks.recovery.scenes import Scene
 from chromamol.inverse.rates import RateMap, Rates
+from chromamol.inverse.rates_over_time import RatesOverTime
 from chromamol.shapes import FloatField
 
 RATES = ("methylation", "acetylation")
@@ -33,33 +35,43 @@ class Guess:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What a method hands back: `Guess` by rate (those that were unknown), and how it ended."""
+    """What a method hands back: `Guess` by rate (those that were unknown), and how it ended.
+
+    `ratio` is the mean Γ_me / Γ_ac that the method states beside its maps; `diffusivity` is that of a film.
+    """
 
     rates: dict[str, Guess]
     outcome: str
     note: str = ""
+    ratio: float = math.nan
+    ratio_se: float = math.nan
+    diffusivity: float = math.nan
+    diffusivity_se: float = math.nan
 
     @classmethod
-    def of(cls, rates: Rates, *, acetylation_known: bool) -> Estimate:
+    def of(cls, rates: Rates | RatesOverTime, *, acetylation_known: bool) -> Estimate:
         found = {"methylation": Guess.of(rates.methylation)}
         if not acetylation_known:
             found["acetylation"] = Guess.of(rates.acetylation)
         flags = [
             flag for flag in rates.flags if flag.endswith("_not_identifiable") or flag == "not_converged"
         ]
-        return cls(found, rates.outcome.name.lower(), ";".join(flags))
+        estimate = cls(found, rates.outcome.name.lower(), ";".join(flags), rates.ratio, rates.ratio_se)
+        if isinstance(rates, Rates):
+            return estimate
+        return replace(estimate, diffusivity=rates.diffusivity_um2_per_s, diffusivity_se=rates.diffusivity_se)
 
 
 def score(estimate: Estimate, scene: Scene) -> list[dict[str, Any]]:
     """Return one row per rate that the case asks for: how far the estimate is from the truth."""
     truths = {"methylation": scene.truth.methylation, "acetylation": scene.truth.acetylation}
     rows = []
-    ratio_error = _ratio_error(estimate, truths, scene)
+    of_both = {"ratio_error": _ratio_error(estimate, truths, scene)} | _numbers(estimate, truths, scene)
     for name in RATES[: 1 if scene.case.acetylation_known else 2]:
         row: dict[str, Any] = {"rate": name, "outcome": estimate.outcome, "note": estimate.note}
         if name in estimate.rates:
             row |= _against(estimate.rates[name], truths[name], scene)
-        rows.append(row | {"ratio_error": ratio_error})
+        rows.append(row | of_both)
     return rows
 
 
@@ -98,6 +110,23 @@ def _ratio_error(estimate: Estimate, truths: dict[str, FloatField], scene: Scene
     return float(found[0][use].mean() / found[1][use].mean() / true - 1.0)
 
 
+def _numbers(estimate: Estimate, truths: dict[str, FloatField], scene: Scene) -> dict[str, float]:
+    """Relative errors of the ratio that is stated and of D, and whether their intervals hold the truth (0 or 1).
+
+    The ratio counts where rates are even: else it depends on what a method averages over, and with which weights.
+    """
+    row: dict[str, float] = {}
+    numbers = {"diffusivity": (estimate.diffusivity, estimate.diffusivity_se, DIFFUSIVITY)}
+    if math.isnan(scene.truth.correlation):
+        true = float(truths["methylation"].mean() / truths["acetylation"].mean())
+        numbers["stated_ratio"] = (estimate.ratio, estimate.ratio_se, true)
+    for name, (found, error, true) in numbers.items():
+        if math.isfinite(found):
+            row[f"{name}_error"] = found / true - 1.0
+            row[f"{name}_covered"] = float(abs(found - true) <= NORMAL_95 * error)
+    return row
+
+
 def misses(row: dict[str, Any], bar: Bar) -> list[str]:
     """Return which demands of a bar a row of scores does not meet; a number that is not there meets none."""
     if not bar.identifiable:
@@ -108,6 +137,8 @@ def misses(row: dict[str, Any], bar: Bar) -> list[str]:
         "relative_l2": (bar.relative_l2, lambda value, limit: value <= limit),
         "bias": (bar.bias, lambda value, limit: abs(value) <= limit),
         "ratio_error": (bar.ratio, lambda value, limit: abs(value) <= limit),
+        "stated_ratio_error": (bar.stated_ratio, lambda value, limit: abs(value) <= limit),
+        "diffusivity_error": (bar.diffusivity, lambda value, limit: abs(value) <= limit),
         "median_error": (bar.median, lambda value, limit: abs(value) <= limit),
         "spread": (bar.spread, lambda value, limit: value <= limit),
     }

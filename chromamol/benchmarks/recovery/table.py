@@ -15,16 +15,19 @@ from chromamol.benchmarks.footprint import machine
 from chromamol.benchmarks.recovery.bound import bound_of
 from chromamol.benchmarks.recovery.cases import CASES, QUICK_CASES
 from chromamol.benchmarks.recovery.costs import spend
+from chromamol.benchmarks.recovery.kept import Scores
 from chromamol.benchmarks.recovery.methods import METHODS, QUICK_METHODS, missing
+from chromamol.benchmarks.recovery.printed import markdown, printed
 from chromamol.benchmarks.recovery.scenes import Scene
 from chromamol.benchmarks.recovery.scores import misses, score
-from chromamol.benchmarks.recovery.truths import load_truth
+from chromamol.benchmarks.recovery.truths import steady_truths
 from chromamol.errors import ChromamolError, ParameterError
 from chromamol.io.atomic import write_text
 
 SIZE, QUICK_SIZE = 192, 64
 SEEDS, QUICK_SEEDS = 5, 1
-SCORES = {"correlation": min, "relative_l2": max, "bias": None, "coverage": min}
+SCORES = {"correlation": min, "relative_l2": max, "bias": None, "coverage": min, "ratio_error": None,
+          "stated_ratio_error": None, "diffusivity_error": None, "median_error": None, "spread": max}  # fmt: skip
 """Columns of the summary beside their medians, and which of the seeds is the worst; None: the largest in size."""
 
 
@@ -53,9 +56,9 @@ class RecoveryBenchmark:
         return told.groupby("method", sort=False)["coverage"].agg(["mean", "min", "max"]).reset_index()
 
     def to_markdown(self) -> str:
-        """The tables as text, with the machine that they were measured on."""
-        lines = [_markdown(self.summary()), "", "Nominal 95 % intervals cover, over all cases and seeds:", "",
-                 _markdown(self.coverage()), ""]  # fmt: skip
+        """The tables as text, `median / worst` over the seeds, with the machine that they were measured on."""
+        lines = [printed(self.summary()), "", "Nominal 95 % intervals cover, over all cases and seeds:", "",
+                 markdown(self.coverage()), ""]  # fmt: skip
         lines += [f"Skipped: {method}: {reason}." for method, reason in self.skipped.items()]
         return "\n".join([*lines, machine()])
 
@@ -79,7 +82,8 @@ def run(
     seeds : truths and noises per case; 5 when None.
     cases, methods : by name; all when empty.
     quick : 64 x 64 pixels, one seed, two cases and two methods, unless those are named.
-    output : folder for the tables, written after every case, so that a run that is cut off leaves what it had.
+    output : folder for the tables. Every score is kept there as it is made (`scores.jsonl`), and those that are there
+        already are not made again: a run that was cut off goes on, and the tables are of all that the folder holds.
     progress : told of every case.
 
     Raises
@@ -95,44 +99,42 @@ def run(
         raise ParameterError(f"seeds = {seeds}.", expected="a whole number >= 1.", do="use 5.")
     skipped = {name: reason for name in wanted if (reason := missing(name)) is not None}
     able = tuple(name for name in wanted if name not in skipped)
-    rows: list[dict[str, Any]] = []
+    size = QUICK_SIZE if quick else SIZE
+    scores = Scores.of(output, size)
     for case in chosen:
-        bound: dict[str, float] = {}
-        for seed in range(count):
+        for seed, truth in steady_truths(case.truth, count, folder=truths, size=size, progress=progress):
+            left = [
+                m for m in able if (not case.methods or m in case.methods) and not scores.has(case, seed, m)
+            ]
+            if not left:
+                continue
             progress(f"{case.name}, seed {seed}")
-            truth = load_truth(case.truth, seed, folder=truths, size=QUICK_SIZE if quick else SIZE,
-                               progress=progress)  # fmt: skip
             scene = Scene.of(case, truth, seed)
-            if seed == 0:  # truths of one kind have one smoothness, and the bound takes as long as a fit
-                bound = bound_of(scene)
-            rows += _run_case(scene, seed, able, bound)
-        result = RecoveryBenchmark(pd.DataFrame(rows), skipped)
+            # Truths of one kind have one smoothness, and the bound takes as long as a fit: once per case.
+            bound = scores.bound(case) or bound_of(scene)
+            for method in left:
+                scores.add(list(_run_method(scene, seed, method, bound)))
+        result = RecoveryBenchmark(scores.table(), skipped)
         if output is not None:
             result.write(output)
     return result
 
 
-def _run_case(
-    scene: Scene, seed: int, methods: Sequence[str], bound: dict[str, float]
-) -> Iterator[dict[str, Any]]:
-    for method in methods:
-        head = {"case": scene.case.name, "seed": seed, "method": method}
-        try:
-            spent = spend(partial(METHODS[method], scene))
-        except ChromamolError as error:  # a refusal is a result
-            failed = ["refused"] if scene.case.bar.identifiable else []
-            yield (
-                head
-                | {"rate": "methylation", "outcome": "refused", "note": error.given}
-                | _held(scene, failed)
-            )
-            continue
-        cost = {"cpu_s": spent.cpu_s, "wall_s": spent.wall_s, "peak_mb": spent.peak_mb}
-        for row in score(spent.answer, scene):
-            failed = misses(row, scene.case.bar)
-            limit = bound.get(row["rate"], math.nan)
-            over = row.get("relative_l2", math.nan) / limit
-            yield head | row | cost | {"bound": limit, "over_bound": over} | _held(scene, failed)
+def _run_method(scene: Scene, seed: int, method: str, bound: dict[str, float]) -> Iterator[dict[str, Any]]:
+    head = {"case": scene.case.name, "seed": seed, "method": method}
+    try:
+        spent = spend(partial(METHODS[method], scene))
+    except ChromamolError as error:  # a refusal is a result
+        failed = ["refused"] if scene.case.bar.identifiable else []
+        refusal = {"rate": "methylation", "outcome": "refused", "note": error.given}
+        yield head | refusal | _held(scene, failed)
+        return
+    cost = {"cpu_s": spent.cpu_s, "wall_s": spent.wall_s, "peak_mb": spent.peak_mb}
+    for row in score(spent.answer, scene):
+        failed = misses(row, scene.case.bar)
+        limit = bound.get(row["rate"], math.nan)
+        over = row.get("relative_l2", math.nan) / limit
+        yield head | row | cost | {"bound": limit, "over_bound": over} | _held(scene, failed)
 
 
 def _held(scene: Scene, failed: list[str]) -> dict[str, str | float]:
@@ -141,7 +143,7 @@ def _held(scene: Scene, failed: list[str]) -> dict[str, str | float]:
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
-    cells: dict[str, Any] = {"seeds": len(rows)}
+    cells: dict[str, Any] = {"seeds": " ".join(str(seed) for seed in sorted(rows["seed"]))}
     for name, worst in SCORES.items():
         values = rows[name].dropna() if name in rows else pd.Series(dtype=float)
         if values.empty:
@@ -149,8 +151,8 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
             continue
         extreme = max(values, key=abs) if worst is None else worst(values)
         cells |= {name: float(values.median()), f"worst_{name}": float(extreme)}
-    for name in ("median_error", "spread", "ratio_error", "mean_covered", "bound", "over_bound", "scored_share",
-                 "cpu_s", "wall_s", "peak_mb"):  # fmt: skip
+    cells["means_covered"] = float(rows["mean_covered"].mean()) if "mean_covered" in rows else math.nan
+    for name in ("bound", "over_bound", "scored_share", "cpu_s", "wall_s", "peak_mb"):
         cells[name] = float(rows[name].median()) if name in rows else math.nan
     counts = rows["outcome"].value_counts()
     cells["outcome"] = ", ".join(f"{outcome} {n}/{len(rows)}" for outcome, n in counts.items())
@@ -165,17 +167,3 @@ def _named(name: str, known: dict[str, Any], kind: str) -> Any:
             f"{kind} '{name}'.", expected=f"one of {', '.join(known)}.", do="correct the name."
         )
     return known[name]
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    """A Markdown table; empty cells are what does not apply."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if math.isnan(value) else f"{value:.4g}"
-        return str(value)
-
-    head = [f"| {' | '.join(table.columns)} |", "|" + "---|" * len(table.columns)]
-    return "\n".join(
-        head + [f"| {' | '.join(cell(v) for v in row)} |" for row in table.itertuples(index=False)]
-    )

@@ -1,50 +1,61 @@
-"""Truths of the recovery benchmark: steady patterns of `chromamol.synthetic`, whose derivatives are another
-discretisation than the inversion's, kept in a folder because each takes minutes to make.
+"""Truths of the recovery benchmark: patterns of `chromamol.synthetic`, whose derivatives are another discretisation
+than the inversion's, kept in a folder because each takes minutes to make.
 
 Kinds: `known` (Γ_me varies, Γ_ac = 1), `both` (both vary), `short` (the same with a correlation length of 1.0 in place
 of 1.6 L0), `uniform_R` (Γ_me = R, Γ_ac = 1), `walled` (as `both`, in an ellipse with a no-flux wall to which
-heterochromatin sticks). Rates are log-normal with log sd 0.3 and medians .8 and 1.
+heterochromatin sticks), `solid` (a cube, Γ_me = .8, Γ_ac = 1), `film` (the pattern of `known` under the rates of
+`both`, frame by frame). Rates that vary are log-normal with log sd 0.3 and medians .8 and 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from chromamol.errors import OutputError, ParameterError, ReadError
+from chromamol.benchmarks.recovery import patterns
+from chromamol.benchmarks.recovery.patterns import (
+    CORRELATION,
+    FRAME_INTERVAL_S,
+    PIXEL,
+    SEEDS,
+    SHORT_CORRELATION,
+    SOLID_PIXELS,
+    SOLID_SIDE,
+    SOLID_STEADINESS,
+    STEADINESS,
+    Experiment,
+)
+from chromamol.benchmarks.section_thickness import section
+from chromamol.errors import OutputError, ParameterError, ReadError, SimulationError
 from chromamol.io import atomic_write
-from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
-from chromamol.synthetic import SolverSettings, simulate_chromatin
-from chromamol.synthetic.rates import log_normal_rate
 
-PIXEL = 7.5 / 192
-"""L0 per pixel, at every size."""
+STANDARD_SIZE = 192
+TRIES = 12
+"""Seeds tried per seed wanted, before a kind of truth is given up."""
 
-PARAMETERS = ChromatinParameters(interface_length_um=0.03)
-STEADINESS = 1e-4
-LOG_SD, CORRELATION, SHORT_CORRELATION = 0.3, 1.6, 1.0
-MEDIANS = (0.8, 1.0)
-ADHESION = 0.05
-"""Of the walled nucleus's lamina, dimensionless: three fifths of what wets the wall entirely."""
 
-_SEEDS = {"known": 1000, "both": 1100, "short": 1200, "walled": 1300}
+class NotSteadyError(SimulationError):
+    """The pattern of this seed did not come to rest, so that it is no truth for an inversion that asks for rest."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A steady pattern and the rates that made it, on (y, x); lengths in L0.
+    """A pattern and the rates that made it; lengths in L0.
 
     Parameters
     ----------
-    phi_h, phi_e : volume fractions.
-    methylation, acetylation : Γ / D.
+    phi_h, phi_e : volume fractions, (y, x), (z, y, x), or (t, y, x) for a film.
+    methylation, acetylation : Γ / D, on the axes of space.
     mask : True in the nucleus; everywhere in a periodic box.
     correlation : length of the rates' variation, L0; NaN for uniform ones.
+    pixel : side of a pixel, L0.
+    frame_interval_s : time between frames; NaN for a pattern at rest.
     """
 
     phi_h: FloatField
@@ -53,6 +64,8 @@ class Truth:
     acetylation: FloatField
     mask: Mask
     correlation: float
+    pixel: float = PIXEL
+    frame_interval_s: float = math.nan
 
     def repeated(self, side_px: int) -> Truth:
         """Return a square of another size, cut from the periodic pattern."""
@@ -62,7 +75,41 @@ class Truth:
             return np.tile(values, (times, times))[:side_px, :side_px]
 
         return Truth(cut(self.phi_h), cut(self.phi_e), cut(self.methylation), cut(self.acetylation), cut(self.mask),
-                     self.correlation)  # fmt: skip
+                     self.correlation, self.pixel)  # fmt: skip
+
+    def section(self, thickness: float) -> Truth:
+        """Return what a microscope of this depth of field shows of a cube of uniform rates; 0 for a single plane."""
+        layers = max(1, round(thickness / self.pixel))
+        phi_h, phi_e = (section(phi, axis=0, first=0, layers=layers) for phi in (self.phi_h, self.phi_e))
+        return replace(self, phi_h=phi_h, phi_e=phi_e, methylation=self.methylation[0],
+                       acetylation=self.acetylation[0], mask=self.mask[0])  # fmt: skip
+
+
+def steady_truths(
+    kind: str, count: int, *, folder: Path, size: int, progress: Callable[[str], None]
+) -> Iterator[tuple[int, Truth]]:
+    """Yield (seed, truth) of the first `count` seeds whose pattern comes to rest; the others are named to `progress`.
+
+    Steadiness alone selects, never how well an estimate does.
+
+    Raises
+    ------
+    SimulationError : too few of the seeds tried settle.
+    The others are those of `load_truth`.
+    """
+    found = 0
+    for seed in range(TRIES * count):
+        try:
+            truth = load_truth(kind, seed, folder=folder, size=size, progress=progress)
+        except NotSteadyError as error:
+            progress(error.given)
+            continue
+        yield seed, truth
+        found += 1
+        if found == count:
+            return
+    raise SimulationError(f"{found} of {TRIES * count} patterns of the kind '{kind}' came to rest.",
+                          expected=f"{count} of them.", do="ask for fewer seeds.")  # fmt: skip
 
 
 def load_truth(kind: str, seed: int, *, folder: Path, size: int, progress: Callable[[str], None]) -> Truth:
@@ -71,82 +118,73 @@ def load_truth(kind: str, seed: int, *, folder: Path, size: int, progress: Calla
     Parameters
     ----------
     kind, seed : which one.
-    size : pixels along a side.
+    size : pixels along a side; a solid pattern has its own.
     progress : told what takes long.
 
     Raises
     ------
     ParameterError : a kind that is not among those of this module.
+    NotSteadyError : a pattern that did not come to rest; the folder keeps this, too.
     ReadError : a file of the folder that is no truth.
     OutputError : a folder that cannot be written to.
     """
     correlation = _correlation(kind)
-    suffix = "" if size == 192 else f"_{size}px"
+    suffix = "" if size == STANDARD_SIZE or kind == "solid" else f"_{size}px"
     path = folder / f"{kind}_{seed}{suffix}.npz"
     if not path.exists():
-        progress(f"making {path.name}, which takes minutes at 192 pixels")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: {error.strerror}.", expected="a folder for the truths.",
-                              do="choose another --truths.") from error  # fmt: skip
-        arrays = _simulate(kind, seed, size)
-        with atomic_write(path) as temporary:
-            # numpy's stub takes any array of `**arrays` for `allow_pickle`.
-            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        progress(f"making {path.name}, which takes a minute or more")
+        _make(path, kind, seed, size, progress)
     try:
         with np.load(path) as file:
-            phi_h = file["phi_h"].astype(np.float64)
-            me, ac = (
-                np.broadcast_to(file[k].astype(np.float64), phi_h.shape) for k in ("gamma_me", "gamma_ac")
-            )
-            mask = file["mask"].astype(bool) if "mask" in file else np.ones(phi_h.shape, dtype=bool)
-            return Truth(phi_h, file["phi_e"].astype(np.float64), me, ac, mask, correlation)
+            stored = {name: file[name] for name in file.files}
+        phi_h, phi_e = (stored[name].astype(np.float64) for name in ("phi_h", "phi_e"))
+        space = phi_h.shape[1:] if kind == "film" else phi_h.shape
+        me, ac = (np.broadcast_to(stored[k].astype(np.float64), space) for k in ("gamma_me", "gamma_ac"))
+        mask = stored["mask"].astype(bool) if "mask" in stored else np.ones(space, dtype=bool)
+        unsteady = float(stored["steadiness"])
     except (OSError, KeyError, ValueError) as error:
-        raise ReadError(f"{path}: {error}.", expected="a truth with phi_h, phi_e, gamma_me and gamma_ac.",
-                        do="remove the file; it will be made again.") from error  # fmt: skip
+        raise ReadError(
+            f"{path}: {error}.", expected="a truth with phi_h, phi_e, gamma_me, gamma_ac and steadiness.",
+            do="remove the file; it will be made again.",
+        ) from error  # fmt: skip
+    limit = SOLID_STEADINESS if kind == "solid" else STEADINESS
+    if kind != "film" and unsteady > limit:
+        raise NotSteadyError(f"{path.name} still moves: max |∂t φ| = {unsteady:.1e} at the step limit.",
+                             expected=f"a pattern at rest, to {limit:g}.", do="take the next seed.")  # fmt: skip
+    pixel = SOLID_SIDE / SOLID_PIXELS if kind == "solid" else PIXEL
+    interval = FRAME_INTERVAL_S if kind == "film" else math.nan
+    return Truth(phi_h, phi_e, me, ac, mask, correlation, pixel, interval)
+
+
+def _make(path: Path, kind: str, seed: int, size: int, progress: Callable[[str], None]) -> None:
+    """Simulate a pattern, or let one follow other rates, and keep it; one that has no rest is kept as well."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: {error.strerror}.", expected="a folder for the truths.",
+                          do="choose another --truths.") from error  # fmt: skip
+    arrays: dict[str, Any]
+    if kind == "film":
+        start = load_truth("known", seed, folder=path.parent, size=size, progress=progress)
+        rates = Experiment.of("both", seed, size)
+        frames = patterns.film(start.phi_h, start.phi_e, rates.methylation, rates.acetylation)
+        phi_h, phi_e = map(np.float32, frames)
+        arrays = {"gamma_me": rates.methylation, "gamma_ac": rates.acetylation, "steadiness": math.inf}
+    else:
+        state = patterns.solid(seed) if kind == "solid" else patterns.simulate(kind, seed, size)
+        phi_h, phi_e = state.heterochromatin, state.euchromatin
+        arrays = {"gamma_me": state.methylation, "gamma_ac": state.acetylation, "mask": state.mask,
+                  "steadiness": state.steadiness}  # fmt: skip
+    with atomic_write(path) as temporary:
+        np.savez_compressed(temporary, phi_h=phi_h, phi_e=phi_e, **arrays)
 
 
 def _correlation(kind: str) -> float:
-    if kind.startswith("uniform_"):
-        return float("nan")
-    if kind not in _SEEDS:
-        raise ParameterError(f"A truth of the kind '{kind}'.", expected=f"one of {', '.join(_SEEDS)}, uniform_R.",
-                             do="correct the name.")  # fmt: skip
+    if kind.startswith("uniform_") or kind == "solid":
+        return math.nan
+    if kind not in (*SEEDS, "film"):
+        raise ParameterError(
+            f"A truth of the kind '{kind}'.", expected=f"one of {', '.join(SEEDS)}, film, uniform_R.",
+            do="correct the name.",
+        )  # fmt: skip
     return SHORT_CORRELATION if kind == "short" else CORRELATION
-
-
-def _simulate(kind: str, seed: int, size: int) -> dict[str, FloatField | float | Mask]:
-    shape, correlation = (size, size), _correlation(kind)
-    methylation, acetylation = (np.full(shape, v) for v in (1.0, 1.0))
-    if kind.startswith("uniform_"):
-        methylation *= float(kind.removeprefix("uniform_"))
-    else:
-        rng = np.random.default_rng(_SEEDS[kind] + seed)
-        methylation = _varied(MEDIANS[0], shape, correlation, rng)
-        if kind != "known":
-            acetylation = _varied(MEDIANS[1], shape, correlation, rng)
-    parameters, mask = PARAMETERS, None
-    if kind == "walled":
-        parameters = ChromatinParameters(
-            interface_length_um=PARAMETERS.interface_length_um, adhesion=ADHESION
-        )
-        y, x = np.meshgrid(*(np.linspace(-1.0, 1.0, size),) * 2, indexing="ij")
-        mask = (y / 0.78) ** 2 + (x / 0.94) ** 2 < 1.0
-    state = simulate_chromatin(
-        methylation, acetylation, pixel_size_um=PIXEL, mask=mask, seed=seed, parameters=parameters,
-        settings=SolverSettings(steadiness=STEADINESS),
-    )  # fmt: skip
-    arrays = {
-        "phi_h": state.heterochromatin, "phi_e": state.euchromatin, "gamma_me": methylation, "gamma_ac": acetylation,
-        "box": size * PIXEL, "steadiness": state.steadiness,
-    }  # fmt: skip
-    return arrays if mask is None else arrays | {"mask": mask}
-
-
-def _varied(
-    median: float, shape: tuple[int, ...], correlation: float, rng: np.random.Generator
-) -> FloatField:
-    return log_normal_rate(
-        shape, (PIXEL,) * len(shape), mean=median, log_sd=LOG_SD, correlation_um=correlation, rng=rng
-    )
