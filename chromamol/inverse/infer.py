@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.domain_scaling import scale_by_domains
 from chromamol.inverse.from_images import (
     NOISE_FLOOR,
+    Solve,
     SplitConstant,
     rates_from_images,
     with_calibration_errors_of,
@@ -28,7 +30,8 @@ from chromamol.inverse.network import network_rates
 from chromamol.inverse.network_settings import NetworkSettings, Reporter
 from chromamol.inverse.rates import Outcome, Rates
 from chromamol.inverse.regression import judge, regress
-from chromamol.inverse.section import correct_section, require_thickness
+from chromamol.inverse.section import correct_section, require_thickness, widen_ratio
+from chromamol.inverse.section_fit import fit_section
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.physics.split import SPLIT_CONSTANT_SD
 from chromamol.shapes import FloatField, Mask
@@ -82,8 +85,9 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         three quarters of a domain radius. The regression does not: a PSF wider than the interface raises the flag
         `unresolved_domains`, and the rates are effective.
     section_thickness_um : how much of a nucleus's depth a 2D image shows, um: 0 for a section thinner than its domains.
-        Both rates are then corrected for the missing third dimension and their errors hold its spread (`section`).
-        None takes the pattern for two-dimensional. Not used when acetylation is known.
+        Both rates are then corrected for the missing third dimension, and their errors and the ratio's hold its
+        spread (`section`). None takes the pattern for two-dimensional. When acetylation is known, the methylation
+        map is not corrected, and only the ratio's error follows.
     split_constant, split_constant_sd : C of the split and how well it is known; only used with `total`.
     calibration : how well gain, offset, φ_max and ℓ are known; exact when None. They keep their value and lend their
         uncertainty to the errors; but the joint fit finds gains and ℓ, as far as the image tells them.
@@ -132,7 +136,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     if chosen == "joint":
         # An unknown gain is guessed before the regression, which takes fractions as they are; the fit does the rest.
         first = replace(rescaled(raw, first_gains(raw)), calibration=EXACT)
-    solve = scale_by_domains if chosen == "domains" else regress
+    solve = scale_by_domains if chosen == "domains" else _regression(section_thickness_um, known)
     rates, notes, extra = rates_from_images(
         solve, first, SplitConstant(split_constant, split_constant_sd), where
     )
@@ -152,12 +156,26 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
     elif not is_resolved(fields[0].grid, parameters, psf_sigma_um):
         extra = ("unresolved_domains", *extra)
-    if section_thickness_um is not None and known is None:
-        rates = correct_section(rates, section_thickness_um)
+    if section_thickness_um is not None:
+        rates = _of_section(rates, section_thickness_um, known)
         extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
     if rates.outcome is Outcome.NOT_JUDGED:
         rates = judge(rates, acetylation_known=known is not None)
     return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
+
+
+def _regression(section_thickness_um: float | None, known: FloatField | None) -> Solve:
+    """Return the regression, with its width chosen for a section where one is corrected."""
+    if section_thickness_um is None or known is not None:
+        return regress
+    return partial(regress, fit=partial(fit_section, thickness_um=section_thickness_um))
+
+
+def _of_section(rates: Rates, thickness_um: float, known: FloatField | None) -> Rates:
+    """Correct rates that were both inferred; known acetylation sets L0, for the ratio's error."""
+    if known is None:
+        return correct_section(rates, thickness_um)
+    return widen_ratio(rates, thickness_um, float(known[rates.phi_h.mask].mean()))
 
 
 def _require_possible(method: str, psf_sigma_um: float) -> None:

@@ -8,6 +8,7 @@ the test functions chosen by the data (`width`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,20 +26,25 @@ LARGEST_SCALE_ERROR = 0.5
 """Share of a rate that the calibration may leave open without a flag: 1.96 of it span a factor of two either way."""
 
 
+Fit = Callable[..., tuple[RegressionFit, ...]]
+"""What chooses a width: called as `fit_best_width`."""
+
+
 def regress(
-    problem: RateProblem, *, device: torch.device, variants: tuple[RateProblem, ...] = ()
-) -> tuple[Rates, ...]:
+    problem: RateProblem, *, device: torch.device, variants: tuple[RateProblem, ...] = (),
+    fit: Fit = fit_best_width,
+) -> tuple[Rates, ...]:  # fmt: skip
     """Return both rate maps, or the methylation map when acetylation is known; then those of `variants`.
 
     The results are not judged yet (see `judge`), so that errors of calibration can be added first. The
     variants are the same nucleus with other fields, fitted at the same width with the same weights.
     """
     problems = (problem, *variants)
-    fits = fit_best_width(problem, device=device, variants=variants)
+    fits = fit(problem, device=device, variants=variants)
     if not fits:
         nothing = RateMap.unknown(problem.grid.shape)
         return tuple(_result(each, (nothing, nothing), None) for each in problems)
-    return tuple(_result(each, _maps(each, fit), fit) for each, fit in zip(problems, fits, strict=True))
+    return tuple(_result(each, _maps(each, found), found) for each, found in zip(problems, fits, strict=True))
 
 
 def _maps(problem: RateProblem, fit: RegressionFit) -> tuple[RateMap, RateMap]:

@@ -44,9 +44,9 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "localization_density": "Chromatin was taken to be proportional to the density of localisations: "
         "uneven labelling and blinking look like chromatin.",
         "section_thickness_assumed": "The image is a section or projection of a 3D nucleus whose thickness "
-        "was not given.",
-        "section_not_corrected": "Thickness or kernel lie outside of what the correction was computed for: only "
-        "the rate ratio holds.",
+        "was not given: errors don't hold what a cut changes, in the rate ratio either.",
+        "section_not_corrected": "Thickness, kernel or rate ratio lie outside of what the correction was computed "
+        "for: only the rate ratio holds.",
         "uncalibrated_scaling": "Rates are scalings with the size and spacing of domains, not calibrated: compare "
         "them between nuclei, don't read them as rates.",
         # how the inversion ended

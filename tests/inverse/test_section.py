@@ -9,7 +9,7 @@ import pytest
 import chromamol as cm
 from chromamol.errors import ParameterError
 from chromamol.inverse.rates import RateMap
-from chromamol.inverse.section import SectionTable, correct_section
+from chromamol.inverse.section import SectionTable, correct_section, widen_ratio
 
 SETTINGS = {"parameters": cm.ChromatinParameters(interface_length_um=0.03), "noise_sd": 0.007}
 TABLE = SectionTable(
@@ -18,6 +18,8 @@ TABLE = SectionTable(
     np.array([[1.0, 0.8], [1.5, 1.1], [2.4, 1.7]]),
     np.full((3, 2), 0.03),
     np.full((3, 2), 0.6),
+    np.array([0.5, 0.4, 0.1]),
+    np.array([0.5, 2.0]),
 )
 
 
@@ -25,8 +27,9 @@ TABLE = SectionTable(
 def uncorrected(truth):
     fields = truth("uniform_1")
     return cm.infer_rates(
-        fields.phi_h[:96, :96], fields.phi_e[:96, :96], pixel_size_um=fields.pixel_size_um, **SETTINGS
-    )
+        fields.phi_h[:96, :96], fields.phi_e[:96, :96], pixel_size_um=fields.pixel_size_um, method="regression",
+        **SETTINGS,
+    )  # fmt: skip
 
 
 def scaled(rates, factor):
@@ -54,7 +57,8 @@ def test_the_factor_of_the_table_is_undone(uncorrected, thickness_over_l0):
 def test_errors_hold_the_spread_between_planes_which_falls_with_the_area(uncorrected):
     corrected = correct_section(uncorrected, 0.0, table=TABLE)
     factor = corrected.diagnostics["section_factor"]
-    area = (96 * 7.5 / 192) ** 2 * uncorrected.acetylation.mean / factor
+    valid = np.count_nonzero(uncorrected.acetylation.valid)
+    area = valid * (7.5 / 192) ** 2 * uncorrected.acetylation.mean / factor
     spread = np.hypot(0.03, 0.6 / np.sqrt(area))
     expected = np.hypot(uncorrected.acetylation.mean_se, uncorrected.acetylation.mean * spread) / factor
     assert corrected.acetylation.mean_se == pytest.approx(expected, rel=0.05)
@@ -64,12 +68,43 @@ def test_errors_hold_the_spread_between_planes_which_falls_with_the_area(uncorre
     ].all()
 
 
-def test_a_section_beyond_the_table_keeps_the_ratio_only(uncorrected):
-    corrected = correct_section(uncorrected, 50.0, table=TABLE)
+@pytest.mark.parametrize("thickness_over_l0", [0.0, 0.5, 1.0])
+def test_the_error_of_the_ratio_holds_what_turns_over_through_the_faces(uncorrected, thickness_over_l0):
+    true = uncorrected.acetylation.mean / TABLE.at(0.0, 1.0, 1.0)[0]
+    corrected = correct_section(uncorrected, 0.0, table=TABLE)
+    given = widen_ratio(uncorrected, thickness_over_l0 / np.sqrt(true), true, table=TABLE)
+    area = (96 * 7.5 / 192) ** 2
+    spread = np.interp(thickness_over_l0, TABLE.thickness, TABLE.ratio_spread) / np.sqrt(area * true)
+    assert given.ratio_se == pytest.approx(np.hypot(uncorrected.ratio_se, uncorrected.ratio * spread))
+    assert given.ratio_se <= widen_ratio(uncorrected, 0.0, true, table=TABLE).ratio_se
+    assert corrected.ratio_se > 0.1 > uncorrected.ratio_se
+
+
+@pytest.mark.parametrize(("thickness_um", "ratio"), [(50.0, 1.0), (0.0, 0.3)])
+def test_a_section_beyond_the_table_keeps_the_ratio_only(uncorrected, thickness_um, ratio):
+    corrected = correct_section(replace(uncorrected, ratio=ratio), thickness_um, table=TABLE)
     assert np.isnan(corrected.methylation.mean)
     assert not corrected.acetylation.valid.any()
     assert "section_not_corrected" in corrected.flags
+    assert corrected.ratio == ratio
+    assert np.isfinite(corrected.ratio_se)
+
+
+def test_without_positive_rates_the_error_of_the_ratio_is_unknown(uncorrected):
+    corrected = correct_section(scaled(uncorrected, -1.0), 0.0, table=TABLE)
+    assert "section_not_corrected" in corrected.flags
     assert corrected.ratio == uncorrected.ratio
+    assert np.isnan(corrected.ratio_se)
+
+
+def test_test_functions_of_a_section_are_as_wide_as_l0_on_any_pixels(truth):
+    fields = truth("uniform_1")
+    for step in (1, 2):
+        phi_h, phi_e = (phi[:128:step, :128:step] for phi in (fields.phi_h, fields.phi_e))
+        rates = cm.infer_rates(
+            phi_h, phi_e, pixel_size_um=fields.pixel_size_um * step, section_thickness_um=0.0, **SETTINGS
+        )
+        assert 0.8 < rates.mollifier_width_um * np.sqrt(rates.acetylation.mean) < 1.25
 
 
 def test_the_table_of_the_package_can_be_inverted_everywhere():
@@ -96,11 +131,11 @@ def views():
         return {name: file[name] for name in file}
 
 
-@pytest.mark.parametrize("radii", [1, 2, 4])
-def test_projections_of_a_3d_pattern_give_its_rates(radii):
+@pytest.mark.parametrize("radii", [0, 1, 2, 4])
+def test_sections_and_projections_of_a_3d_pattern_give_its_rates(radii):
     stored = views()
     true = np.array([float(stored["methylation"]), float(stored["acetylation"])])
-    means, errors, ratios = [], [], []
+    means, errors, ratios, ratio_errors = [], [], [], []
     for phi_h, phi_e in zip(stored[f"phi_h_{radii}"], stored[f"phi_e_{radii}"], strict=True):
         rates = cm.infer_rates(
             phi_h.astype(float), phi_e.astype(float), pixel_size_um=float(stored["pixel_size_um"]),
@@ -109,8 +144,11 @@ def test_projections_of_a_3d_pattern_give_its_rates(radii):
         means.append([rates.methylation.mean, rates.acetylation.mean])
         errors.append([rates.methylation.mean_se, rates.acetylation.mean_se])
         ratios.append(rates.ratio)
+        ratio_errors.append(rates.ratio_se)
     means, errors = np.array(means), np.array(errors)
     np.testing.assert_allclose(np.nanmean(means, axis=0), true, rtol=0.15)
-    assert abs(np.mean(ratios) / (true[0] / true[1]) - 1.0) < 0.03
+    off = np.array(ratios) - true[0] / true[1]
+    assert abs(np.mean(off)) < 0.03 * true[0] / true[1]
+    assert (np.abs(off) < 1.96 * np.array(ratio_errors)).mean() > 0.8
     covered = np.abs(means - true) < 1.96 * errors
     assert covered[np.isfinite(means)].mean() > 0.8
