@@ -23,6 +23,7 @@ OTHERS = {
     "split_constant": 0.2, "split_constant_sd": 0.02, "psf_sigma_um": 0.1, "known_acetylation_per_um2": 2.0,
     "diffusivity_um2_per_s": 1e-4, "frame_interval_s": 30.0, "section_thickness_um": 0.5,
     "method": "regression", "device": "cpu", "jobs": 3, "seed": 7,
+    "gain_sd": 0.02, "offset_sd": 0.003, "phi_max_sd": 0.05, "interface_sd": 0.2, "water_sd": 0.1, "shared_gain": True,
     "missing": "dust/", "photons_per_count": 0.5, "read_noise_counts": 2.0,
 }  # fmt: skip
 
