@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from chromamol.field import Field
 from chromamol.inverse.joint_model import JointModel, Unknowns
@@ -125,6 +126,25 @@ def joint_rates(
     inner : number type of the inner linear solves. float32 is enough there, because the balance is of second order and
         each Gauss-Newton step starts from a residual in float64.
     """
+    (window,) = ndimage.find_objects(problem.mask.astype(np.uint8))
+    rates = _rates_of_box(problem.crop(window), first, device=device, seed=seed, inner=inner)
+    grid = problem.grid
+
+    def whole(field: Field) -> Field:
+        values = np.zeros(grid.shape)
+        values[window] = field.values
+        return Field(values, grid, field.unit, problem.mask)
+
+    return replace(
+        rates, methylation=rates.methylation.embedded(grid.shape, window),
+        acetylation=rates.acetylation.embedded(grid.shape, window), phi_h=whole(rates.phi_h), phi_e=whole(rates.phi_e),
+    )  # fmt: skip
+
+
+def _rates_of_box(
+    problem: JointProblem, first: Rates, *, device: torch.device, seed: int, inner: torch.dtype
+) -> Rates:
+    """Fit on the bounding box of the nucleus: pixels beside it cost as much as those inside."""
     fit = fit_jointly(problem, first_guess(problem, first), device=device, inner=inner)
     phi_h, phi_e = (fit.scale * _cut(fit, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e))
     radius = domain_radius_um(phi_h, problem)

@@ -80,6 +80,14 @@ class JointProblem:
     def mask(self) -> Mask:
         return self.images[0].mask
 
+    def crop(self, window: tuple[slice, ...]) -> JointProblem:
+        """Return the problem on `grid.crop(window)`."""
+        grid = self.grid.crop(window)
+        images = tuple(Field(f.values[window], grid, f.unit, f.mask[window]) for f in self.images)
+        noise = tuple(sd[window] if isinstance(sd, np.ndarray) and sd.ndim else sd for sd in self.noise_sd)
+        known = None if self.known_acetylation is None else self.known_acetylation[window]
+        return replace(self, images=images, noise_sd=noise, known_acetylation=known)
+
 
 @dataclass(frozen=True)
 class Guess:

@@ -76,6 +76,14 @@ class RateMap:
             standard_error=np.where(mask, self.standard_error, np.nan),
         )
 
+    def embedded(self, shape: tuple[int, ...], window: tuple[slice, ...]) -> RateMap:
+        """Return the map on an array of `shape`, of which it is the `window`: NaN and not valid beside it."""
+        values, error = np.full(shape, np.nan), np.full(shape, np.nan)
+        values[window], error[window] = self.values, self.standard_error
+        valid = np.zeros(shape, dtype=bool)
+        valid[window] = self.valid
+        return replace(self, values=values, standard_error=error, valid=valid)
+
     @classmethod
     def given(cls, values: FloatField, valid: Mask) -> RateMap:
         """Return a map that the user supplied; its standard error is zero by definition."""
