@@ -4,8 +4,8 @@ With the prior c ~ N(0, D²) of `smooth_fit` the marginal likelihood of the data
 
     ln p(b) = ½ zᵀ (1 + M)⁻¹ z - ½ ln det (1 + M),    M = D AᵀC⁻¹A D / τ²,    z = D AᵀC⁻¹b / τ²
 
-The means have a flat prior and are eliminated first. Each pair of correlation length ℓ and relative amplitude a costs
-one Cholesky factorisation, which for long ℓ is that of the few modes that such a map holds.
+Each pair of correlation length ℓ and relative amplitude a costs one Cholesky factorisation, which for long ℓ is that of
+the few modes that such a map holds.
 
 References
 ----------
@@ -27,6 +27,9 @@ AMPLITUDES = tuple(float(a) for a in np.geomspace(0.01, 1.0, 15))
 LENGTHS_PER_SHORTEST = tuple(float(r) for r in np.geomspace(1.0, 8.0, 7))
 """Correlation lengths that the evidence chooses from, in units of the shortest that the basis carries."""
 
+VAGUE = 1e3
+"""Prior standard deviation of a map's mean, in units of the uniform solution: no information."""
+
 _NEGLIGIBLE = 1e-9
 """Share of a mode in the variance of the largest below which it is left out."""
 
@@ -44,7 +47,7 @@ class Evidence:
 
     Parameters
     ----------
-    gram, cross : AᵀC⁻¹A / τ² and AᵀC⁻¹b / τ² of all modes but the means, which are eliminated.
+    gram, cross : AᵀC⁻¹A / τ², positive semidefinite, and AᵀC⁻¹b / τ².
     basis : the modes of one map.
     scales : size of each rate, um⁻².
     """
@@ -54,16 +57,7 @@ class Evidence:
     basis: CosineBasis
     scales: np.ndarray
     _scores: dict[tuple[int, int], float] = field(default_factory=dict)
-    _scaled: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, gram: np.ndarray, cross: np.ndarray, basis: CosineBasis, scales: np.ndarray) -> Evidence:
-        """Eliminate the means of the maps."""
-        means = np.arange(len(scales)) * basis.size
-        waves = np.setdiff1d(np.arange(len(cross)), means)
-        lift = np.linalg.solve(gram[np.ix_(means, means)], gram[np.ix_(means, waves)])
-        rest = gram[np.ix_(waves, waves)] - gram[np.ix_(waves, means)] @ lift
-        return cls(rest, cross[waves] - lift.T @ cross[means], basis, scales)
+    _scaled: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def best(self, *, near: tuple[float, float] | None = None) -> tuple[float, float]:
         """Return the length in um and the amplitude of highest evidence.
@@ -102,33 +96,42 @@ class Evidence:
     def _score(self, place: Place) -> float:
         """Return ln p(b) at one length and amplitude."""
         if place not in self._scores:
-            gram, cross = self._scaled_to(place[0])
-            amplitude = AMPLITUDES[place[1]]
-            root = factor_one_plus(gram, amplitude**2)
-            whitened, _ = lapack.dtrtrs(root, cross, lower=1)
-            fit = amplitude**2 * float(whitened @ whitened)
-            self._scores[place] = 0.5 * fit - float(np.log(root.diagonal()).sum())
+            gram, cross, is_wave = self._scaled_to(place[0])
+            size = np.where(is_wave, AMPLITUDES[place[1]], 1.0)
+            root = factor_one_plus(gram * size[:, None] * size)
+            whitened, _ = lapack.dtrtrs(root, cross * size, lower=1)
+            self._scores[place] = 0.5 * float(whitened @ whitened) - float(np.log(root.diagonal()).sum())
         return self._scores[place]
 
-    def _scaled_to(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return M and z for one length and amplitude 1, of the modes that vary then."""
+    def _scaled_to(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return M and z for one length and amplitude 1, of the modes that vary then, and which are no means."""
         if number not in self._scaled:
-            spectrum = self.basis.relative_spectrum(
-                LENGTHS_PER_SHORTEST[number] * self.basis.shortest_length_um
-            )[1:]
-            unit = np.multiply.outer(self.scales, np.sqrt(spectrum)).ravel()
-            kept = np.flatnonzero(
-                np.tile(spectrum > _NEGLIGIBLE * spectrum.max(initial=0.0), len(self.scales))
-            )
-            gram = self.gram[np.ix_(kept, kept)] * np.multiply.outer(unit[kept], unit[kept])
-            self._scaled[number] = gram, self.cross[kept] * unit[kept]
+            length_um = LENGTHS_PER_SHORTEST[number] * self.basis.shortest_length_um
+            spectrum = self.basis.relative_spectrum(length_um)
+            varies = spectrum > _NEGLIGIBLE * spectrum.max()
+            is_mean = np.arange(self.basis.size) == 0
+            kept = np.flatnonzero(np.tile(varies | is_mean, len(self.scales)))
+            unit = prior_sd(self.basis, self.scales, length_um, 1.0)[kept]
+            gram = self.gram[np.ix_(kept, kept)] * unit[:, None] * unit
+            self._scaled[number] = gram, self.cross[kept] * unit, np.tile(~is_mean, len(self.scales))[kept]
         return self._scaled[number]
 
 
-def factor_one_plus(matrix: np.ndarray, factor: float = 1.0) -> np.ndarray:
-    """Return the Cholesky factor of 1 + factor · M for a positive semidefinite M, in the lower triangle."""
-    shifted = factor * matrix.T  # LAPACK's order, so that it works in place
-    np.fill_diagonal(shifted, shifted.diagonal() + 1.0)
+def prior_sd(basis: CosineBasis, scales: np.ndarray, length_um: float, amplitude: float) -> np.ndarray:
+    """Return the prior standard deviation of every coefficient of every map, um⁻²."""
+    shape = amplitude * np.sqrt(basis.relative_spectrum(length_um))
+    shape[0] = VAGUE
+    return np.concatenate([scale * shape for scale in scales])
+
+
+def factor_one_plus(matrix: np.ndarray) -> np.ndarray:
+    """Return the Cholesky factor of 1 + M for a positive semidefinite M, in the lower triangle.
+
+    What rounding may have taken from M is added to its diagonal.
+    """
+    shifted = matrix.T.copy(order="F")  # LAPACK's order, so that it works in place
+    rounding = len(matrix) * np.finfo(float).eps
+    np.fill_diagonal(shifted, 1.0 + (1.0 + rounding) * shifted.diagonal())
     root, failed = lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)
     if failed:
         raise np.linalg.LinAlgError("1 + M is not positive definite: M has to be positive semidefinite.")

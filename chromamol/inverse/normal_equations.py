@@ -13,9 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.lattice import LatticeTile
 from chromamol.inverse.weak_form import WeakEquations
 from chromamol.inverse.weak_noise import NoiseGrams
+
+_ROUNDING = 1e-12
+"""Eigenvalues below this share of the largest may be negative by rounding."""
 
 _COVARIANCE_FLOOR = 1e-4
 """Relative addition to the diagonal of C: keeps sums that the noise model calls noise-free from deciding."""
@@ -64,17 +68,15 @@ class WeightedTile:
 
     @classmethod
     def of(
-        cls, grams: NoiseGrams, modes: np.ndarray, guess: tuple[float, ...], *, device: torch.device
+        cls, grams: NoiseGrams, basis: CosineBasis, guess: tuple[float, ...], *, device: torch.device
     ) -> WeightedTile:
-        """Weigh by the noise at the uniform rates `guess`, um⁻², one per unknown map; a rough value is enough.
-
-        `modes` holds the modes at the centres of the functions, (n, M).
-        """
+        """Weigh by the noise at the uniform rates `guess`, um⁻², one per unknown map; a rough value is enough."""
         methylation, acetylation = (*guess, 0.0)[:2]
         weights = Weights.of(grams.residual_covariance(methylation, acetylation), device=device)
-        inverse, maps = weights.inverse(), len(guess)
+        tile, inverse, maps = grams.pairs.tile, weights.inverse(), len(guess)
+        modes = basis.evaluate_at(tile.positions)
         expected = noise_gram(grams, modes, inverse, maps=maps), noise_cross(grams, modes, inverse, maps=maps)
-        return cls(grams.pairs.tile, weights, *expected)
+        return cls(tile, weights, *expected)
 
 
 @dataclass(eq=False)
@@ -105,7 +107,7 @@ class NormalEquations:
         `unit`, the size that coefficients have, so that what is missing in fine waves is not taken from long ones.
         """
         values, vectors = np.linalg.eigh(unit[:, None] * self.gram * unit)
-        if values[0] >= 0.0:
+        if values[0] > _ROUNDING * values[-1]:
             return self
         kept = vectors[:, values > 0.0] * np.sqrt(values[values > 0.0]) / unit[:, None]
         return NormalEquations(kept @ kept.T, self.cross, self.power, self.count)

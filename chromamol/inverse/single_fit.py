@@ -11,14 +11,14 @@ pattern would have, because a microscope section is one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from chromamol.inverse.basis import CosineBasis
-from chromamol.inverse.lattice import LatticeTile, TestLattice
+from chromamol.inverse.lattice import TestLattice
 from chromamol.inverse.normal_equations import NormalEquations, WeightedTile
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import RateMap
@@ -94,8 +94,8 @@ def fit_on_lattice(
     nucleus with other fields, for instance after another split; they are fitted with the same weights, whose
     computation is most of the cost. Returns the fit of `problem` and those of the variants.
     """
-    basis = basis_of(lattice)
-    tiles = weighted_tiles(EquationNoise.of(problem), lattice.tiles(), basis, guess, device=device)
+    basis, noise = basis_of(lattice), EquationNoise.of(problem)
+    tiles = (WeightedTile.of(noise.grams(tile), basis, guess, device=device) for tile in lattice.tiles())
     return fit_weighted((problem, *variants), tiles, lattice, basis, half_width_um)
 
 
@@ -106,19 +106,6 @@ def basis_of(lattice: TestLattice) -> CosineBasis:
         SHORTEST_LENGTH_PX * min(lattice.grid.spacing_um),
         at_most=max(MIN_MODES, lattice.count // FUNCTIONS_PER_MODE),
     )
-
-
-def weighted_tiles(
-    noise: EquationNoise,
-    tiles: Iterable[LatticeTile],
-    basis: CosineBasis,
-    guess: tuple[float, ...],
-    *,
-    device: torch.device,
-) -> Iterator[WeightedTile]:
-    """Yield the tiles with the weights of their equations."""
-    for tile in tiles:
-        yield WeightedTile.of(noise.grams(tile), basis.evaluate_at(tile.positions), guess, device=device)
 
 
 def fit_weighted(

@@ -18,11 +18,8 @@ import numpy as np
 from scipy.linalg import lapack
 
 from chromamol.inverse.basis import CosineBasis
-from chromamol.inverse.evidence import Evidence, factor_one_plus
+from chromamol.inverse.evidence import VAGUE, Evidence, factor_one_plus, prior_sd
 from chromamol.inverse.normal_equations import NormalEquations
-
-_VAGUE = 1e3
-"""Prior standard deviation of a map's mean, in units of the uniform solution: no information."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +52,7 @@ class SmoothFit:
 def fit_uniform(normal: NormalEquations) -> tuple[np.ndarray, np.ndarray]:
     """Return coefficients without a prior, and their standard errors; for a handful of unknowns."""
     unit = np.sqrt(np.maximum(np.diag(normal.gram), np.finfo(float).tiny))
-    coefficients, covariance = _posterior(normal, _VAGUE / unit, 1.0)
+    coefficients, covariance = _posterior(normal, VAGUE / unit, 1.0)
     misfit = max(1.0, (normal.power - normal.cross @ coefficients) / normal.count)
     return coefficients, np.sqrt(misfit * np.diag(covariance))
 
@@ -80,20 +77,18 @@ def fit_smooth(
     near : where to look for them, from an earlier solution.
     """
     if prior is None:
-        prior = Evidence.of(normal.gram / misfit, normal.cross / misfit, basis, scales).best(near=near)
+        prior = Evidence(normal.gram / misfit, normal.cross / misfit, basis, scales).best(near=near)
     length_um, amplitude = prior
-    shape = amplitude * np.sqrt(basis.relative_spectrum(length_um))
-    shape[0] = _VAGUE
-    coefficients, covariance = _posterior(normal, np.concatenate([scale * shape for scale in scales]), misfit)
+    coefficients, covariance = _posterior(normal, prior_sd(basis, scales, length_um, amplitude), misfit)
     residual = normal.power - 2 * normal.cross @ coefficients + coefficients @ normal.gram @ coefficients
     next_misfit = max(1.0, float(residual) / normal.count)
     return SmoothFit(coefficients, covariance, misfit, next_misfit, length_um, amplitude, scales)
 
 
-def _posterior(normal: NormalEquations, prior_sd: np.ndarray, misfit: float) -> tuple[np.ndarray, np.ndarray]:
+def _posterior(normal: NormalEquations, size: np.ndarray, misfit: float) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and covariance of the coefficients for one prior."""
-    root = factor_one_plus(prior_sd[:, None] * normal.gram * (prior_sd / misfit))
+    root = factor_one_plus(size[:, None] * normal.gram * (size / misfit))
     inverse, _ = lapack.dpotri(root, lower=1)
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    covariance = prior_sd[:, None] * inverse * prior_sd
+    covariance = size[:, None] * inverse * size
     return covariance @ normal.cross / misfit, covariance

@@ -23,7 +23,7 @@ from chromamol.errors import KernelError
 from chromamol.inverse.lattice import TILE_FUNCTIONS, TestLattice
 from chromamol.inverse.normal_equations import WeightedTile
 from chromamol.inverse.problem import RateProblem
-from chromamol.inverse.single_fit import RegressionFit, basis_of, fit_on_lattice, fit_weighted, weighted_tiles
+from chromamol.inverse.single_fit import RegressionFit, basis_of, fit_on_lattice, fit_weighted
 from chromamol.inverse.weak_noise import EquationNoise
 
 HALF_WIDTHS_PX = (58, 41, 29, 21, 15, 11, 8)
@@ -50,33 +50,38 @@ def fit_best_width(
     trial = problem.crop(central_window(problem))
     noise = EquationNoise.of(trial)
     accepted: list[RegressionFit] = []
-    weighted: list[WeightedTile] = []
     guess = (0.0,) * (1 if problem.known_acetylation is not None else 2)
     for width, lattice in candidates(trial):
         basis = basis_of(lattice)
         parts = list(lattice.tiles())
         if lattice.count > TILE_FUNCTIONS:  # the only candidate: its largest tile is enough for a guess
             parts = [max(parts, key=lambda tile: np.count_nonzero(tile.inside))]
-        tiles = list(weighted_tiles(noise, parts, basis, guess, device=device))
+        grams = [noise.grams(tile) for tile in parts]
+        tiles = [WeightedTile.of(each, basis, guess, device=device) for each in grams]
         start = accepted[-1].solution if accepted else None
         (fit,) = fit_weighted((trial,), tiles, lattice, basis, width, start=start)
         if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
             break
         accepted.append(fit)
-        weighted = tiles
+        kept = grams, tiles
         guess = _positive_means(fit)
     if not accepted:
         return ()
     (*_, chosen) = accepted
-    if len(accepted) > 1 and trial is problem:
-        # Its weights held the rates of the next wider width, with which its own agree.
-        others = fit_weighted(variants, weighted, chosen.lattice, chosen.basis, chosen.half_width_um,
-                              start=chosen.solution, prior=chosen.solution.prior)  # fmt: skip
-        return chosen, *others
-    # Once more, with the reaction noise that is known by now.
-    width = chosen.half_width_um
-    lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
-    return fit_on_lattice(problem, lattice, width, guess=guess, device=device, variants=variants)
+    width, lattice, basis = chosen.half_width_um, chosen.lattice, chosen.basis
+    if trial is not problem or lattice.count > TILE_FUNCTIONS:
+        lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
+        return fit_on_lattice(problem, lattice, width, guess=guess, device=device, variants=variants)
+    grams, tiles = kept
+    if len(accepted) == 1:
+        # Once more, with the noise of the reaction that is known by now.
+        tiles = [WeightedTile.of(each, basis, guess, device=device) for each in grams]
+        return fit_weighted((problem, *variants), tiles, lattice, basis, width)
+    # The weights hold the rates of the next wider width, with which these agree.
+    others = fit_weighted(
+        variants, tiles, lattice, basis, width, start=chosen.solution, prior=chosen.solution.prior
+    )
+    return chosen, *others
 
 
 def candidates(problem: RateProblem) -> Iterator[tuple[tuple[float, ...], TestLattice]]:

@@ -13,16 +13,10 @@ from chromamol.grid import Grid
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.from_images import one_channel_problem, two_channel_problem
 from chromamol.inverse.lattice import TestLattice
-from chromamol.inverse.normal_equations import NormalEquations
+from chromamol.inverse.normal_equations import NormalEquations, WeightedTile
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.regression import regress
-from chromamol.inverse.single_fit import (
-    SHORTEST_LENGTH_PX,
-    Balance,
-    RegressionFit,
-    typical_sizes,
-    weighted_tiles,
-)
+from chromamol.inverse.single_fit import SHORTEST_LENGTH_PX, Balance, RegressionFit, typical_sizes
 from chromamol.inverse.smooth_fit import fit_smooth
 from chromamol.inverse.weak_form import weak_equations
 from chromamol.inverse.weak_noise import EquationNoise
@@ -75,8 +69,10 @@ def _fits(
 ) -> list[RegressionFit]:
     basis = CosineBasis.smooth_to(problem.grid, SHORTEST_LENGTH_PX * PIXEL)
     normal = NormalEquations.zeros(len(guess) * basis.size)
-    for tile in weighted_tiles(EquationNoise.of(problem), lattice.tiles(), basis, guess, device=CPU):
-        normal.add(weak_equations(problem, basis, tile.tile), tile)
+    noise = EquationNoise.of(problem)
+    for tile in lattice.tiles():
+        weighted = WeightedTile.of(noise.grams(tile), basis, guess, device=CPU)
+        normal.add(weak_equations(problem, basis, tile), weighted)
     scales = np.maximum(np.array(guess), 1e-3)
     normal = normal.without_negative(typical_sizes(basis, len(guess)))
     normal = Balance.of(problem, basis, 0.5 * max(width)).added_to(normal, scales)
