@@ -19,7 +19,7 @@ PERCENT = {
 def printed(summary: pd.DataFrame) -> str:
     """Return the summary as a Markdown table: `median / worst` over the seeds."""
     rows = [_row(row) for row in summary.to_dict("records")]
-    return markdown(pd.DataFrame(rows).fillna(""))
+    return markdown(pd.DataFrame(rows))
 
 
 def markdown(table: pd.DataFrame) -> str:
