@@ -32,15 +32,15 @@ PARAMETERS = ChromatinParameters(interface_length_um=0.03)  # L0 = 1 um for an a
 CASES = ((64, 5.0, 0.8, 101), (64, 5.0, 0.8, 102), (64, 5.0, 1.2, 103))
 """Pixels and side (um) of the cube, Γ_me / D at Γ_ac / D = 1 um⁻², seed."""
 RATIOS = (0.63, 1.5)
-"""Γ_me / Γ_ac for which the tables hold. At 0.5 (64 pixels, seed 104), with a third of the chromatin condensed, c of
-projections is up to half as large, and images scatter three times as much; 0.63 is half-way to there."""
+"""Γ_me / Γ_ac for which the tables hold. At 0.5 (64 pixels, seed 104), with a third of the chromatin condensed, c is
+0.4 to 0.9 as large, and images scatter three times as much; 0.63 is half-way to there."""
 THICKNESSES = (0.0, 0.3, 0.6, 1.2, 1.6)
 HALF_WIDTHS_PX = (11, 15, 21)
 PLANES_OF_SECTION = 8  # along each axis; a thin section sees fewer domains than a projection
 PLANES_OF_PROJECTION = 4
 NOISE = 0.03  # of phi_max, on both fields: c is 4 % larger at 5 % noise than at 1 %, and at 10 % as at 5 %
 SETTING_ERROR = 0.03
-"""By how much c changes, relative, with the noise (1 to 10 %) and with pixels half as large."""
+"""Half of what c changes by, relative, from 1 to 5 % noise or with pixels half as large."""
 CROPS = 2
 """The ratio is measured on quarters of a plane, since a periodic box holds its own turnover."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from chromamol.calculus import estimate_noise_over_time
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
@@ -53,7 +54,7 @@ def infer_rates_over_time(
     frame_interval_s : time between frames.
     total : φ_h + φ_e, in place of `phi_e`. Alone it is refused: the water balance that splits it holds at rest only.
     mask : pixels inside the nucleus in every frame, (y, x) or (z, y, x).
-    noise_sd : per pixel, as in `infer_rates`; estimated frame by frame when None.
+    noise_sd : per pixel, as in `infer_rates`; estimated from the differences of the frames when None.
     psf_sigma_um : as in `infer_rates`: a PSF wider than the interface raises the flag `unresolved_domains`.
 
     Raises
@@ -72,8 +73,8 @@ def infer_rates_over_time(
     parameters = parameters or ChromatinParameters()
     series = _frames(phi_h, phi_e, total, pixel_size_um, mask)
     frames = tuple(
-        two_channel_problem(fields, parameters, None, noise_sd, with_total=total is not None)
-        for fields in series
+        two_channel_problem(fields, parameters, None, noise, with_total=total is not None)
+        for fields, noise in zip(series, _noise_of_frames(series, noise_sd), strict=True)
     )
     resolved = is_resolved(frames[0].grid, parameters, psf_sigma_um)
     flags = () if resolved else ("unresolved_domains",)
@@ -154,6 +155,19 @@ def _frames(
         as_fields(arrays["phi_h"][t], _at(arrays, "phi_e", t), _at(arrays, "total", t), pixel_size_um, mask)
         for t in range(frames)
     ]
+
+
+def _noise_of_frames(
+    series: list[list[Field]], given: float | tuple[float, float] | None
+) -> list[float | tuple[float, float]]:
+    """Return the noise of each frame: as given, or as estimated for both of its fields."""
+    if given is not None:
+        return [given] * len(series)
+    first, second = (
+        estimate_noise_over_time(np.stack([fields[i].values for fields in series]), mask=series[0][i].mask)
+        for i in (0, 1)
+    )
+    return [(float(a), float(b)) for a, b in zip(first, second, strict=True)]
 
 
 def _at(arrays: dict[str, FloatField], name: str, frame: int) -> FloatField | None:

@@ -40,6 +40,10 @@ from chromamol.inverse.width import candidates, central_window
 MOTION_AT = 4.0
 """Standard deviations by which the power of the motion must exceed that of its noise."""
 
+AGREE_WITHIN = 1.5
+"""Sums of standard errors by which fits of two widths may differ. Within one sum, noise alone left two of 18 fits at
+their widest, the worst there is; that narrow fits are wrong shows in their misfit before (`_explains`)."""
+
 _STARTING_FITS = 2
 """Plain least squares start far below the truth; each fit with the last one's noise comes closer."""
 
@@ -116,7 +120,10 @@ class _Motion:
 
 
 def fit_best_width(problem: MovingProblem, *, device: torch.device) -> MovingFit | None:
-    """Return the fit at the narrowest width that agrees with every wider one; None when none is possible."""
+    """Return the fit at the narrowest width that agrees with every wider one and explains the frames as well as it.
+
+    None when none is possible.
+    """
     trial = problem.crop(central_window(problem.average()))
     images = windowed_images(trial)
     accepted: list[MovingFit] = []
@@ -130,6 +137,8 @@ def fit_best_width(problem: MovingProblem, *, device: torch.device) -> MovingFit
                 )
         fit = fit_on_lattice(trial, images, lattice, width, guess=guess, device=device)
         if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
+            break
+        if accepted and not _explains(fit, accepted[-1], windows=len(images)):
             break
         accepted.append(fit)
         guess = _positive_means(fit)
@@ -239,11 +248,21 @@ def _agree(fit: MovingFit, wider: MovingFit, *, on: MovingFit) -> bool:
     """Whether two fits give the same mean rates where the fit `on` is valid, and the same D."""
     pixels = on.maps.lattice.valid
     (mean, error), (other, other_error) = (f.maps.mean_over(pixels) for f in (fit, wider))
-    if not np.all(np.abs(mean - other) <= error + other_error):
+    if not np.all(np.abs(mean - other) <= AGREE_WITHIN * (error + other_error)):
         return False
     if not (fit.moves and wider.moves):
         return True
-    return abs(fit.slowness - wider.slowness) <= fit.slowness_se + wider.slowness_se
+    return abs(fit.slowness - wider.slowness) <= AGREE_WITHIN * (fit.slowness_se + wider.slowness_se)
+
+
+def _explains(fit: MovingFit, wider: MovingFit, *, windows: int) -> bool:
+    """Whether the misfit per equation is no larger than that of a wider fit, within twice its own scatter.
+
+    Frames average noise, so that the aliasing of the interfaces at narrow widths shows: it raises the misfit, with it
+    the standard errors, and so lets means agree that are not the same.
+    """
+    scatter = math.sqrt(2.0 / (fit.maps.lattice.count * windows))
+    return fit.maps.solution.misfit <= wider.maps.solution.misfit * (1.0 + 2.0 * scatter)
 
 
 def _positive_means(fit: MovingFit) -> Guess:

@@ -80,9 +80,11 @@ def test_a_thickness_that_is_given_corrects_both_rates_and_takes_the_flag_away(f
     )
     assert "section_thickness_assumed" not in corrected["flags"]
     factors = [plain[rate] / corrected[rate] for rate in ("gamma_me_per_um2", "gamma_ac_per_um2")]
-    assert factors[0] == pytest.approx(factors[1])
-    assert factors[0] > 1.1
+    # One factor for both, on rates that another width of the test functions gave.
+    assert factors[0] == pytest.approx(factors[1], rel=0.1)
+    assert min(factors) > 1.1
     assert corrected["rate_ratio"] == plain["rate_ratio"]
+    assert corrected["rate_ratio_se"] > plain["rate_ratio_se"]
     assert (
         corrected["gamma_me_se"] / corrected["gamma_me_per_um2"]
         > plain["gamma_me_se"] / plain["gamma_me_per_um2"]
