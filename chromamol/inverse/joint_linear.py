@@ -45,7 +45,7 @@ class Linearisation:
         return cls(
             model, tau, bulk_stiffness(x.phi_h, model.phi_max), square, model.rates(x), (x.phi_h, x.phi_e),
             square[:, None] * model.back_transform(model.laplacian * mode), seen,
-            torch.exp(named["log_gain"] + named["log_scale"]), torch.exp(-2.0 * named["log_scale"][:, 0]),
+            torch.exp(model.log_brightness(named)), torch.exp(-2.0 * named["log_scale"][:, 0]),
             bright, model.unbalanced * shown / LOOSE_SD, model.unbalanced * model.roughness(shown) / CURVATURE_SD,
         )  # fmt: skip
 
@@ -103,11 +103,11 @@ class Linearisation:
         softer = -2.0 * scale[:, 0] * self.softness * self.phi[1]
         balance = torch.stack([balance[:, 0], balance[:, 1] + softer], 1)
         scalars = torch.cat([torch.zeros_like(d.scalars[:, : m.globals]), d.scalars[:, m.globals :]], 1)
-        brighter = (named["log_gain"] + scale)[:, m.shown_in]
+        brighter = m.log_brightness(named)
         image = {
-            "data": (self.gain * self.seen * (named["log_gain"] + scale) + named["offset"]) * m.inverse_sd,
-            "unbalanced": brighter * self.rim,
-            "rough": brighter * self.rough,
+            "data": (self.gain * self.seen * brighter + named["offset"]) * m.inverse_sd,
+            "unbalanced": brighter[:, m.shown_in] * self.rim,
+            "rough": brighter[:, m.shown_in] * self.rough,
             "scalars": m.scalar_residual(scalars),
         }
         if m.known is not None:
@@ -193,7 +193,8 @@ class Linearisation:
         gains = gains.index_add(1, torch.tensor(m.shown_in, device=gains.device), rim)
         length = -2.0 * (self.curvatures * weight).sum(m.dims).sum(1)
         softer = -2.0 * (self.softness * self.phi[1] * weight[:, 1]).sum(m.dims)
-        scale = gains.sum(1) - length + softer
+        exact = (m.scalar_sd[m.globals : m.globals + m.channels] == 0.0).to(gains)
+        scale = gains @ exact - length + softer
         if m.known is not None:
             exchange = self._pull_on_exchange(r, self._adjoint_potential(weight[:, 1] - weight[:, 0]))
             scale = scale - 2.0 * (self.flow(1) * exchange).sum(m.dims)

@@ -17,7 +17,7 @@ happens at the wall. Residuals are
 Fields are in units in which φ_max has its expected value: with s = φ_max over that value, the true fields are s φ, the
 true rates s² Γ, and what the image tells directly are g = s · gain and λ = ℓ / s. So a calibration can move along what
 the image leaves open without the fields having to follow; with true fields as unknowns every step there had to be cut
-to a sixteenth, and the fit ended nowhere.
+to a sixteenth, and the fit ended nowhere. The prior of a gain that is not exact is that of g: its phases tell it.
 
 Everything has a leading batch axis: nuclei, or samples of one nucleus.
 
@@ -241,7 +241,13 @@ class JointModel:
     def bright(self, x: Unknowns) -> torch.Tensor:
         """(B, 2, ...): g of the first image that shows φ_h and of the one that shows φ_e best."""
         named = self.named_scalars(x)
-        return torch.exp((named["log_gain"] + named["log_scale"])[:, self.shown_in])
+        return torch.exp(self.log_brightness(named)[:, self.shown_in])
+
+    def log_brightness(self, named: dict[str, torch.Tensor]) -> torch.Tensor:
+        """log g of every image, (B, C, ...): its log-gain, to which that of s comes where the gain is exact."""
+        gains = self.scalar_sd[self.globals : self.globals + self.channels]
+        exact = (gains == 0.0).to(gains).reshape(-1, *(1,) * len(self.box))
+        return named["log_gain"] + exact * named["log_scale"]
 
     @property
     def shown_in(self) -> list[int]:
@@ -311,7 +317,7 @@ class JointModel:
         balance_e = softness * x.phi_e - square * curved_e + potential - constants[:, 1]
         phi = self.bright(x) * torch.stack([x.phi_h, x.phi_e], 1)
         return {
-            "data": (torch.exp(named["log_gain"] + scale) * seen + named["offset"] - self.images)
+            "data": (torch.exp(self.log_brightness(named)) * seen + named["offset"] - self.images)
             * self.inverse_sd,
             "balance": torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
             "outer": x.outer,
