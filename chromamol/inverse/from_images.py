@@ -84,7 +84,8 @@ def rates_from_images(
         return rates, {}, ()
     notes = {"split_constant": read.split.constant, "unsplit_fraction": read.split.unsplit_fraction,
              "total_noise_sd": read.split.noise_sd}  # fmt: skip
-    return rates, notes, ("split_constant_assumed",) if constant.value is None else ()
+    flags = ("split_constant_assumed",) if constant.value is None else ()
+    return rates, notes, flags
 
 
 def moved_scales(problem: JointProblem) -> list[tuple[JointProblem, JointProblem]]:

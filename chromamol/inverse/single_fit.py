@@ -118,9 +118,9 @@ def fit_weighted(
     start: SmoothFit | None = None,
     prior: tuple[float, float] | None = None,
 ) -> tuple[RegressionFit, ...]:
-    """Fit problems of one nucleus to equations weighted alike, the first from `start`, an earlier fit.
+    """Fit problems of one nucleus to equations weighted alike, from `start`, an earlier fit, or else from the first.
 
-    The first has the smoothness and amplitude `prior`, or those of highest evidence; the others have the first's.
+    They have the smoothness and amplitude `prior`, or those of highest evidence for the first.
     """
     if not problems:
         return ()
@@ -135,7 +135,7 @@ def fit_weighted(
         scales = None if start is None else start.scales
         solution = solve_smooth(normal, balance, basis, prior=prior, scales=scales)
         fits.append(RegressionFit(half_width_um, lattice, basis, maps, solution))
-        start, prior = fits[0].solution, fits[0].solution.prior
+        start, prior = start or solution, prior or solution.prior
     return tuple(fits)
 
 
