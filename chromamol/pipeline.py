@@ -253,16 +253,23 @@ def _infer_all(
             )
         return _Inferred(nucleus, found, rates, per_time, nucleus_domains(channels, nucleus, rates, settings))
 
-    inferred, notes = [], []
-    for nucleus in nuclei:
-        try:
-            inferred.append(infer(nucleus, shared))
-        except (ImageContentError, FieldError) as error:  # one nucleus must not cost the others of its image
-            notes.append(f"nucleus {nucleus.label}: {error}")
-            labels[labels == nucleus.label] = 0
+    notes: list[str] = []
+
+    def infer_each(nuclei: list[Nucleus], shared: SharedScale | None) -> list[_Inferred]:
+        inferred = []
+        for nucleus in nuclei:
+            try:
+                inferred.append(infer(nucleus, shared))
+            except (ImageContentError, FieldError) as error:
+                # One nucleus must not cost the others of its image.
+                notes.append(f"nucleus {nucleus.label}: {error}")
+                labels[labels == nucleus.label] = 0
+        return inferred
+
+    inferred = infer_each(nuclei, shared)
     told = None if shared is None else scale_told([(each.found, each.rates) for each in inferred], shared)
     if told is not None:
-        inferred = [infer(each.nucleus, told) for each in inferred]
+        inferred = infer_each([each.nucleus for each in inferred], told)
     return inferred, notes
 
 
