@@ -12,12 +12,15 @@ from chromamol.calibrate import (
     OFFSET_SD,
     NucleusCalibration,
     SharedScale,
+    calibrate_nucleus,
 )
+from chromamol.channels import choose_channels
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.calibration import EXACT
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.io import Micrograph
+from chromamol.nucleus import find_nuclei, segment_nuclei
 from chromamol.nucleus_rates import scale_told
 from chromamol.pipeline import analyse_image
 from chromamol.settings import Settings
@@ -82,10 +85,6 @@ def test_one_fit_has_nobody_to_share_with():
 
 
 def test_priors_follow_from_how_a_gain_was_found_and_from_the_settings(small_field):
-    from chromamol.calibrate import calibrate_nucleus  # noqa: PLC0415
-    from chromamol.channels import choose_channels  # noqa: PLC0415
-    from chromamol.nucleus import find_nuclei, segment_nuclei  # noqa: PLC0415
-
     image = Micrograph(small_field(nuclei=1)[None], ("0",), 0.1)
     labels = np.array(segment_nuclei(image.data[0], pixel_size_um=(0.1, 0.1)))
     (nucleus,) = find_nuclei(labels, image.data[0], spacing_um=(0.1, 0.1), margin_um=2.5)
