@@ -13,6 +13,7 @@ Kelley & Keyes, SIAM J. Numer. Anal. 35, 508 (1998), doi:10.1137/S00361429963047
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -69,9 +70,14 @@ LAST_INNER_TOLERANCE = 1e-3  # near the end, where Newton's convergence is worth
 
 
 def relax(
-    dynamics: ChromatinDynamics, state: torch.Tensor, settings: SteadySettings
-) -> tuple[torch.Tensor, torch.Tensor, Outcome]:
+    dynamics: ChromatinDynamics, state: torch.Tensor, settings: SteadySettings,
+    *, project: Callable[[torch.Tensor], torch.Tensor] = lambda state: state,
+) -> tuple[torch.Tensor, torch.Tensor, Outcome]:  # fmt: skip
     """Follow the flow from `state`, (batch, 2, *grid), to a steady state.
+
+    Parameters
+    ----------
+    project : restores after every step what the flow keeps and rounding does not, a symmetry say.
 
     Returns
     -------
@@ -90,7 +96,11 @@ def relax(
         if bool((step[going] < SMALLEST_STEP).any()):
             return state, unsteady, Outcome.STALLED
         old, size = state[going], step[going]
-        new, new_rate, solved = _implicit_step(dynamics.entries(going), old, rate[going], size, settings)
+        entries = dynamics.entries(going)
+        new, new_rate, solved = _implicit_step(entries, old, rate[going], size, settings)
+        kept = project(new)
+        if kept is not new:
+            new, new_rate = kept, entries.rate_of_change(kept)
         moved = largest(new - old).clamp_min(1e-300)
         state[going], rate[going] = _where(solved, new, old), _where(solved, new_rate, rate[going])
         freedom[going] = torch.where(solved, (RECOVERY * freedom[going]).clamp_max(STRETCH), 1.0 / RECOVERY)

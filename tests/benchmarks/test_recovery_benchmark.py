@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from chromamol.benchmarks.recovery import CASES, patterns, run
+from chromamol.benchmarks.recovery.between_walls import mirrored
 from chromamol.benchmarks.recovery.cases import Bar, Case
 from chromamol.benchmarks.recovery.costs import spend
 from chromamol.benchmarks.recovery.grid_baseline import grid_fit
@@ -23,7 +24,7 @@ from chromamol.benchmarks.recovery.table import RecoveryBenchmark
 from chromamol.benchmarks.recovery.truths import Truth, load_truth, steady_truths
 from chromamol.cli import app
 from chromamol.errors import FieldError, ParameterError, ReadError
-from chromamol.synthetic import SimulatedChromatin
+from chromamol.synthetic import SimulatedChromatin, SolverSettings, simulate_chromatin
 
 STORED = Path(__file__).resolve().parents[1] / "inverse" / "truth" / "known_0.npz"
 
@@ -62,18 +63,19 @@ def test_command_prints_writes_and_draws(folder, tmp_path):
 
 @pytest.fixture
 def simulations(monkeypatch):
-    """Stands in for the solver: seeds that are odd never come to rest. Holds the shape and seed of every run."""
+    """Stands in for the solvers: seeds that are odd never come to rest. Holds the shape and seed of every run."""
     made = []
 
-    def simulated(methylation, acetylation, *, mask, seed, pixel_size_um, parameters, **settings):
+    def simulated(methylation, acetylation, *, seed, mask=None, **settings):
         made.append((methylation.shape, seed))
         shape, inside = methylation.shape, np.ones(methylation.shape, bool) if mask is None else mask
         return SimulatedChromatin(
-            np.full(shape, 0.3), np.full(shape, 0.2), methylation, acetylation, inside, (pixel_size_um,) * 2,
-            parameters, steadiness=2.0 * STEADINESS if seed % 2 else 1e-5,
+            np.full(shape, 0.3), np.full(shape, 0.2), methylation, acetylation, inside, (PIXEL,) * 2,
+            patterns.PARAMETERS, steadiness=2.0 * STEADINESS if seed % 2 else 1e-5,
         )  # fmt: skip
 
     monkeypatch.setattr(patterns, "simulate_chromatin", simulated)
+    monkeypatch.setattr(patterns, "relax_between_walls", simulated)
     return made
 
 
@@ -83,9 +85,31 @@ def test_truths_are_made_once_and_kept(tmp_path, simulations):
         truth = load_truth("both", 0, folder=tmp_path / "new", size=32, progress=told.append)
     assert len(told) == 1
     assert simulations == [((16, 16), 0), ((32, 32), 0)], "on every second pixel first"
+    assert truth.walls
     for rate, median in ((truth.methylation, 0.8), (truth.acetylation, 1.0)):
         assert np.log(rate).std() == pytest.approx(0.3, rel=1e-3)
         assert np.exp(np.log(rate).mean()) == pytest.approx(median, rel=1e-3)
+
+
+def test_a_pattern_between_walls_rests_beside_its_mirror_images():
+    """What is found in the corner of the box of twice the side is at rest in all of it, and even."""
+    state = patterns.Experiment.of("both", 0, 32).relaxed(2.0 * PIXEL, 0)
+    assert state.steadiness <= STEADINESS
+    assert state.heterochromatin.std() > 0.1, "domains"
+    whole = [
+        mirrored(v) for v in (state.methylation, state.acetylation, state.heterochromatin, state.euchromatin)
+    ]
+    after = simulate_chromatin(
+        *whole[:2], initial=tuple(whole[2:]), pixel_size_um=2.0 * PIXEL, parameters=patterns.PARAMETERS,
+        settings=SolverSettings(steadiness=STEADINESS, max_steps=1),
+    )  # fmt: skip
+    assert after.steadiness == pytest.approx(state.steadiness, rel=1e-6), "not a step was needed"
+    shifted = tuple(np.roll(v, 8, 0) for v in whole[2:])
+    moved = simulate_chromatin(
+        *whole[:2], initial=shifted, pixel_size_um=2.0 * PIXEL, parameters=patterns.PARAMETERS,
+        settings=SolverSettings(steadiness=STEADINESS, max_steps=1),
+    )  # fmt: skip
+    assert moved.steadiness > STEADINESS, "the rates hold it where it is"
 
 
 def test_seeds_without_a_rest_are_named_and_the_next_are_taken(tmp_path, simulations):
@@ -146,6 +170,16 @@ def test_larger_fields_repeat_the_periodic_pattern(scene):
     large = scene.truth.repeated(100)
     assert large.phi_h.shape == (100, 100)
     assert np.array_equal(large.phi_h[:48, :48], large.phi_h[48:96, 48:96])
+
+
+def test_fields_between_walls_go_on_as_in_a_mirror(scene):
+    between = replace(scene.truth, walls=True)
+    large = between.repeated(100)
+    assert np.array_equal(large.phi_h[:48], large.phi_h[48:96][::-1])
+    assert np.array_equal(large.methylation[:, :48], large.methylation[:, 48:96][:, ::-1])
+    blurred = between.blurred(between.phi_h, 2.0)
+    assert np.allclose(blurred, large.blurred(large.phi_h[:96, :96], 2.0)[:48, :48], atol=1e-4)
+    assert not np.allclose(blurred, scene.truth.blurred(between.phi_h, 2.0), atol=1e-2)
 
 
 def test_a_broken_truth_is_refused(tmp_path):

@@ -1,17 +1,19 @@
 """The simulations behind the truths of the recovery benchmark: which rates, and whether their pattern comes to rest.
 
-With two uneven rates a pattern may move for ever, and an inversion that rests on ∂t φ = 0 says nothing of it. So each
-pattern is first followed on every second pixel, which costs little, and only one that settles there is sharpened on
-all pixels. Whether it settles is all that decides: no estimate has been made by then.
+With two uneven rates a pattern may move for ever, and an inversion that rests on ∂t φ = 0 says nothing of it. Between
+walls it comes to rest where it would drift round and round a periodic box, so `both` has walls without flux. Each
+pattern is first followed on every second pixel, which costs little, and only one that settles there is sharpened on all
+pixels. Whether it settles is all that decides: no estimate has been made by then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
+from chromamol.benchmarks.recovery.between_walls import relax_between_walls
 from chromamol.benchmarks.section_thickness import simulate as simulate_solid
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
@@ -46,11 +48,12 @@ SEEDS = {"known": 1000, "both": 1100, "short": 1200, "walled": 1300, "solid": 20
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """Rates on a grid, and the nucleus that they act in; None for a periodic box."""
+    """Rates on a grid, and the nucleus that they act in; without one a box, periodic or with walls without flux."""
 
     methylation: FloatField
     acetylation: FloatField
     mask: Mask | None = None
+    walls: bool = False
 
     @classmethod
     def of(cls, kind: str, seed: int, size: int) -> Experiment:
@@ -63,23 +66,24 @@ class Experiment:
         methylation = _varied(MEDIANS[0], shape, correlation, rng)
         acetylation = np.ones(shape) if kind == "known" else _varied(MEDIANS[1], shape, correlation, rng)
         if kind != "walled":
-            return cls(methylation, acetylation)
+            return cls(methylation, acetylation, walls=kind == "both")
         y, x = np.meshgrid(*(np.linspace(-1.0, 1.0, size),) * 2, indexing="ij")
         return cls(methylation, acetylation, (y / 0.78) ** 2 + (x / 0.94) ** 2 < 1.0)
 
-    def every_second_pixel(self) -> Experiment:
+    def halved(self) -> Experiment:
         """Return the same experiment on a grid of half as many pixels along a side."""
-        mask = None if self.mask is None else self.mask[::2, ::2]
-        return Experiment(self.methylation[::2, ::2], self.acetylation[::2, ::2], mask)
+        mask = None if self.mask is None else _block_means(self.mask.astype(float)) > 0.5
+        return Experiment(_block_means(self.methylation), _block_means(self.acetylation), mask, self.walls)
 
     def relaxed(
         self, pixel: float, seed: int, initial: tuple[FloatField, FloatField] | None = None
     ) -> SimulatedChromatin:
         """Follow the pattern to its rest, or to the step limit."""
+        if self.walls:
+            return relax_between_walls(self.methylation, self.acetylation, pixel=pixel, parameters=PARAMETERS,
+                                       steadiness=STEADINESS, seed=seed, initial=initial)  # fmt: skip
         adhesion = 0.0 if self.mask is None else ADHESION
-        parameters = ChromatinParameters(
-            interface_length_um=PARAMETERS.interface_length_um, adhesion=adhesion
-        )
+        parameters = replace(PARAMETERS, adhesion=adhesion)
         return simulate_chromatin(
             self.methylation, self.acetylation, pixel_size_um=pixel, mask=self.mask, seed=seed, initial=initial,
             parameters=parameters, settings=SolverSettings(steadiness=STEADINESS),
@@ -92,10 +96,12 @@ def simulate(kind: str, seed: int, size: int) -> SimulatedChromatin:
     Look at its `steadiness` before its fields: above `STEADINESS` it still moves.
     """
     experiment = Experiment.of(kind, seed, size)
-    trial = experiment.every_second_pixel().relaxed(2.0 * PIXEL, seed)
+    trial = experiment.halved().relaxed(2.0 * PIXEL, seed)
     if trial.steadiness > STEADINESS:
         return trial
-    start = tuple(_doubled(phi, trial.mask) for phi in (trial.heterochromatin, trial.euchromatin))
+    start = [
+        _doubled(phi, trial.mask, experiment.walls) for phi in (trial.heterochromatin, trial.euchromatin)
+    ]
     return experiment.relaxed(PIXEL, seed, (start[0], start[1]))
 
 
@@ -115,15 +121,18 @@ def film(
     return movie.heterochromatin[1:], movie.euchromatin[1:]
 
 
-def _doubled(values: FloatField, mask: Mask) -> FloatField:
-    """Linear interpolation between pixels of a periodic grid; what lies outside the nucleus continues its rim."""
-    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
-    values = values[tuple(nearest)]
+def _block_means(values: FloatField) -> FloatField:
+    """Means over 2 x 2 pixels: unlike every second pixel, they keep the mirror's symmetry."""
     for axis in range(values.ndim):
-        between = 0.5 * (values + np.roll(values, -1, axis))
-        shape = tuple(2 * n if i == axis else n for i, n in enumerate(values.shape))
-        values = np.stack([values, between], axis + 1).reshape(shape)
+        values = values.reshape(*values.shape[:axis], -1, 2, *values.shape[axis + 1 :]).mean(axis + 1)
     return values
+
+
+def _doubled(values: FloatField, mask: Mask, walls: bool) -> FloatField:
+    """Linear interpolation between the centres of pixels; what lies outside the nucleus continues its rim."""
+    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    mode = "reflect" if walls else "grid-wrap"
+    return np.asarray(ndimage.zoom(values[tuple(nearest)], 2, order=1, mode=mode, grid_mode=True))
 
 
 def _varied(

@@ -46,8 +46,7 @@ class Scene:
         fields = (truth.phi_h, truth.phi_e) if case.channels == 2 else (truth.phi_h + truth.phi_e,)
         gain = 1.0 if case.gain is None else case.gain
         return cls(case, truth, tuple(
-            gain * (ndimage.gaussian_filter(f, case.psf_px, mode="wrap") if case.psf_px > 0.0 else f)
-            + case.noise * PHI_MAX * rng.standard_normal(f.shape)
+            gain * truth.blurred(f, case.psf_px) + case.noise * PHI_MAX * rng.standard_normal(f.shape)
             for f in fields
         ))  # fmt: skip
 

@@ -1,10 +1,10 @@
 """Truths of the recovery benchmark: patterns of `chromamol.synthetic`, whose derivatives are another discretisation
 than the inversion's, kept in a folder because each takes minutes to make.
 
-Kinds: `known` (Γ_me varies, Γ_ac = 1), `both` (both vary), `short` (the same with a correlation length of 1.0 in place
-of 1.6 L0), `uniform_R` (Γ_me = R, Γ_ac = 1), `walled` (as `both`, in an ellipse with a no-flux wall to which
-heterochromatin sticks), `solid` (a cube, Γ_me = .8, Γ_ac = 1), `film` (the pattern of `known` under the rates of
-`both`, frame by frame). Rates that vary are log-normal with log sd 0.3 and medians .8 and 1.
+Kinds: `known` (Γ_me varies, Γ_ac = 1), `both` (both vary, in a box with walls without flux), `short` (both, periodic,
+with a correlation length of 1.0 in place of 1.6 L0), `uniform_R` (Γ_me = R, Γ_ac = 1), `walled` (both, in an ellipse
+with a no-flux wall to which heterochromatin sticks), `solid` (a cube, Γ_me = .8, Γ_ac = 1), `film` (the pattern of
+`known` under the rates of `both`, frame by frame). Rates that vary are log-normal with log sd 0.3 and medians .8 and 1.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from scipy import ndimage
 
 from chromamol.benchmarks.recovery import patterns
 from chromamol.benchmarks.recovery.patterns import (
@@ -52,10 +53,11 @@ class Truth:
     ----------
     phi_h, phi_e : volume fractions, (y, x), (z, y, x), or (t, y, x) for a film.
     methylation, acetylation : Γ / D, on the axes of space.
-    mask : True in the nucleus; everywhere in a periodic box.
+    mask : True in the nucleus; everywhere in a box.
     correlation : length of the rates' variation, L0; NaN for uniform ones.
     pixel : side of a pixel, L0.
     frame_interval_s : time between frames; NaN for a pattern at rest.
+    walls : whether the pattern goes on beyond the box as in a mirror; else it is periodic.
     """
 
     phi_h: FloatField
@@ -66,16 +68,23 @@ class Truth:
     correlation: float
     pixel: float = PIXEL
     frame_interval_s: float = math.nan
+    walls: bool = False
 
     def repeated(self, side_px: int) -> Truth:
-        """Return a square of another size, cut from the periodic pattern."""
-        times = math.ceil(side_px / len(self.phi_h))
+        """Return a square of another size, cut from the pattern and what it goes on as."""
+        mode: Literal["symmetric", "wrap"] = "symmetric" if self.walls else "wrap"
 
         def cut(values: np.ndarray) -> np.ndarray:
-            return np.tile(values, (times, times))[:side_px, :side_px]
+            more = [(0, max(0, side_px - n)) for n in values.shape]
+            return np.pad(values, more, mode=mode)[:side_px, :side_px]
 
         return Truth(cut(self.phi_h), cut(self.phi_e), cut(self.methylation), cut(self.acetylation), cut(self.mask),
-                     self.correlation, self.pixel)  # fmt: skip
+                     self.correlation, self.pixel, walls=self.walls)  # fmt: skip
+
+    def blurred(self, values: FloatField, sigma_px: float) -> FloatField:
+        """Return an image of this truth through a Gaussian point spread function."""
+        mode = "reflect" if self.walls else "wrap"
+        return values if sigma_px == 0.0 else ndimage.gaussian_filter(values, sigma_px, mode=mode)
 
     def section(self, thickness: float) -> Truth:
         """Return what a microscope of this depth of field shows of a cube of uniform rates; 0 for a single plane."""
@@ -153,7 +162,8 @@ def load_truth(kind: str, seed: int, *, folder: Path, size: int, progress: Calla
                              expected=f"a pattern at rest, to {limit:g}.", do="take the next seed.")  # fmt: skip
     pixel = SOLID_SIDE / SOLID_PIXELS if kind == "solid" else PIXEL
     interval = FRAME_INTERVAL_S if kind == "film" else math.nan
-    return Truth(phi_h, phi_e, me, ac, mask, correlation, pixel, interval)
+    walls = bool(stored.get("walls", False))
+    return Truth(phi_h, phi_e, me, ac, mask, correlation, pixel, interval, walls)
 
 
 def _make(path: Path, kind: str, seed: int, size: int, progress: Callable[[str], None]) -> None:
@@ -174,7 +184,7 @@ def _make(path: Path, kind: str, seed: int, size: int, progress: Callable[[str],
         state = patterns.solid(seed) if kind == "solid" else patterns.simulate(kind, seed, size)
         phi_h, phi_e = state.heterochromatin, state.euchromatin
         arrays = {"gamma_me": state.methylation, "gamma_ac": state.acetylation, "mask": state.mask,
-                  "steadiness": state.steadiness}  # fmt: skip
+                  "steadiness": state.steadiness, "walls": kind == "both"}  # fmt: skip
     with atomic_write(path) as temporary:
         np.savez_compressed(temporary, phi_h=phi_h, phi_e=phi_e, **arrays)
 
