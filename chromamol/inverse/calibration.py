@@ -35,6 +35,12 @@ class CalibrationPrior:
             raise ParameterError(f"{self}.", expected="standard deviations between 0 and 1.",
                                  do="use 0 for what is exact, 0.1 for ten percent.")  # fmt: skip
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing is uncertain."""
+        gains = self.gain_sd if isinstance(self.gain_sd, tuple) else (self.gain_sd,)
+        return not any((*gains, self.offset_sd, self.phi_max_sd, self.interface_sd))
+
     def gains(self, channels: int) -> tuple[float, ...]:
         """Return the prior deviation of each channel's log-gain.
 

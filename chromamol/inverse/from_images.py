@@ -21,6 +21,7 @@ import torch
 from chromamol.errors import ChromamolError
 from chromamol.field import Field
 from chromamol.inverse.arrays import noise_of
+from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.joint_setup import JointProblem, Noise, rescaled
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.rates import RateMap, Rates
@@ -121,20 +122,31 @@ def moved_scales(problem: JointProblem) -> list[tuple[JointProblem, JointProblem
     return pairs
 
 
-def with_calibration_errors_of(rates: Rates, other: Rates) -> Rates:
-    """Add the relative calibration errors of another estimate, by a linear estimator, of the same images."""
+def with_calibration_errors_of(rates: Rates, other: Rates, calibration: CalibrationPrior) -> Rates:
+    """Add the relative calibration errors of another estimate, by a linear estimator, of the same images.
+
+    Infinite for a rate that the other could not tell, unless the calibration is exact: nothing bounds the error.
+    """
+    if calibration.is_exact:
+        return rates
     names = ("methylation", "acetylation")
     mine, others = ([getattr(r, name) for name in names] for r in (rates, other))
-    relative = [o.calibration_se / abs(o.mean) if o.calibration_se > 0.0 else 0.0 for o in others]
+    shares = [_share(o.calibration_se, o.mean) for o in others]
     maps = [
         _wider(rate, share * rate.values, share * rate.mean, of_calibration=True)
-        for rate, share in zip(mine, relative, strict=True)
+        for rate, share in zip(mine, shares, strict=True)
     ]
-    share = other.ratio_calibration_se / other.ratio
+    of_ratio = _share(other.ratio_calibration_se, other.ratio) * rates.ratio
     return replace(
         rates, methylation=maps[0], acetylation=maps[1],
-        ratio_se=float(np.hypot(rates.ratio_se, share * rates.ratio)), ratio_calibration_se=share * rates.ratio,
+        ratio_se=float(np.hypot(rates.ratio_se, of_ratio)), ratio_calibration_se=of_ratio,
     )  # fmt: skip
+
+
+def _share(error: float, value: float) -> float:
+    """|error / value|; infinite where either is unknown."""
+    share = abs(error / value) if value != 0.0 else np.inf
+    return float(share) if np.isfinite(share) else np.inf
 
 
 @dataclass(frozen=True, eq=False)

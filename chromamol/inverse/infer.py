@@ -150,7 +150,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
             )  # there is no read noise then
             fitted = network_rates(_as_seen(raw, gaps, noiseless=counted), rates, settings=training, device=where,
                                    seed=seed, progress=progress)  # fmt: skip
-            rates = with_calibration_errors_of(fitted, rates)
+            rates = with_calibration_errors_of(fitted, rates, raw.calibration)
         # The PSF is inside these fits; pixels too coarse for the interfaces are not.
         resolved = is_resolved(fields[0].grid, parameters, 0.0)
         extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)

@@ -60,6 +60,8 @@ class RateMap:
     @property
     def own_se(self) -> float:
         """Standard error of the mean without the calibration's part, um⁻²; NaN where that has no bound."""
+        if not np.isfinite(self.calibration_se):
+            return float("nan")
         return float(np.sqrt(np.maximum(np.square(self.mean_se) - np.square(self.calibration_se), 0.0)))
 
     @classmethod

@@ -1,12 +1,18 @@
 """What an imperfect calibration does to rates and their errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import chromamol as cm
 from chromamol.errors import ParameterError
-from chromamol.inverse.calibration import CalibrationPrior
-from chromamol.inverse.rates import Outcome
+from chromamol.field import Field
+from chromamol.grid import Grid
+from chromamol.inverse.calibration import EXACT, CalibrationPrior
+from chromamol.inverse.from_images import with_calibration_errors_of
+from chromamol.inverse.rates import Outcome, RateMap, Rates
+from chromamol.inverse.regression import judge
 
 
 def images(truth):
@@ -97,3 +103,21 @@ def test_gains_of_another_number_of_images_are_refused(truth):
     phi_h, phi_e, settings = images(truth)
     with pytest.raises(ParameterError, match="2 images"):
         cm.infer_rates(phi_h, phi_e, calibration=CalibrationPrior(gain_sd=(0.1,)), **settings)
+
+
+def test_what_no_estimate_bounds_is_infinite_and_not_identifiable():
+    """The network's maps take their calibration errors from the regression; it may have found nothing."""
+    shape = (8, 8)
+    told = RateMap(np.full(shape, 2.0), np.full(shape, 0.1), np.ones(shape, bool), 2.0, 0.05)
+    field = Field(np.full(shape, 0.3), Grid(shape, (0.1, 0.1)), "1")
+    rates = Rates(told, told, 1.0, 0.02, Outcome.NOT_JUDGED, (), "network", field, field, (0.01, 0.01), 0.5)
+    silent = replace(rates, methylation=RateMap.unknown(shape), ratio=np.nan, ratio_calibration_se=np.nan)
+    prior = CalibrationPrior(gain_sd=0.1)
+    found = with_calibration_errors_of(rates, silent, prior)
+    assert np.isinf(found.methylation.standard_error).all()
+    assert np.isinf([found.methylation.mean_se, found.methylation.calibration_se, found.ratio_se]).all()
+    assert found.acetylation.mean_se == told.mean_se, "the regression did tell this one, and without an error"
+    judged = judge(found, acetylation_known=False)
+    assert judged.outcome is Outcome.METHYLATION_NOT_IDENTIFIABLE
+    assert np.isnan(judged.methylation.mean)
+    assert with_calibration_errors_of(rates, silent, EXACT) is rates
