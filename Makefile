@@ -20,7 +20,7 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,formats]'
 	@touch $@
 
 lint: .venv/installed
@@ -35,7 +35,7 @@ direction: .venv/installed
 
 # Two processes with one thread each: fields this small gain nothing from more threads.
 tests: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 samples: .venv/installed
 	$(BIN)/python -m chromamol.samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import numpy as np
 
 from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus, share_scale
 from chromamol.channels import Channels, choose_channels
-from chromamol.density import drop_duplicates, find_molecules, localization_density, merge_blinks
-from chromamol.density.localization_density import UNKNOWN_PRECISION_UM
 from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
 from chromamol.illumination import apply_shading, divide_by_flat_field, even_out
 from chromamol.inverse.rates import Rates
@@ -21,14 +18,10 @@ from chromamol.io import (
     Micrograph,
     TimeSeries,
     check_content,
-    check_nuclear_diameter,
-    find_labels,
-    read_labels,
 )
 from chromamol.measured import MeasuredDomains, nucleus_domains
-from chromamol.nucleus import Nucleus, find_nuclei, outlines_on_grid, segment_nuclei
+from chromamol.nucleus import Nucleus, find_nuclei
 from chromamol.nucleus.flags import join as join_flags
-from chromamol.nucleus.fractions import label_fractions
 from chromamol.nucleus.segment import require_method
 from chromamol.nucleus_rates import (
     Report,
@@ -38,6 +31,8 @@ from chromamol.nucleus_rates import (
     scale_sensitivity,
     scale_told,
 )
+from chromamol.outlines import nucleus_labels, require_plausible_size, saturation_level
+from chromamol.rendered import render_localizations
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
 from chromamol.unseen import close_unseen, require_all_seen, require_takes_gaps, unseen_of
@@ -46,6 +41,8 @@ MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_
 
 DARK_LEVEL_MARGIN_UM = 2.5
 """Margin of the crop around a nucleus, in which its dark level is measured."""
+
+LOCALIZATIONS = "a localisation table"
 
 UNSPLIT_WORTH_A_NOTE = 0.01
 """Share of a nucleus's pixels without a one-channel split that the record mentions."""
@@ -123,49 +120,14 @@ def analyse_localizations(
     ------
     ChromamolError : what is wrong with the table or the settings.
     """
+    require_all_seen(settings, LOCALIZATIONS)
     return _analyse(*render_localizations(table, settings), report=report)
 
 
 def outline_localized_nuclei(table: Localizations, settings: Settings) -> ImageAnalysis:
     """Find the nuclei of one localisation table and stop there."""
+    require_all_seen(settings, LOCALIZATIONS)
     return _outline(*render_localizations(table, settings))
-
-
-def render_localizations(table: Localizations, settings: Settings) -> tuple[Micrograph, Channels, Settings]:
-    """Return the density of localisations as a micrograph, its planes with outlines and noise, and their settings."""
-    require_all_seen(settings, "a localisation table")
-    chosen, choice = table.choose_channel(settings.chromatin_channel)
-    unique = drop_duplicates(chosen)
-    merged = merge_blinks(unique, distance_um=settings.merge_distance_um,
-                          dark_frames=settings.merge_dark_frames)  # fmt: skip
-    counted = localization_density(
-        merged, pixel_size_um=settings.density_pixel_um, method=settings.density_method
-    )
-    values = np.where(counted.density.mask, counted.density.values, 0.0).astype(np.float32)
-    pixel = counted.density.grid.spacing_um[-1]
-    left = (
-        ("z projected", merged.is_3d),
-        (
-            "positions have no illumination to correct",
-            bool(settings.flat_field) or settings.estimate_illumination,
-        ),
-    )
-    further = [text for text, holds in left if holds]
-    note = "; ".join((f"density of localisations: {table.dialect}, {choice.name}, {choice.reason}", *merged.notes,
-                      *further, *counted.notes))  # fmt: skip
-    micrograph = Micrograph(values[None], (choice.name,), pixel, calibration_note=f"positions in {table.unit_note}",
-                            path=table.path, axes_note=table.dialect)  # fmt: skip
-    outlines = None
-    grid = counted.density.grid
-    if settings.labels is None:
-        outlines = outlines_on_grid(merged, grid, min_area_um2=settings.min_area_um2)
-    dense = values[outlines > 0] if outlines is not None and outlines.any() else values[values > 0]
-    molecules = find_molecules(unique, density_per_um2=float(dense.mean()), default_precision_um=UNKNOWN_PRECISION_UM,
-                               seed=settings.seed)  # fmt: skip
-    channels = Channels({"total": micrograph.data[0]}, False, f"{note}; {molecules.note}", outlines,
-                        values / pixel**2, molecules, (grid.origin_um[0], grid.origin_um[1]))  # fmt: skip
-    blur = counted.blur_um if settings.psf_sigma_um is None else settings.psf_sigma_um
-    return micrograph, channels, replace(settings, psf_sigma_um=blur)
 
 
 def _analyse(
@@ -175,17 +137,17 @@ def _analyse(
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
     spacing = micrograph.spacing_um
-    labels = _labels(micrograph, channels, settings)
+    labels = nucleus_labels(micrograph, channels, settings)
     channels = even_out(channels, labels, micrograph, settings)
     frames = [
         apply_shading(choose_channels(frame, settings), channels.shadings, saturation_level=None)
         for frame in (series.frames if series is not None else ())
     ]
     nuclei = find_nuclei(
-        labels, channels.all_chromatin, spacing_um=spacing, saturation_level=_saturation(micrograph, channels),
+        labels, channels.all_chromatin, spacing_um=spacing, saturation_level=saturation_level(micrograph, channels),
         margin_um=DARK_LEVEL_MARGIN_UM,
     )  # fmt: skip
-    _require_plausible_size(nuclei, micrograph, channels, settings)
+    require_plausible_size(nuclei, micrograph, channels, settings)
     maps = {name: np.full(labels.shape, np.nan, dtype=np.float32) for name in MAP_NAMES}
     maps["valid"][:] = 0.0
     settings = _one_scale(channels, labels, nuclei, spacing, settings)
@@ -306,11 +268,11 @@ def _planes(micrograph: Micrograph, settings: Settings) -> Channels:
 def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> ImageAnalysis:
     for plane in channels.planes.values():
         check_content(plane, name=micrograph.name)
-    labels = _labels(micrograph, channels, settings)
+    labels = nucleus_labels(micrograph, channels, settings)
     spacing = micrograph.spacing_um
     nuclei = find_nuclei(labels, channels.all_chromatin, spacing_um=spacing,
-                         saturation_level=_saturation(micrograph, channels))  # fmt: skip
-    _require_plausible_size(nuclei, micrograph, channels, settings)
+                         saturation_level=saturation_level(micrograph, channels))  # fmt: skip
+    require_plausible_size(nuclei, micrograph, channels, settings)
     rows = [
         {
             "nucleus": nucleus.label,
@@ -330,53 +292,6 @@ def _assumptions(found: NucleusCalibration, channels: Channels) -> tuple[str, ..
     flags = {"calibration_assumed": found.assumed, "unresolved_domains": found.unresolved,
              "localization_density": channels.counting_variance is not None}  # fmt: skip
     return (*channels.flags, *(name for name, raised in flags.items() if raised))
-
-
-def _labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> Labels:
-    """Return the nuclei as int32 labels, given or found, without those that are too small to be nuclei."""
-    if settings.labels is not None:
-        source = Path(settings.labels)
-        if micrograph.path is not None and source.is_dir():
-            source = find_labels(source, image=micrograph.path)
-        return np.array(read_labels(source, shape=micrograph.shape, allow_pickle=settings.allow_pickle))
-    if channels.outlines is not None:
-        return channels.outlines
-    spacing = micrograph.spacing_um
-    if channels.calibrated:
-        labels = label_fractions(channels.all_chromatin)
-    else:
-        labels = np.array(
-            segment_nuclei(channels.all_chromatin, pixel_size_um=spacing, method=settings.segmentation_method)
-        )
-    footprint = labels if labels.ndim == 2 else labels.max(axis=0)
-    areas = np.bincount(footprint.ravel()) * spacing[-1] * spacing[-2]
-    small = np.flatnonzero(areas < settings.min_area_um2)
-    labels[np.isin(labels, small)] = 0
-    if not labels.any():
-        raise ImageContentError(
-            f"{micrograph.name}: no nucleus found in {channels.note}, at {micrograph.spacing_um[-1]:g} um per pixel.",
-            expected="at least one nucleus of 3 to 40 um, brighter than the background.",
-            do="check the channel with --chromatin-channel and the pixel size, or give outlines with --labels.",
-        )
-    return labels
-
-
-def _require_plausible_size(
-    nuclei: list[Nucleus], micrograph: Micrograph, channels: Channels, settings: Settings
-) -> None:
-    """Refuse a pixel size that implies impossible nuclei, unless the user vouched for it."""
-    # Volume fractions may be a simulation's, in units of its own.
-    if settings.pixel_size_um is not None or channels.calibrated:
-        return
-    whole = [n for n in nuclei if "touches_border" not in n.flags] or nuclei
-    median = float(np.median([n.equivalent_diameter_um for n in whole]))
-    check_nuclear_diameter(median, pixel_size_um=micrograph.spacing_um[-1], name=micrograph.name)
-
-
-def _saturation(micrograph: Micrograph, channels: Channels) -> float | np.ndarray | None:
-    if channels.saturation is not None:
-        return channels.saturation
-    return micrograph.saturation_level if "total" in channels.planes else math.inf
 
 
 def _paint(maps: dict[str, np.ndarray], nucleus: Nucleus, rates: Rates) -> None:

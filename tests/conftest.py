@@ -17,6 +17,15 @@ from chromamol.errors import DatasetError
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+LONGEST_FIRST = ("test_readme", "test_notebooks")
+"""Modules that take minutes: at the end, one process would run them while the other waits."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the longest modules to the front; the order is otherwise as it was."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST_FIRST)
+
+
 @pytest.fixture
 def sample(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Return a public sample file by its name in the registry; skip the test where it cannot be had."""

@@ -1,0 +1,75 @@
+"""The nuclei of an image: outlines that were given or are found, and whether their size is believable."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from chromamol.channels import Channels
+from chromamol.errors import ImageContentError
+from chromamol.io import Micrograph, check_nuclear_diameter, find_labels, read_labels
+from chromamol.nucleus import Nucleus, segment_nuclei
+from chromamol.nucleus.fractions import label_fractions
+from chromamol.settings import Settings
+from chromamol.shapes import Labels
+
+
+def nucleus_labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> Labels:
+    """Return the nuclei as int32 labels, given or found, without those that are too small to be nuclei.
+
+    Raises
+    ------
+    ReadError, AxesError : labels that can't be read or do not fit the image.
+    ImageContentError : no nucleus.
+    """
+    if settings.labels is not None:
+        source = Path(settings.labels)
+        if micrograph.path is not None and source.is_dir():
+            source = find_labels(source, image=micrograph.path)
+        return np.array(read_labels(source, shape=micrograph.shape, allow_pickle=settings.allow_pickle))
+    if channels.outlines is not None:
+        return channels.outlines
+    spacing = micrograph.spacing_um
+    if channels.calibrated:
+        labels = label_fractions(channels.all_chromatin)
+    else:
+        labels = np.array(
+            segment_nuclei(channels.all_chromatin, pixel_size_um=spacing, method=settings.segmentation_method)
+        )
+    footprint = labels if labels.ndim == 2 else labels.max(axis=0)
+    areas = np.bincount(footprint.ravel()) * spacing[-1] * spacing[-2]
+    small = np.flatnonzero(areas < settings.min_area_um2)
+    labels[np.isin(labels, small)] = 0
+    if not labels.any():
+        raise ImageContentError(
+            f"{micrograph.name}: no nucleus found in {channels.note}, at {micrograph.spacing_um[-1]:g} um per pixel.",
+            expected="at least one nucleus of 3 to 40 um, brighter than the background.",
+            do="check the channel with --chromatin-channel and the pixel size, or give outlines with --labels.",
+        )
+    return labels
+
+
+def require_plausible_size(
+    nuclei: list[Nucleus], micrograph: Micrograph, channels: Channels, settings: Settings
+) -> None:
+    """Refuse a pixel size that implies impossible nuclei, unless the user vouched for it.
+
+    Raises
+    ------
+    PixelSizeError : nuclei of an impossible size.
+    """
+    # Volume fractions may be a simulation's, in units of its own.
+    if settings.pixel_size_um is not None or channels.calibrated:
+        return
+    whole = [n for n in nuclei if "touches_border" not in n.flags] or nuclei
+    median = float(np.median([n.equivalent_diameter_um for n in whole]))
+    check_nuclear_diameter(median, pixel_size_um=micrograph.spacing_um[-1], name=micrograph.name)
+
+
+def saturation_level(micrograph: Micrograph, channels: Channels) -> float | np.ndarray | None:
+    """Return the level at which pixels are saturated, inf where there is none, None where it is not known."""
+    if channels.saturation is not None:
+        return channels.saturation
+    return micrograph.saturation_level if "total" in channels.planes else math.inf
