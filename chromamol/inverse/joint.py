@@ -84,7 +84,10 @@ class JointFit:
 
 
 def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, inner: torch.dtype) -> JointFit:
-    """Run the fit from a rough guess of the rates; `inner` is the number type of the inner linear solves."""
+    """Run the fit from a rough guess of the rates; `inner` is the number type of the inner linear solves.
+
+    It ends early, unconverged, where the domains' shape is not in the image: steps that ask for it lead nowhere.
+    """
     model, unit = build_model(problem, guess, device=device)
     point = start(problem, model)
     last = last_tau(problem)
@@ -100,8 +103,16 @@ def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, in
             break  # the inner solve found no descent: what was reached is not known to be the minimum
         rests = moved < SETTLED and bool((step.gained < SETTLED_COST * step.cost).all())
         converged = tau <= last and float(step.length.min()) == 1.0 and rests
-        tau = max(last, TAU_FACTOR * tau)
+        following = max(last, TAU_FACTOR * tau)
+        if following <= CALIBRATED_BELOW < tau and _is_hidden(problem, _cut(problem, point.phi_h[0])):
+            break
+        tau = following
     return JointFit(problem, model, point, unit, tau, converged, steps)
+
+
+def _is_hidden(problem: JointProblem, phi_h: FloatField) -> bool:
+    """Whether the point spread function is too wide for the domains."""
+    return problem.psf_sigma_um > LARGEST_BLUR * domain_radius_um(phi_h, problem)
 
 
 def _rms_change(model: JointModel, before: Unknowns, after: Unknowns, where: torch.Tensor) -> float:
@@ -146,7 +157,7 @@ def _rates_of_box(
 ) -> Rates:
     """Fit on the bounding box of the nucleus: pixels beside it cost as much as those inside."""
     fit = fit_jointly(problem, first_guess(problem, first), device=device, inner=inner)
-    phi_h, phi_e = (fit.scale * _cut(fit, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e))
+    phi_h, phi_e = (fit.scale * _cut(problem, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e))
     radius = domain_radius_um(phi_h, problem)
     log_gains = fit.model.named_scalars(fit.point)["log_gain"].flatten()
     gains = {f"log_gain_{c}": float(gain) for c, gain in enumerate(log_gains)}
@@ -157,7 +168,7 @@ def _rates_of_box(
         flags=(),
     )  # fmt: skip
     nothing = RateMap.unknown(problem.grid.shape)
-    if problem.psf_sigma_um > LARGEST_BLUR * radius:
+    if _is_hidden(problem, phi_h):
         return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_IDENTIFIABLE,
                        flags=("unresolved_domains", "methylation_not_identifiable",
                               "acetylation_not_identifiable"))  # fmt: skip
@@ -195,7 +206,7 @@ def _with_maps(result: Rates, fit: JointFit, own: Unknowns, common: Unknowns) ->
     """
     model, problem = fit.model, fit.problem
     valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
-    values = [fit.scale**2 * _cut(fit, rate[0]) / fit.unit_um**2 for rate in model.rates(fit.point)]
+    values = [fit.scale**2 * _cut(problem, rate[0]) / fit.unit_um**2 for rate in model.rates(fit.point)]
     spreads = [_log_rate_deviations(fit, samples) for samples in (own, common)]
     maps, relative = [], []
     for i, value in enumerate(values):
@@ -227,7 +238,7 @@ def _log_rate_deviations(fit: JointFit, samples: Unknowns) -> FloatField:
     model = fit.model
     named = model.named_scalars(samples)
     logs = model.synthesise(samples.modes * model.root) + named["log_rates"] + 2.0 * named["log_scale"]
-    return np.stack([np.stack([_cut(fit, s[i]) for i in range(model.maps)]) for s in logs])
+    return np.stack([np.stack([_cut(fit.problem, s[i]) for i in range(model.maps)]) for s in logs])
 
 
 def _rate_map(
@@ -262,8 +273,8 @@ def domain_radius_um(phi_h: FloatField, problem: JointProblem) -> float:
     return float(dense.ndim * dense.sum() * cell / border) if border > 0.0 else math.nan
 
 
-def _cut(fit: JointFit, values: torch.Tensor) -> FloatField:
-    window = tuple(slice(0, n) for n in fit.problem.grid.shape)
+def _cut(problem: JointProblem, values: torch.Tensor) -> FloatField:
+    window = tuple(slice(0, n) for n in problem.grid.shape)
     return values[window].detach().cpu().numpy().astype(np.float64)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import chromamol as cm
 from chromamol.errors import FieldError, ParameterError
@@ -25,6 +26,7 @@ from chromamol.inverse.joint_setup import (
     start,
 )
 from chromamol.inverse.joint_solver import posterior_samples
+from chromamol.inverse.rates import Outcome
 
 CENTRE = slice(60, 132)
 
@@ -169,6 +171,26 @@ def test_pixels_too_coarse_for_the_interfaces_are_flagged(truth):
     settings = state.settings | {"pixel_size_um": 3.0 * state.pixel_size_um}
     rates = cm.infer_rates(phi_h, phi_e, **settings, method="joint", device="cpu")
     assert "unresolved_domains" in rates.flags
+
+
+def test_a_psf_that_hides_the_domains_is_said_before_the_long_steps(truth):
+    state = truth("both_0")
+    rng = np.random.default_rng(0)
+    psf_px = 8.0  # a domain's radius
+    seen = [ndimage.gaussian_filter(phi, psf_px, mode="wrap") for phi in (state.phi_h, state.phi_e)]
+    phi_h, phi_e = ((phi + 0.035 * rng.standard_normal(phi.shape))[CENTRE, CENTRE] for phi in seen)
+    settings = state.settings | {
+        "method": "joint",
+        "device": "cpu",
+        "psf_sigma_um": psf_px * state.pixel_size_um,
+    }
+    rates = cm.infer_rates(phi_h, phi_e, **settings)
+    assert rates.outcome is Outcome.NOT_IDENTIFIABLE
+    assert {"unresolved_domains", "methylation_not_identifiable", "acetylation_not_identifiable"} == set(
+        rates.flags
+    )
+    assert np.isnan(rates.methylation.values).all()
+    assert rates.diagnostics["steps"] == 2.0
 
 
 def test_calibration_priors_are_checked():

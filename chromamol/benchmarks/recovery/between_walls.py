@@ -23,7 +23,7 @@ CHROMATIN = 0.5
 
 def relax_between_walls(
     methylation: FloatField, acetylation: FloatField, *, pixel: float, parameters: ChromatinParameters,
-    steadiness: float, seed: int, initial: tuple[FloatField, FloatField] | None = None,
+    steadiness: float, max_steps: int, seed: int, initial: tuple[FloatField, FloatField] | None = None,
 ) -> SimulatedChromatin:  # fmt: skip
     """Follow a pattern to its rest, or to the step limit; the arguments are those of `simulate_chromatin`."""
     length = unit_length(float(acetylation.mean()), parameters)
@@ -42,7 +42,9 @@ def relax_between_walls(
         box, made, removed, parameters.phi_max, parameters.interface_length_um / length
     )
     whole = torch.as_tensor(np.stack([mirrored(phi) for phi in start]))[None]
-    state, unsteady, outcome = relax(dynamics, whole, SteadySettings(steadiness=steadiness), project=_even)
+    state, unsteady, outcome = relax(
+        dynamics, whole, SteadySettings(steadiness=steadiness, max_steps=max_steps), project=_even
+    )
     phi_h, phi_e = state[0][(slice(None), *(slice(0, n) for n in methylation.shape))].numpy()
     reached = float(unsteady[0])
     return SimulatedChromatin(phi_h, phi_e, methylation, acetylation, inside, (pixel,) * methylation.ndim, parameters,

@@ -42,6 +42,9 @@ SOLID_PIXELS, SOLID_SIDE = 48, 3.75
 FRAMES, FRAME_INTERVAL_S, DIFFUSIVITY = 20, 0.05, 2.0
 """Of a film: frames, seconds between them, and D in L0²/s."""
 
+MOST_STEPS, SHARPENING_STEPS = 1000, 150
+"""Implicit steps on every second pixel, and on all of them from a pattern that rested there: most need a dozen."""
+
 SEEDS = {"known": 1000, "both": 1100, "short": 1200, "walled": 1300, "solid": 2000}
 """Where the seeds of a kind start; the table of section factors is from another seed than the solid patterns."""
 
@@ -79,14 +82,15 @@ class Experiment:
         self, pixel: float, seed: int, initial: tuple[FloatField, FloatField] | None = None
     ) -> SimulatedChromatin:
         """Follow the pattern to its rest, or to the step limit."""
+        steps = MOST_STEPS if initial is None else SHARPENING_STEPS
         if self.walls:
             return relax_between_walls(self.methylation, self.acetylation, pixel=pixel, parameters=PARAMETERS,
-                                       steadiness=STEADINESS, seed=seed, initial=initial)  # fmt: skip
+                                       steadiness=STEADINESS, max_steps=steps, seed=seed, initial=initial)  # fmt: skip
         adhesion = 0.0 if self.mask is None else ADHESION
         parameters = replace(PARAMETERS, adhesion=adhesion)
         return simulate_chromatin(
             self.methylation, self.acetylation, pixel_size_um=pixel, mask=self.mask, seed=seed, initial=initial,
-            parameters=parameters, settings=SolverSettings(steadiness=STEADINESS),
+            parameters=parameters, settings=SolverSettings(steadiness=STEADINESS, max_steps=steps),
         )  # fmt: skip
 
 
