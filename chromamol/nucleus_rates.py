@@ -158,7 +158,7 @@ def _ordered(fractions: Mapping[str, FloatField]) -> list[str]:
 
 def infer_moving_nucleus(
     frames: list[Channels], labels: Labels, nucleus: Nucleus, spacing_um: tuple[float, ...], settings: Settings,
-    interval_s: float, *, shared: SharedScale | None = None,
+    interval_s: float, *, calibration: CalibrationPrior, shared: SharedScale | None = None,
 ) -> tuple[Rates, dict[str, float]]:  # fmt: skip
     """Infer the rates of one nucleus from its volume fractions in every frame; also the columns per time."""
     each = [
@@ -175,6 +175,7 @@ def infer_moving_nucleus(
         parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
         mask=nucleus.mask,
         psf_sigma_um=settings.psf_sigma_um or 0.0,
+        calibration=calibration,
         device=settings.device,
     )
     return moving.over_diffusivity, _per_time(moving)
@@ -187,6 +188,9 @@ def _per_time(rates: RatesOverTime) -> dict[str, float]:
         "diffusivity_se": rates.diffusivity_se,
         "gamma_me_per_s": rates.methylation_per_s.mean,
         "gamma_ac_per_s": rates.acetylation_per_s.mean,
+        "gamma_me_per_s_se": rates.methylation_per_s.mean_se,
+        "gamma_ac_per_s_se": rates.acetylation_per_s.mean_se,
+        "diffusivity_calibration_se": rates.diffusivity_calibration_se,
     }
 
 
@@ -262,4 +266,6 @@ def nucleus_row(
         for rate in ("me", "ac"):
             per_um2 = float(row[f"gamma_{rate}_per_um2"])
             row[f"gamma_{rate}_per_s"] = per_um2_to_per_s(per_um2, settings.diffusivity_um2_per_s)
+            error = float(row[f"gamma_{rate}_se"])
+            row[f"gamma_{rate}_per_s_se"] = per_um2_to_per_s(error, settings.diffusivity_um2_per_s)
     return row

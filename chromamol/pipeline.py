@@ -211,7 +211,14 @@ def _infer_all(
                                   seen=unseen_of(channels, nucleus.slices, nucleus.mask))  # fmt: skip
         else:
             rates, per_time = infer_moving_nucleus(
-                frames, labels, nucleus, spacing, settings, series.interval_s, shared=shared
+                frames,
+                labels,
+                nucleus,
+                spacing,
+                settings,
+                series.interval_s,
+                calibration=found.prior,
+                shared=shared,
             )
         return _Inferred(nucleus, found, rates, per_time, nucleus_domains(channels, nucleus, rates, settings))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from chromamol.calculus import estimate_noise_over_time
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
-from chromamol.inverse.arrays import as_array, as_fields
-from chromamol.inverse.from_images import two_channel_problem
+from chromamol.inverse.arrays import as_array, as_fields, noise_of
+from chromamol.inverse.calibration import EXACT, CalibrationPrior
+from chromamol.inverse.from_images import problem_of_images, problem_or_none, widened
 from chromamol.inverse.infer import is_resolved
-from chromamol.inverse.moving_fit import MovingFit, fit_best_width
+from chromamol.inverse.joint_setup import JointProblem
+from chromamol.inverse.moved import Sides, each_side, moved_scales, spread, wider_by
+from chromamol.inverse.moving_fit import MovingFit, choose_width
 from chromamol.inverse.moving_form import MovingProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.rates_over_time import RatesOverTime
@@ -27,7 +31,7 @@ from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField
 
 
-def infer_rates_over_time(
+def infer_rates_over_time(  # noqa: PLR0913 - the public face; all but the fields are keyword-only
     phi_h: Any = None,
     phi_e: Any = None,
     *,
@@ -38,6 +42,7 @@ def infer_rates_over_time(
     mask: Any = None,
     noise_sd: float | tuple[float, float] | None = None,
     psf_sigma_um: float = 0.0,
+    calibration: CalibrationPrior | None = None,
     device: str = "auto",
 ) -> RatesOverTime:
     """Infer the diffusivity and both rates from a chromatin pattern that changes.
@@ -56,6 +61,8 @@ def infer_rates_over_time(
     mask : pixels inside the nucleus in every frame, (y, x) or (z, y, x).
     noise_sd : per pixel, as in `infer_rates`; estimated from the differences of the frames when None.
     psf_sigma_um : as in `infer_rates`: a PSF wider than the interface raises the flag `unresolved_domains`.
+    calibration : how well gain, offset, phi_max and l are known, the same for all frames; exact when None. Standard
+        errors hold it.
 
     Raises
     ------
@@ -72,29 +79,76 @@ def infer_rates_over_time(
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
     series = _frames(phi_h, phi_e, total, pixel_size_um, mask)
-    frames = tuple(
-        two_channel_problem(fields, parameters, None, noise, with_total=total is not None)
-        for fields, noise in zip(series, _noise_of_frames(series, noise_sd), strict=True)
-    )
+    mixing = ((1.0, 0.0), (0.0, 1.0) if total is None else (1.0, 1.0))
+    noise = _noise_of_frames(series, noise_sd)
+    frames = [
+        JointProblem(tuple(fields), mixing, noise_of(fields, sd), 0.0, parameters, None, calibration or EXACT)
+        for fields, sd in zip(series, noise, strict=True)
+    ]
     resolved = is_resolved(frames[0].grid, parameters, psf_sigma_um)
     flags = () if resolved else ("unresolved_domains",)
-    return _infer(MovingProblem(frames, frame_interval_s), flags, where)
+    return _infer(frames, frame_interval_s, flags, where)
 
 
-def _infer(problem: MovingProblem, flags: tuple[str, ...], device: torch.device) -> RatesOverTime:
-    fit = fit_best_width(problem, device=device)
-    shape = problem.grid.shape
-    nothing = RateMap.unknown(shape)
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What a fit says, not judged yet.
+
+    Parameters
+    ----------
+    rates : over D.
+    diffusivity, diffusivity_se : um²/s; NaN where nothing moves.
+    methylation_per_s, acetylation_per_s : in 1/s; unknown where nothing moves.
+    """
+
+    rates: Rates
+    diffusivity: float
+    diffusivity_se: float
+    methylation_per_s: RateMap
+    acetylation_per_s: RateMap
+
+    @property
+    def moves(self) -> bool:
+        return math.isfinite(self.diffusivity)
+
+
+def _infer(
+    frames: list[JointProblem], interval_s: float, flags: tuple[str, ...], device: torch.device
+) -> RatesOverTime:
+    problem = MovingProblem(tuple(problem_of_images(frame) for frame in frames), interval_s)
+    chosen = choose_width(problem, device=device)
+    told = _told(problem, None if chosen is None else chosen.fit(problem))
+
+    def moved(side: tuple[JointProblem, ...]) -> _Told | None:
+        each = [problem_or_none(frame, None) for frame in side]
+        possible = tuple(frame for frame in each if frame is not None)
+        if chosen is None or len(possible) < len(each):
+            return None
+        changed = MovingProblem(possible, interval_s)
+        return _told(changed, chosen.fit(changed))
+
+    calibration_se = 0.0
+    if chosen is not None:
+        # One number at a time: each has its own copy of all frames.
+        numbers = zip(*(moved_scales(frame) for frame in frames), strict=True)
+        sides = [(moved(low), moved(high)) for low, high in (zip(*number, strict=True) for number in numbers)]
+        told, calibration_se = _with_calibration(told, sides)
+    return _judged(told, flags, calibration_se, interval_s)
+
+
+def _told(problem: MovingProblem, fit: MovingFit | None) -> _Told:
+    nothing = RateMap.unknown(problem.grid.shape)
     still = problem.average()
-    known = fit is not None and fit.moves and fit.slowness > IDENTIFIED_AT * fit.slowness_se
     ratio, ratio_se = integral_ratio(still)
-    if fit is not None and known:
-        ratio, ratio_se = _moving_ratio(problem, fit, ratio, ratio_se)
-    maps = (
-        (nothing, nothing)
-        if fit is None
-        else tuple(fit.maps.rate_map(i).inside(problem.mask) for i in (0, 1))
-    )
+    diffusivity, diffusivity_se = math.nan, math.nan
+    maps, per_s = (nothing, nothing), (nothing, nothing)
+    if fit is not None:
+        maps = (fit.maps.rate_map(0).inside(problem.mask), fit.maps.rate_map(1).inside(problem.mask))
+        if fit.moves and fit.slowness > IDENTIFIED_AT * fit.slowness_se:
+            ratio, ratio_se = _moving_ratio(problem, fit, ratio, ratio_se)
+            diffusivity = 1.0 / fit.slowness
+            diffusivity_se = fit.slowness_se * diffusivity**2
+            per_s = (fit.rate_map_per_s(0).inside(problem.mask), fit.rate_map_per_s(1).inside(problem.mask))
     rates = Rates(
         methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se, outcome=Outcome.NOT_JUDGED,
         flags=(), method="time-lapse regression", phi_h=still.phi_h, phi_e=still.phi_e,
@@ -106,19 +160,37 @@ def _infer(problem: MovingProblem, flags: tuple[str, ...], device: torch.device)
         },
         reason="several frames with a known interval",
     )  # fmt: skip
-    rates = judge(rates, acetylation_known=False)
-    found = (*flags, *rates.flags) if known else (*flags, *rates.flags, "diffusivity_not_identifiable")
-    rates = replace(rates, flags=found)
-    if fit is None or not known:
-        return RatesOverTime(rates, math.nan, math.nan, nothing, nothing, problem.interval_s)
-    diffusivity = 1.0 / fit.slowness
-    per_s = [
-        fit.rate_map_per_s(i).inside(problem.mask) if np.isfinite(rate.mean) else nothing
-        for i, rate in enumerate((rates.methylation, rates.acetylation))
-    ]
-    return RatesOverTime(
-        rates, diffusivity, fit.slowness_se * diffusivity**2, per_s[0], per_s[1], problem.interval_s
+    return _Told(rates, diffusivity, diffusivity_se, *per_s)
+
+
+def _with_calibration(told: _Told, sides: list[Sides[_Told]]) -> tuple[_Told, float]:
+    """Add what the moved numbers do to every standard error; also return that of D alone.
+
+    A side on which nothing moves any more counts as impossible.
+    """
+    rates = widened(told.rates, each_side(sides, lambda side: side.rates), of_calibration=True)
+    if not (told.moves and sides):
+        return replace(told, rates=rates), 0.0
+    moving = each_side(sides, lambda side: side if side.moves else None)
+    methylation, acetylation = (
+        wider_by(name, told, moving, of_calibration=True)
+        for name in ("methylation_per_s", "acetylation_per_s")
     )
+    of_d = float(spread(attrgetter("diffusivity"), told, moving))
+    error = float(np.hypot(told.diffusivity_se, of_d))
+    return _Told(rates, told.diffusivity, error, methylation, acetylation), of_d
+
+
+def _judged(told: _Told, flags: tuple[str, ...], calibration_se: float, interval_s: float) -> RatesOverTime:
+    rates = judge(told.rates, acetylation_known=False)
+    unknown = () if told.moves else ("diffusivity_not_identifiable",)
+    rates = replace(rates, flags=(*flags, *rates.flags, *unknown))
+    pairs = ((told.methylation_per_s, rates.methylation), (told.acetylation_per_s, rates.acetylation))
+    methylation, acetylation = (
+        each if np.isfinite(rate.mean) else RateMap.unknown(each.values.shape) for each, rate in pairs
+    )
+    return RatesOverTime(rates, told.diffusivity, told.diffusivity_se, methylation, acetylation, interval_s,
+                         calibration_se if told.moves else math.nan)  # fmt: skip
 
 
 def _moving_ratio(

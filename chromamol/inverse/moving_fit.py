@@ -119,8 +119,31 @@ class _Motion:
         return self.power > MOTION_AT * math.sqrt(self.noise_variance)
 
 
-def fit_best_width(problem: MovingProblem, *, device: torch.device) -> MovingFit | None:
-    """Return the fit at the narrowest width that agrees with every wider one and explains the frames as well as it.
+@dataclass(frozen=True, eq=False)
+class ChosenWidth:
+    """A width, and what weighs the equations: enough to fit any frames of one nucleus.
+
+    Parameters
+    ----------
+    half_width_um : of the test functions.
+    lattice : where they stand.
+    guess : of uniform rates and 1 / D.
+    """
+
+    half_width_um: tuple[float, ...]
+    lattice: TestLattice
+    guess: Guess
+    device: torch.device
+
+    def fit(self, problem: MovingProblem) -> MovingFit:
+        images = windowed_images(problem)
+        return fit_on_lattice(
+            problem, images, self.lattice, self.half_width_um, guess=self.guess, device=self.device
+        )
+
+
+def choose_width(problem: MovingProblem, *, device: torch.device) -> ChosenWidth | None:
+    """Return the narrowest width whose fit agrees with every wider one and explains the frames as well as it.
 
     None when none is possible.
     """
@@ -145,10 +168,8 @@ def fit_best_width(problem: MovingProblem, *, device: torch.device) -> MovingFit
     if guess is None:
         return None
     width = accepted[-1].maps.half_width_um
-    if trial.grid != problem.grid:
-        images = windowed_images(problem)
     lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
-    return fit_on_lattice(problem, images, lattice, width, guess=guess, device=device)
+    return ChosenWidth(width, lattice, guess, device)
 
 
 def _rough_guess(images: list[WindowedImages], lattice: TestLattice) -> Guess:

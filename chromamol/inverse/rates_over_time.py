@@ -18,6 +18,7 @@ class RatesOverTime:
     diffusivity_um2_per_s, diffusivity_se : D and its standard error, um²/s; NaN for a pattern at rest.
     methylation_per_s, acetylation_per_s : the rates in 1/s; NaN for a pattern at rest.
     frame_interval_s : time between frames.
+    diffusivity_calibration_se : the part of `diffusivity_se` that comes from the calibration, um²/s.
     """
 
     over_diffusivity: Rates
@@ -26,6 +27,7 @@ class RatesOverTime:
     methylation_per_s: RateMap
     acetylation_per_s: RateMap
     frame_interval_s: float
+    diffusivity_calibration_se: float = 0.0
 
     @property
     def methylation(self) -> RateMap:

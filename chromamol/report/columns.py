@@ -39,7 +39,7 @@ class Column:
 
     def show(self, row: Mapping[str, Any]) -> str:
         """Return the cell of one nucleus."""
-        if self.error:
+        if self.error in row:
             return format_measured(row[self.key], row[self.error])
         value = row[self.key]
         return (
@@ -56,8 +56,10 @@ COLUMNS: tuple[Column, ...] = (
            "rate_ratio_se"),
     Column("gamma_me_per_um2", "methylation", "µm⁻²", "Γme / D, mean of the valid pixels.", "gamma_me_se"),
     Column("gamma_ac_per_um2", "acetylation", "µm⁻²", "Γac / D, mean of the valid pixels.", "gamma_ac_se"),
-    Column("gamma_me_per_s", "methylation", "s⁻¹", "Γme with the diffusivity given, or that of a time-lapse."),
-    Column("gamma_ac_per_s", "acetylation", "s⁻¹", "Γac with the diffusivity given, or that of a time-lapse."),
+    Column("gamma_me_per_s", "methylation", "s⁻¹", "Γme with the diffusivity given, or that of a time-lapse.",
+           "gamma_me_per_s_se"),
+    Column("gamma_ac_per_s", "acetylation", "s⁻¹", "Γac with the diffusivity given, or that of a time-lapse.",
+           "gamma_ac_per_s_se"),
     Column("diffusivity_um2_per_s", "diffusivity", "µm² s⁻¹", "D as the frames of a time-lapse tell it.",
            "diffusivity_se"),
     Column("heterochromatin_fraction", "hetero- chromatin", "fraction", "Share of heterochromatin in all chromatin."),

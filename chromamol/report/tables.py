@@ -39,7 +39,18 @@ _NUCLEI: Mapping[str, str] = MappingProxyType(
     }
 )
 _PER_SECOND: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("gamma_me_per_s", "gamma_ac_per_s", "diffusivity_um2_per_s", "diffusivity_se"), "float64")
+    dict.fromkeys(
+        (
+            "gamma_me_per_s",
+            "gamma_ac_per_s",
+            "diffusivity_um2_per_s",
+            "diffusivity_se",
+            "gamma_me_per_s_se",
+            "gamma_ac_per_s_se",
+            "diffusivity_calibration_se",
+        ),
+        "float64",
+    )
 )
 
 _MEASURED: Mapping[str, str] = MappingProxyType(
@@ -103,7 +114,8 @@ NUCLEI_COLUMNS: tuple[str, ...] = tuple(_NUCLEI)
 """Columns of `nuclei.csv` in their order. Lengths in µm, rates over diffusivity in µm⁻², fractions 0..1."""
 
 PER_SECOND_COLUMNS: tuple[str, ...] = tuple(_PER_SECOND)
-"""Columns behind them when a diffusivity was given or, from a time-lapse, measured: s⁻¹ and µm² s⁻¹."""
+"""Columns behind them when a diffusivity was given (it counts as exact) or, from a time-lapse, measured: s⁻¹, µm² s⁻¹.
+The errors of a time-lapse hold the calibration; `diffusivity_calibration_se` is its part of that of D."""
 
 MEASURED_COLUMNS: tuple[str, ...] = tuple(_MEASURED)
 """Columns behind these when rates were inferred: part of the nucleus inside domains, part of its border under LADs, and

@@ -53,8 +53,14 @@ def test_all_frames_are_inverted_together_and_the_table_says_what_they_tell(film
     nucleus = results.nuclei.iloc[0]
     assert nucleus["method"] == "time-lapse regression"
     assert "diffusivity_not_identifiable" in nucleus["flags"]
-    for column in ("diffusivity_um2_per_s", "diffusivity_se", "gamma_me_per_s", "gamma_ac_per_s"):
+    for column in ("diffusivity_um2_per_s", "diffusivity_se", "gamma_me_per_s", "gamma_ac_per_s", "gamma_me_per_s_se",
+                   "gamma_ac_per_s_se", "diffusivity_calibration_se"):  # fmt: skip
         assert np.isnan(nucleus[column])
+    assert nucleus["gamma_me_calibration_se"] == 0.0, "volume fractions are taken as they are"
+    settings = settings_for(film, phi_max_sd=0.05)
+    vague = cm.infer(film / "film.ome.tif", output=film / "vague", settings=settings).nuclei.iloc[0]
+    assert vague["gamma_me_se"] > vague["gamma_me_calibration_se"] > 0.05 * vague["gamma_me_per_um2"]
+    assert vague["gamma_me_per_um2"] == pytest.approx(nucleus["gamma_me_per_um2"])
     assert nucleus["gamma_me_per_um2"] > 0.0
     assert "6 frames, 30 s apart as the file says" in results.images["axes_note"].iloc[0]
 

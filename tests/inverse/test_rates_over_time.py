@@ -7,6 +7,7 @@ import torch
 import chromamol as cm
 from chromamol.calculus import estimate_noise_over_time
 from chromamol.errors import FieldError, ParameterError
+from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.rates import Outcome
 from chromamol.inverse.time_windows import TimeWindows
 from chromamol.physics import ChromatinParameters
@@ -112,6 +113,38 @@ def test_a_pattern_at_rest_tells_nothing_of_the_diffusivity(truth):
     assert "diffusivity_not_identifiable" in result.flags
     true = steady.methylation[window[1:]][result.methylation.valid].mean()
     assert abs(result.methylation.mean - true) < 2.0 * result.methylation.mean_se < 0.12 * true
+
+
+def test_the_error_of_a_gain_is_what_a_wrong_gain_does(film):
+    phi_h, phi_e = (phi[::2, :96, :96] for phi in film[:2])
+    settings = SETTINGS | {"frame_interval_s": 2.0 * INTERVAL}
+    exact = cm.infer_rates_over_time(phi_h, phi_e, **settings)
+    prior = CalibrationPrior(gain_sd=(0.02, 0.0))
+    told = cm.infer_rates_over_time(phi_h, phi_e, calibration=prior, **settings)
+    dim, bright = (
+        cm.infer_rates_over_time(f * phi_h, phi_e, **settings)
+        for f in np.exp([-prior.gain_sd[0], prior.gain_sd[0]])
+    )
+
+    def numbers(result):
+        return np.array(
+            [result.diffusivity_um2_per_s, result.methylation.mean, result.acetylation_per_s.mean]
+        )
+
+    parts = np.array([told.diffusivity_calibration_se, told.methylation.calibration_se,
+                      told.acetylation_per_s.calibration_se])  # fmt: skip
+    assert (parts > 0.01 * numbers(told)).all()
+    # The width and the weights of the wrongly calibrated films are their own.
+    assert parts == pytest.approx(0.5 * np.abs(numbers(bright) - numbers(dim)), rel=0.15)
+    assert numbers(told) == pytest.approx(numbers(exact)), "errors move no estimate"
+    for found, own in (
+        (told.methylation, exact.methylation),
+        (told.acetylation_per_s, exact.acetylation_per_s),
+    ):
+        assert found.own_se == pytest.approx(own.mean_se)
+        assert np.nanmin(found.standard_error - own.standard_error) > 0.0
+    assert told.diffusivity_se == pytest.approx(np.hypot(exact.diffusivity_se, parts[0]))
+    assert exact.diffusivity_calibration_se == 0.0
 
 
 def test_a_film_that_cannot_be_inverted_is_refused(film):

@@ -42,7 +42,7 @@ SOLID_PIXELS, SOLID_SIDE = 48, 3.75
 FRAMES, FRAME_INTERVAL_S, DIFFUSIVITY = 20, 0.05, 2.0
 """Of a film: frames, seconds between them, and D in L0²/s."""
 
-MOST_STEPS, SHARPENING_STEPS = 1000, 150
+MOST_STEPS, SHARPENING_STEPS = 1000, 400
 """Implicit steps on every second pixel, and on all of them from a pattern that rested there: most need a dozen."""
 
 SEEDS = {"known": 1000, "both": 1100, "short": 1200, "walled": 1300, "solid": 2000}
