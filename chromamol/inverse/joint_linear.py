@@ -65,14 +65,15 @@ class Linearisation:
             torch.stack([d.phi_h, d.phi_e, m.compensated(-exchange)])
         )
         potential, curved = m.inverse_laplacian * mode_s, -self.square * m.laplacian
-        local = m.back_transform(
-            torch.stack([curved * mode_h - potential, curved * mode_e + potential,
-                         m.transfer * mode_h, m.transfer * mode_e])
-        )  # fmt: skip
+        modes = [curved * mode_h - potential, curved * mode_e + potential]
+        if m.blurs:
+            modes += [m.transfer * mode_h, m.transfer * mode_e]
+        local = m.back_transform(torch.stack(modes))
+        seen = local[2:] if m.blurs else torch.stack([d.phi_h, d.phi_e])
         balance = torch.stack([self.stiffness * d.phi_h + local[0], self.softness * d.phi_e + local[1]], 1)
         phi = self.bright * torch.stack([d.phi_h, d.phi_e], 1)
         return {
-            "data": self.gain * torch.einsum("cf,fb...->bc...", m.mixing, local[2:]) * m.inverse_sd,
+            "data": self.gain * torch.einsum("cf,fb...->bc...", m.mixing, seen) * m.inverse_sd,
             "balance": balance * self.balance_weight,
             "unbalanced": m.unbalanced * phi / LOOSE_SD,
             "rough": m.unbalanced * m.roughness(phi) / CURVATURE_SD,
@@ -152,16 +153,16 @@ class Linearisation:
         """Jᵀ r for the fields, zero elsewhere."""
         m, weight = self.model, r["balance"] * self.balance_weight
         lit = torch.einsum("cf,bc...->bf...", m.mixing, self.gain * (r["data"] * m.inverse_sd))
-        mode = m.forward_transform(torch.cat([weight, lit], 1))
+        mode = m.forward_transform(torch.cat([weight, lit], 1) if m.blurs else weight)
         curved = -self.square * m.laplacian
-        local = m.back_transform(
-            torch.stack([curved * mode[:, 0] + m.transfer * mode[:, 2],
-                         curved * mode[:, 1] + m.transfer * mode[:, 3],
-                         m.inverse_laplacian * (mode[:, 1] - mode[:, 0])])
-        )  # fmt: skip
+        pulled = [curved * mode[:, 0], curved * mode[:, 1]]
+        if m.blurs:
+            pulled = [p + m.transfer * mode[:, 2 + i] for i, p in enumerate(pulled)]
+        local = m.back_transform(torch.stack([*pulled, m.inverse_laplacian * (mode[:, 1] - mode[:, 0])]))
         exchange = self._pull_on_exchange(r, local[2])
         pull = r["unbalanced"] * m.unbalanced / LOOSE_SD
         pull = self.bright * (pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD)
+        pull = pull if m.blurs else pull + lit
         phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
         phi_e = self.softness * weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
         nothing = self.nothing(len(phi_h))

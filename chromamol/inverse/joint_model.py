@@ -121,6 +121,7 @@ class JointModel:
     phi_max, interface : expected φ_max and ℓ; ℓ in units of the model.
     roughness_scale : per axis, ℓ² / h².
     flux_sd : prior deviation of the mean exchange, which a closed nucleus makes zero.
+    blurs : False where the transfer is one everywhere, which saves its transforms.
     """
 
     images: torch.Tensor
@@ -144,6 +145,7 @@ class JointModel:
     roughness_scale: tuple[float, ...]
     flux_sd: float
     box: tuple[int, ...]
+    blurs: bool = True
 
     @property
     def maps(self) -> int:

@@ -218,6 +218,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         roughness_scale=tuple((problem.parameters.interface_length_um / unit / h) ** 2 for h in spacing),
         flux_sd=FLUX_ERROR,
         box=box,
+        blurs=problem.psf_sigma_um > 0.0,
     )
     return model, unit
 
