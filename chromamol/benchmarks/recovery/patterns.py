@@ -43,7 +43,7 @@ FRAMES, FRAME_INTERVAL_S, DIFFUSIVITY = 20, 0.05, 2.0
 """Of a film: frames, seconds between them, and D in L0²/s."""
 
 MOST_STEPS, SHARPENING_STEPS = 1000, 400
-"""Implicit steps on every second pixel, and on all of them from a pattern that rested there: most need a dozen."""
+"""Implicit steps on every second pixel, and on all of them from a pattern that rested there."""
 
 SEEDS = {"known": 1000, "both": 1100, "short": 1200, "walled": 1300, "solid": 2000}
 """Where the seeds of a kind start; the table of section factors is from another seed than the solid patterns."""
