@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -71,15 +71,14 @@ class Truth:
     walls: bool = False
 
     def repeated(self, side_px: int) -> Truth:
-        """Return a square of another size, cut from the pattern and what it goes on as."""
-        mode: Literal["symmetric", "wrap"] = "symmetric" if self.walls else "wrap"
+        """Return a square of another size, cut from the periodic pattern."""
 
         def cut(values: np.ndarray) -> np.ndarray:
             more = [(0, max(0, side_px - n)) for n in values.shape]
-            return np.pad(values, more, mode=mode)[:side_px, :side_px]
+            return np.pad(values, more, mode="wrap")[:side_px, :side_px]
 
         return Truth(cut(self.phi_h), cut(self.phi_e), cut(self.methylation), cut(self.acetylation), cut(self.mask),
-                     self.correlation, self.pixel, walls=self.walls)  # fmt: skip
+                     self.correlation, self.pixel)  # fmt: skip
 
     def blurred(self, values: FloatField, sigma_px: float) -> FloatField:
         """Return an image of this truth through a Gaussian point spread function."""
