@@ -17,7 +17,6 @@ from chromamol.inverse.arrays import as_array, as_fields, noise_of
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.domain_scaling import scale_by_domains
 from chromamol.inverse.from_images import (
-    NOISE_FLOOR,
     Solve,
     SplitConstant,
     rates_from_images,
@@ -25,7 +24,7 @@ from chromamol.inverse.from_images import (
 )
 from chromamol.inverse.gaps import close_gaps, with_gaps
 from chromamol.inverse.joint import joint_rates
-from chromamol.inverse.joint_setup import JointProblem, Noise, first_gains, rescaled
+from chromamol.inverse.joint_setup import LEAST_NOISE, JointProblem, Noise, first_gains, rescaled
 from chromamol.inverse.network import network_rates
 from chromamol.inverse.network_settings import NetworkSettings, Reporter
 from chromamol.inverse.rates import Outcome, Rates
@@ -201,7 +200,7 @@ def _without_gaps(
 def _as_seen(problem: JointProblem, gaps: Mask | None, *, noiseless: bool) -> JointProblem:
     """Return the problem with the noise of what was seen alone, or with none but that of the photons."""
     if noiseless:
-        floor = NOISE_FLOOR * problem.parameters.phi_max
+        floor = LEAST_NOISE * problem.parameters.phi_max
         problem = replace(problem, noise_sd=(floor,) * len(problem.images))
     return problem if gaps is None else with_gaps(problem, gaps)
 
@@ -239,7 +238,7 @@ def _joint_problem(
     *, mixing: tuple[tuple[float, float], ...],
 ) -> JointProblem:  # fmt: skip
     """Return the joint problem for the images as they were given."""
-    floor = NOISE_FLOOR * parameters.phi_max
+    floor = LEAST_NOISE * parameters.phi_max
     noise = tuple(np.maximum(sd, floor) for sd in noise_of(fields, noise_sd))
     return JointProblem(tuple(fields), mixing, noise, psf_sigma_um, parameters, known, calibration)
 

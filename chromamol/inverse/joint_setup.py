@@ -114,6 +114,9 @@ LEAST_TAU = 3e-4
 """What the balance itself may err by: the stencil by 4e-5 at 1.3 pixels per ℓ, a pattern that still moves at 1e-4 per
 unit of time by 1e-4."""
 
+LEAST_NOISE = 1e-3
+"""Least noise assumed of an image, as a share of φ_max."""
+
 PLATEAU_PERCENTILES = (15.0, 96.0)
 PLATEAU_DIFFERENCE = 0.66
 """Of φ_h or of total chromatin between these percentiles of a denoised pattern, when the gain is right."""

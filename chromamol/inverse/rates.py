@@ -107,7 +107,7 @@ class Rates:
     flags : names of quality flags that this estimate raises.
     method, reason : the estimator that was used, and why that one.
     phi_h, phi_e : the volume fractions that were inverted, on the nucleus's grid.
-    noise_sd : standard deviation of the noise per pixel in φ_h and φ_e.
+    noise_sd : standard deviation of the noise per pixel in φ_h and φ_e, as assumed: at least .7 % of phi_max.
     mollifier_width_um : half-width of the test functions' support, um.
     diagnostics : further numbers of the solve, by name.
     """

@@ -257,3 +257,15 @@ def test_a_map_of_the_noise_of_another_shape_is_refused(truth):
     field = truth("known_0")
     with pytest.raises(ParameterError, match="shape"):
         regression(field.phi_h, field.phi_e, noise_sd=np.full((3, 3), 0.01), **field.settings)
+
+
+def test_a_pattern_without_noise_is_not_believed_beyond_its_pixels(truth):
+    """At a seventh of the least noise assumed, widths disagreed, and intervals held a quarter of the pixels."""
+    state = truth("both_0")
+    centre = (slice(60, 180),) * 2
+    rates = cm.infer_rates(state.phi_h[centre], state.phi_e[centre], **state.settings, method="regression")
+    assert rates.noise_sd == pytest.approx((0.0049, 0.0049))
+    for found, true in ((rates.methylation, state.methylation), (rates.acetylation, state.acetylation)):
+        inside = np.abs(found.values - true[centre]) <= 1.96 * found.standard_error
+        assert inside[found.valid].mean() > 0.75
+        assert found.valid.mean() > 0.5
