@@ -128,6 +128,7 @@ class ChosenWidth:
     half_width_um : of the test functions.
     lattice : where they stand.
     guess : of uniform rates and 1 / D.
+    device : that fits run on.
     """
 
     half_width_um: tuple[float, ...]
@@ -136,6 +137,7 @@ class ChosenWidth:
     device: torch.device
 
     def fit(self, problem: MovingProblem) -> MovingFit:
+        """Fit D and both maps to frames on the lattice's grid."""
         images = windowed_images(problem)
         return fit_on_lattice(
             problem, images, self.lattice, self.half_width_um, guess=self.guess, device=self.device
