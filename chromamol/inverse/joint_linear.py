@@ -18,14 +18,29 @@ from chromamol.physics.free_energy import bulk_stiffness
 
 @dataclass(frozen=True, eq=False)
 class Linearisation:
-    """The derivative of the residuals at one point, as products with J and Jᵀ."""
+    """The derivative of the residuals at one point, as products with J and Jᵀ.
+
+    Parameters
+    ----------
+    model, tau : of the residuals.
+    square : λ², (B, ...).
+    pointwise : (B, 2, *box): f'(φ_h) and 1 / s², what the balances hold of the fields at the same pixel.
+    rates : Γ_me and Γ_ac, 0 outside the nucleus.
+    flows : what a unit of log Γ_me and of log Γ_ac adds to the exchange Γ_me φ_e - Γ_ac φ_h, (B, *box) each.
+    phi_e, curvatures, seen : the point, (ℓ / s)² Δφ, and what the images show of it.
+    gain, softness, bright : of the images, 1 / s², and of both fields.
+    rim, rough : residuals of the priors where no balance holds.
+    lit : (B, 2, 2, *box): what an image says of both fields, with its weight.
+    loosely : (B, 2, *box): precision of the prior where no balance holds.
+    """
 
     model: JointModel
     tau: float
-    stiffness: torch.Tensor
     square: torch.Tensor
+    pointwise: torch.Tensor
     rates: tuple[torch.Tensor, torch.Tensor]
-    phi: tuple[torch.Tensor, torch.Tensor]
+    flows: tuple[torch.Tensor, torch.Tensor]
+    phi_e: torch.Tensor
     curvatures: torch.Tensor
     seen: torch.Tensor
     gain: torch.Tensor
@@ -33,20 +48,31 @@ class Linearisation:
     bright: torch.Tensor
     rim: torch.Tensor
     rough: torch.Tensor
+    lit: torch.Tensor
+    loosely: torch.Tensor
 
     @classmethod
     def at(cls, model: JointModel, x: Unknowns, tau: float) -> Linearisation:
         named = model.named_scalars(x)
-        square = model.square_length(x)
-        mode = model.forward_transform(torch.stack([x.phi_h, x.phi_e], 1))
-        seen = torch.einsum("cf,bf...->bc...", model.mixing, model.back_transform(model.transfer * mode))
-        bright = model.bright(x)
-        shown = bright * torch.stack([x.phi_h, x.phi_e], 1)
+        square, bright = model.square_length(x), model.bright(x)
+        fields = torch.stack([x.phi_h, x.phi_e], 1)
+        stiffness, softness = (
+            bulk_stiffness(x.phi_h, model.phi_max),
+            torch.exp(-2.0 * named["log_scale"][:, 0]),
+        )
+        methylation, acetylation = (model.inside * rate for rate in model.rates(x))
+        gain = torch.exp(model.log_brightness(named))
+        weight = (gain * model.inverse_sd).square()
+        shown = bright * fields
         return cls(
-            model, tau, bulk_stiffness(x.phi_h, model.phi_max), square, model.rates(x), (x.phi_h, x.phi_e),
-            square[:, None] * model.back_transform(model.laplacian * mode), seen,
-            torch.exp(model.log_brightness(named)), torch.exp(-2.0 * named["log_scale"][:, 0]),
-            bright, model.unbalanced * shown / LOOSE_SD, model.unbalanced * model.roughness(shown) / CURVATURE_SD,
+            model, tau, square, torch.stack([stiffness, softness.expand_as(stiffness)], 1),
+            (methylation, acetylation), (methylation * x.phi_e, -(acetylation * x.phi_h)), x.phi_e,
+            square[:, None] * model.curvature(fields),
+            torch.einsum("cf,bf...->bc...", model.mixing, model.blurred(fields)),
+            gain, softness, bright, model.unbalanced * shown / LOOSE_SD,
+            model.bent * model.roughness(shown) / CURVATURE_SD,
+            torch.einsum("bc...,cf,cg->bfg...", weight, model.mixing, model.mixing),
+            model.unbalanced * (bright / LOOSE_SD).square(),
         )  # fmt: skip
 
     def forward(self, d: Unknowns) -> Residuals:
@@ -59,37 +85,42 @@ class Linearisation:
 
     def forward_fields(self, d: Unknowns) -> Residuals:
         """J d of the fields alone."""
-        m = self.model
-        exchange = m.inside * (self.rates[0] * d.phi_e - self.rates[1] * d.phi_h)
-        mode_h, mode_e, mode_s = m.forward_transform(
-            torch.stack([d.phi_h, d.phi_e, m.compensated(-exchange)])
-        )
-        potential, curved = m.inverse_laplacian * mode_s, -self.square * m.laplacian
-        modes = [curved * mode_h - potential, curved * mode_e + potential]
-        if m.blurs:
-            modes += [m.transfer * mode_h, m.transfer * mode_e]
-        local = m.back_transform(torch.stack(modes))
-        seen = local[2:] if m.blurs else torch.stack([d.phi_h, d.phi_e])
-        balance = torch.stack([self.stiffness * d.phi_h + local[0], self.softness * d.phi_e + local[1]], 1)
-        phi = self.bright * torch.stack([d.phi_h, d.phi_e], 1)
+        return self.forward_balance(d) | self.forward_seen(d)
+
+    def forward_balance(self, d: Unknowns) -> Residuals:
+        """J d of the fields: what becomes of the balance."""
+        m, phi = self.model, torch.stack([d.phi_h, d.phi_e], 1)
+        exchange = self.rates[0] * d.phi_e - self.rates[1] * d.phi_h
+        potential = m.potential_of(exchange)
+        balance = self._potentials(phi)
+        balance[:, 0] -= potential
+        balance[:, 1] += potential
+        return {"balance": balance.mul_(self.balance_weight), "flux": self._flux(exchange)}
+
+    def _potentials(self, phi: torch.Tensor) -> torch.Tensor:
+        """What changes of the fields, (B, 2, *box), make of δF/δφ; it is its own adjoint."""
+        return self.model.curvature(phi).mul_(-self.square[:, None]).addcmul_(self.pointwise, phi)
+
+    def forward_seen(self, d: Unknowns) -> Residuals:
+        """J d of the fields: what images and priors see of them."""
+        m, phi = self.model, torch.stack([d.phi_h, d.phi_e], 1)
+        shown = self.bright * phi
         return {
-            "data": self.gain * torch.einsum("cf,fb...->bc...", m.mixing, seen) * m.inverse_sd,
-            "balance": balance * self.balance_weight,
-            "unbalanced": m.unbalanced * phi / LOOSE_SD,
-            "rough": m.unbalanced * m.roughness(phi) / CURVATURE_SD,
-            "flux": self._flux(exchange),
+            "data": self.gain * torch.einsum("cf,bf...->bc...", m.mixing, m.blurred(phi)) * m.inverse_sd,
+            "unbalanced": m.unbalanced * shown / LOOSE_SD,
+            "rough": m.bent * m.roughness(shown) / CURVATURE_SD,
         }
 
     def forward_globals(self, d: Unknowns) -> Residuals:
         """J d of the log-rates, the outer potentials and the constants: what acts through the potential alone."""
         m, named = self.model, self.model.named_scalars(d)
         logs = m.synthesise(d.modes * m.root) + named["log_rates"]
-        exchange = (torch.stack([self.flow(which) for which in range(m.maps)], 1) * logs).sum(1)
-        potential = self._potential(exchange) + m.outer_potential(d.outer)
-        balance = torch.stack([-potential, potential], 1) - named["constants"]
+        exchange = torch.as_tensor(sum(self.flows[which] * logs[:, which] for which in range(m.maps)))
+        potential = m.potential_of(exchange).add_(m.outer_potential(d.outer))
+        balance = torch.stack([-potential, potential], 1).sub_(named["constants"])
         scalars = torch.cat([d.scalars[:, : m.globals], torch.zeros_like(d.scalars[:, m.globals :])], 1)
         return {
-            "balance": balance * self.balance_weight,
+            "balance": balance.mul_(self.balance_weight),
             "outer": d.outer,
             "modes": d.modes,
             "scalars": m.scalar_residual(scalars),
@@ -101,7 +132,7 @@ class Linearisation:
         m, named = self.model, self.model.named_scalars(d)
         scale, length = named["log_scale"], named["log_interface"] - named["log_scale"]
         balance = -2.0 * length * self.curvatures
-        softer = -2.0 * scale[:, 0] * self.softness * self.phi[1]
+        softer = -2.0 * scale[:, 0] * self.softness * self.phi_e
         balance = torch.stack([balance[:, 0], balance[:, 1] + softer], 1)
         scalars = torch.cat([torch.zeros_like(d.scalars[:, : m.globals]), d.scalars[:, m.globals :]], 1)
         brighter = m.log_brightness(named)
@@ -112,15 +143,11 @@ class Linearisation:
             "scalars": m.scalar_residual(scalars),
         }
         if m.known is not None:
-            exchange = -2.0 * scale[:, 0] * self.flow(1)
-            potential = self._potential(exchange)
+            exchange = -2.0 * scale[:, 0] * self.flows[1]
+            potential = m.potential_of(exchange)
             balance = balance + torch.stack([-potential, potential], 1)
             image["flux"] = self._flux(exchange)
         return image | {"balance": balance * self.balance_weight}
-
-    def _potential(self, exchange: torch.Tensor) -> torch.Tensor:
-        m = self.model
-        return m.back_transform(m.inverse_laplacian * m.forward_transform(m.compensated(-exchange)))
 
     @property
     def balance_weight(self) -> torch.Tensor:
@@ -131,14 +158,9 @@ class Linearisation:
         m = self.model
         return (exchange.sum(m.dims) / m.inside.sum(m.dims) / m.flux_sd)[:, None]
 
-    def flow(self, which: int) -> torch.Tensor:
-        """What a unit of log Γ_me (0) or log Γ_ac (1) adds to the exchange Γ_me φ_e - Γ_ac φ_h, (B, *box)."""
-        flow = self.rates[0] * self.phi[1] if which == 0 else -(self.rates[1] * self.phi[0])
-        return self.model.inside * flow
-
     def potential_of(self, logs: torch.Tensor, which: int) -> torch.Tensor:
         """What changes `logs` of log Γ_me (0) or log Γ_ac (1), (B, n, *box), make of the potential m."""
-        return self._potential(self.flow(which)[:, None] * logs)
+        return self.model.potential_of(self.flows[which][:, None] * logs)
 
     def adjoint(self, r: Residuals) -> Unknowns:
         """Jᵀ r."""
@@ -151,29 +173,44 @@ class Linearisation:
 
     def adjoint_fields(self, r: Residuals) -> Unknowns:
         """Jᵀ r for the fields, zero elsewhere."""
+        return self.as_fields(self.adjoint_balance(r) + self.adjoint_seen(r))
+
+    def adjoint_balance(self, r: Residuals) -> torch.Tensor:
+        """The adjoint of `forward_balance`, (B, 2, *box)."""
         m, weight = self.model, r["balance"] * self.balance_weight
-        lit = torch.einsum("cf,bc...->bf...", m.mixing, self.gain * (r["data"] * m.inverse_sd))
-        mode = m.forward_transform(torch.cat([weight, lit], 1) if m.blurs else weight)
-        curved = -self.square * m.laplacian
-        pulled = [curved * mode[:, 0], curved * mode[:, 1]]
-        if m.blurs:
-            pulled = [p + m.transfer * mode[:, 2 + i] for i, p in enumerate(pulled)]
-        local = m.back_transform(torch.stack([*pulled, m.inverse_laplacian * (mode[:, 1] - mode[:, 0])]))
-        exchange = self._pull_on_exchange(r, local[2])
-        pull = r["unbalanced"] * m.unbalanced / LOOSE_SD
-        pull = self.bright * (pull + m.roughness(r["rough"] * m.unbalanced) / CURVATURE_SD)
-        pull = pull if m.blurs else pull + lit
-        phi_h = self.stiffness * weight[:, 0] + local[0] - self.rates[1] * exchange + pull[:, 0]
-        phi_e = self.softness * weight[:, 1] + local[1] + self.rates[0] * exchange + pull[:, 1]
-        nothing = self.nothing(len(phi_h))
-        return replace(nothing, phi_h=phi_h, phi_e=phi_e)
+        exchange = self._pull_on_exchange(r, m.integrated_twice(weight[:, 1] - weight[:, 0]))
+        pull = self._potentials(weight)
+        pull[:, 0].addcmul_(self.rates[1], exchange, value=-1.0)
+        pull[:, 1].addcmul_(self.rates[0], exchange)
+        return pull
+
+    def adjoint_seen(self, r: Residuals) -> torch.Tensor:
+        """The adjoint of `forward_seen`, (B, 2, *box)."""
+        m = self.model
+        data = torch.einsum("cf,bc...->bf...", m.mixing, self.gain * (r["data"] * m.inverse_sd))
+        rim = r["unbalanced"] * m.unbalanced / LOOSE_SD + m.roughness(r["rough"] * m.bent) / CURVATURE_SD
+        return m.blurred(data) + self.bright * rim
+
+    def normal_seen(self, d: Unknowns) -> torch.Tensor:
+        """`adjoint_seen` of `forward_seen`, in half the time."""
+        m, phi = self.model, torch.stack([d.phi_h, d.phi_e], 1)
+        blurred = m.blurred(phi)
+        seen = self.lit[:, 0] * blurred[:, :1]
+        seen = m.blurred(seen.addcmul_(self.lit[:, 1], blurred[:, 1:]))
+        rough = m.roughness(self.bright * phi).mul_(m.bent)
+        seen = torch.addcmul(seen, self.loosely, phi)
+        return seen.addcmul_(m.roughness(rough), self.bright, value=CURVATURE_SD**-2)
+
+    def as_fields(self, phi: torch.Tensor) -> Unknowns:
+        """A direction of both fields, (B, 2, *box), and nothing else."""
+        return replace(self.nothing(len(phi)), phi_h=phi[:, 0], phi_e=phi[:, 1])
 
     def adjoint_globals(self, r: Residuals) -> Unknowns:
         """Jᵀ r for the log-rates, the outer potentials and the constants, zero elsewhere; `r` may lack the priors."""
         m, weight = self.model, r["balance"] * self.balance_weight
         difference = weight[:, 1] - weight[:, 0]
-        exchange = self._pull_on_exchange(r, self._adjoint_potential(difference))
-        log = torch.stack([self.flow(which) * exchange for which in range(m.maps)], 1)
+        exchange = self._pull_on_exchange(r, m.integrated_twice(difference))
+        log = torch.stack([self.flows[which] * exchange for which in range(m.maps)], 1)
         nothing = self.nothing(len(log))
         scalars = torch.cat([log.sum(m.dims), -weight.sum(m.dims), nothing.scalars[:, m.globals :]], 1)
         found = replace(nothing, outer=m.along_outer_potentials(difference), modes=m.analyse(log) * m.root,
@@ -193,34 +230,30 @@ class Linearisation:
         rim = (r["unbalanced"] * self.rim + r["rough"] * self.rough).sum(m.dims)
         gains = gains.index_add(1, torch.tensor(m.shown_in, device=gains.device), rim)
         length = -2.0 * (self.curvatures * weight).sum(m.dims).sum(1)
-        softer = -2.0 * (self.softness * self.phi[1] * weight[:, 1]).sum(m.dims)
+        softer = -2.0 * (self.softness * self.phi_e * weight[:, 1]).sum(m.dims)
         exact = (m.scalar_sd[m.globals : m.globals + m.channels] == 0.0).to(gains)
         scale = gains @ exact - length + softer
         if m.known is not None:
-            exchange = self._pull_on_exchange(r, self._adjoint_potential(weight[:, 1] - weight[:, 0]))
-            scale = scale - 2.0 * (self.flow(1) * exchange).sum(m.dims)
+            exchange = self._pull_on_exchange(r, m.integrated_twice(weight[:, 1] - weight[:, 0]))
+            scale = scale - 2.0 * (self.flows[1] * exchange).sum(m.dims)
         pulls = torch.cat([gains, data.sum(m.dims), scale[:, None], length[:, None]], 1)
         pulls = pulls * m.whitening()[m.globals :] + m.scalar_residual(r["scalars"])[:, m.globals :]
         nothing = self.nothing(len(pulls))
         return replace(nothing, scalars=torch.cat([nothing.scalars[:, : m.globals], pulls], 1))
 
-    def _adjoint_potential(self, values: torch.Tensor) -> torch.Tensor:
-        m = self.model
-        return m.back_transform(m.inverse_laplacian * m.forward_transform(values))
-
     def _pull_on_exchange(self, r: Residuals, potential: torch.Tensor) -> torch.Tensor:
-        """What residuals say of the exchange at every pixel, given K (w_e - w_h)."""
+        """What residuals say of the exchange at every pixel, given Δ⁻¹ (w_e - w_h); it matters where rates are."""
         m = self.model
         outside_sum = m.outside.sum(m.dims, keepdim=True)
         source = potential - (m.outside * potential).sum(m.dims, keepdim=True) / outside_sum
         wide = (1,) * len(m.box)
         flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
-        return m.inside * (flux - source)
+        return flux - source
 
     def nothing(self, batch: int) -> Unknowns:
         """A direction of zeros."""
         m = self.model
-        zero = self.stiffness.new_zeros((batch, *m.box))
+        zero = self.square.new_zeros((batch, *m.box))
         return Unknowns(zero, zero, zero.new_zeros((batch, m.outer_potentials.shape[1])),
                         zero.new_zeros((batch, *m.root.shape)), zero.new_zeros((batch, len(m.scalar_sd))))  # fmt: skip
 

@@ -28,11 +28,13 @@ Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z (the m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
 
+from chromamol.inverse.stencil import cross_stencil
 from chromamol.physics.free_energy import bulk_potential
 
 LAPLACIAN_TAPS = (-49 / 18, 3 / 2, -3 / 20, 1 / 90)
@@ -87,10 +89,19 @@ class Unknowns:
         """self + factor · other, one factor per entry of the batch."""
         return self.map(lambda a, b: torch.addcmul(a, factor.view(-1, *(1,) * (a.ndim - 1)), b), other)
 
+    def add_(self, factor: torch.Tensor, other: Unknowns) -> None:
+        """Add factor · other in place, one factor per entry of the batch."""
+        for a, b in zip(self.parts(), other.parts(), strict=True):
+            a.addcmul_(factor.view(-1, *(1,) * (a.ndim - 1)), b)
+
     def dot(self, other: Unknowns) -> torch.Tensor:
         """Inner product of each entry of the batch, (B,)."""
-        return torch.stack([(a * b).flatten(1).sum(1) for a, b in
-                            zip(self.parts(), other.parts(), strict=True)]).sum(0)  # fmt: skip
+        pairs = (
+            torch.broadcast_tensors(a.flatten(1), b.flatten(1))
+            for a, b in zip(self.parts(), other.parts(), strict=True)
+        )
+        products = [torch.bmm(a[:, None], b[..., None]).flatten() for a, b in pairs]
+        return torch.stack(products).sum(0)
 
 
 Residuals = dict[str, torch.Tensor]
@@ -110,9 +121,13 @@ class JointModel:
     images, inverse_sd : (B, C, *box), measured fractions and 1 / σ; zero weight where nothing was measured.
     mixing : (C, 2): how much of φ_h and φ_e each channel shows.
     inside, outside, balanced : (B, *box) of 0 and 1; `balanced` where the stencil lies inside.
+    unbalanced : (B, 1, *box), 1 where an image shows something but no balance holds: there the fields have a prior of
+        their own. Farther out they are not unknown.
+    bent : (B, 1, *box), 1 where their curvature has a prior, too: where, besides, all neighbours are unknown.
     expected : (B, 2, *box): what is expected of g φ_h and g φ_e where no balance holds.
     laplacian, inverse_laplacian, transfer : symbols on the half spectrum.
-    outer_potentials : (B, r, *box), times their prior deviation, where the balance holds.
+    outer_potentials : (B, r, n), times their prior deviation, at the pixels `holding` where the balance holds.
+    holding : (n,), flat indices of the box.
     cosines : per axis, (modes, box) tables of the log-rates;
     root : (maps, *modes) prior deviations.
     known : (B, *box) of Γ_ac in units of the model, when it is known.
@@ -130,11 +145,14 @@ class JointModel:
     inside: torch.Tensor
     outside: torch.Tensor
     balanced: torch.Tensor
+    unbalanced: torch.Tensor
+    bent: torch.Tensor
     expected: torch.Tensor
     laplacian: torch.Tensor
     inverse_laplacian: torch.Tensor
     transfer: torch.Tensor
     outer_potentials: torch.Tensor
+    holding: torch.Tensor
     cosines: tuple[torch.Tensor, ...]
     root: torch.Tensor
     known: torch.Tensor | None
@@ -182,11 +200,6 @@ class JointModel:
         return self.mixing.shape[0]
 
     @property
-    def unbalanced(self) -> torch.Tensor:
-        """(B, 1, *box): where no balance holds and the fields have a prior of their own instead."""
-        return 1.0 - self.balanced[:, None]
-
-    @property
     def dims(self) -> tuple[int, ...]:
         return tuple(range(-len(self.box), 0))
 
@@ -208,14 +221,14 @@ class JointModel:
 
     def synthesise(self, modes: torch.Tensor) -> torch.Tensor:
         """Σ c_k B_k on the box: (..., *modes) -> (..., *box)."""
-        for table in self.cosines:  # contracts the first mode axis and appends its box axis
-            modes = torch.tensordot(modes, table, dims=([modes.ndim - len(self.box)], [0]))
+        for dim, table in zip(self.dims, self.cosines, strict=True):
+            modes = (modes.movedim(dim, -1) @ table).movedim(-1, dim)
         return modes
 
     def analyse(self, values: torch.Tensor) -> torch.Tensor:
         """The adjoint of `synthesise`."""
-        for table in self.cosines:
-            values = torch.tensordot(values, table, dims=([values.ndim - len(self.box)], [1]))
+        for dim, table in zip(reversed(self.dims), reversed(self.cosines), strict=True):
+            values = (values.movedim(dim, -1) @ table.T).movedim(-1, dim)
         return values
 
     def named_scalars(self, x: Unknowns) -> dict[str, torch.Tensor]:
@@ -263,11 +276,25 @@ class JointModel:
 
     def roughness(self, phi: torch.Tensor) -> torch.Tensor:
         """ℓ² times the five-point Laplacian of φ (seven points in 3D): what `CURVATURE_SD` bounds."""
-        total = sum(
-            c * (torch.roll(phi, 1, d) + torch.roll(phi, -1, d) - 2.0 * phi)
-            for d, c in zip(self.dims, self.roughness_scale, strict=True)
-        )
-        return torch.as_tensor(total)
+        return cross_stencil(phi, (-2.0, 1.0), self.roughness_scale)
+
+    def curvature(self, phi: torch.Tensor) -> torch.Tensor:
+        """Δφ to sixth order, what the symbol `laplacian` makes of φ."""
+        return cross_stencil(phi, LAPLACIAN_TAPS, [c / self.interface**2 for c in self.roughness_scale])
+
+    def blurred(self, values: torch.Tensor) -> torch.Tensor:
+        """PSF * values."""
+        if not self.blurs:
+            return values
+        return self.back_transform(self.transfer * self.forward_transform(values))
+
+    def potential_of(self, exchange: torch.Tensor) -> torch.Tensor:
+        """Δ⁻¹ [-exchange]."""
+        return self.integrated_twice(self.compensated(exchange)).neg_()
+
+    def integrated_twice(self, values: torch.Tensor) -> torch.Tensor:
+        """Δ⁻¹ of what has no mean; it is its own adjoint."""
+        return self.back_transform(self.forward_transform(values).mul_(self.inverse_laplacian))
 
     def mean_square(self, symbol: torch.Tensor) -> torch.Tensor:
         """Mean of |symbol|² over the whole spectrum: the diagonal of a convolution's square."""
@@ -283,20 +310,21 @@ class JointModel:
 
     def outer_potential(self, white: torch.Tensor) -> torch.Tensor:
         """Σ_j q_j u_j: (B, r) -> (B, *box)."""
-        basis = self.outer_potentials.flatten(2)
+        basis = self.outer_potentials
         # A batch that shares one basis is one matrix product; as a batch of products it took ten times as long.
         summed = white @ basis[0] if len(basis) == 1 else (white[:, None] @ basis)[:, 0]
-        return summed.reshape(-1, *self.box)
+        everywhere = summed.new_zeros((len(summed), math.prod(self.box)))
+        return everywhere.index_copy_(1, self.holding, summed).reshape(-1, *self.box)
 
     def along_outer_potentials(self, values: torch.Tensor) -> torch.Tensor:
         """The adjoint of `outer_potential`."""
-        basis, flat = self.outer_potentials.flatten(2), values.flatten(1)
+        basis, flat = self.outer_potentials, values.flatten(1).index_select(1, self.holding)
         return flat @ basis[0].T if len(basis) == 1 else (basis @ flat[..., None])[..., 0]
 
     def compensated(self, source: torch.Tensor) -> torch.Tensor:
         """Spread what a periodic box cannot hold, the mean source, over the outside."""
         surplus = source.sum(self.dims, keepdim=True) / self.outside.sum(self.dims, keepdim=True)
-        return source - self.outside * surplus
+        return torch.addcmul(source, self.outside, surplus, value=-1.0)
 
     def residuals(self, x: Unknowns, tau: float) -> Residuals:
         """All residuals at a point, whitened."""
@@ -305,26 +333,22 @@ class JointModel:
         square = self.square_length(x)
         methylation, acetylation = self.rates(x)
         exchange = self.inside * (methylation * x.phi_e - acetylation * x.phi_h)
-        source = self.compensated(-exchange)
-        mode_h, mode_e, mode_s = self.forward_transform(torch.stack([x.phi_h, x.phi_e, source]))
-        potential, curved_h, curved_e, seen_h, seen_e = self.back_transform(
-            torch.stack([self.inverse_laplacian * mode_s, self.laplacian * mode_h, self.laplacian * mode_e,
-                         self.transfer * mode_h, self.transfer * mode_e])
-        )  # fmt: skip
-        potential = potential + self.outer_potential(x.outer)
-        constants = named["constants"]
-        seen = torch.einsum("cf,fb...->bc...", self.mixing, torch.stack([seen_h, seen_e]))
-        balance_h = bulk_potential(x.phi_h, self.phi_max) - square * curved_h - potential - constants[:, 0]
+        fields = torch.stack([x.phi_h, x.phi_e], 1)
+        potential = self.potential_of(exchange) + self.outer_potential(x.outer)
+        seen = torch.einsum("cf,bf...->bc...", self.mixing, self.blurred(fields))
         softness = torch.exp(-2.0 * scale[:, 0])
-        balance_e = softness * x.phi_e - square * curved_e + potential - constants[:, 1]
-        phi = self.bright(x) * torch.stack([x.phi_h, x.phi_e], 1)
+        balance = torch.stack(
+            [bulk_potential(x.phi_h, self.phi_max) - potential, softness * x.phi_e + potential], 1
+        )
+        balance = balance - square[:, None] * self.curvature(fields) - named["constants"]
+        phi = self.bright(x) * fields
         return {
             "data": (torch.exp(self.log_brightness(named)) * seen + named["offset"] - self.images)
             * self.inverse_sd,
-            "balance": torch.stack([balance_h, balance_e], 1) * self.balanced[:, None] / tau,
+            "balance": balance * self.balanced[:, None] / tau,
             "outer": x.outer,
             "unbalanced": self.unbalanced * (phi - self.expected) / LOOSE_SD,
-            "rough": self.unbalanced * self.roughness(phi) / CURVATURE_SD,
+            "rough": self.bent * self.roughness(phi) / CURVATURE_SD,
             "modes": x.modes,
             "scalars": self.scalar_residual(x.scalars - self.scalar_mean),
             "flux": (exchange.sum(self.dims) / self.inside.sum(self.dims) / self.flux_sd)[:, None],

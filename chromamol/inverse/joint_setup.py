@@ -110,6 +110,10 @@ fall with it: .046 / .035 at .1, .040 / .030 at .05, .037 / .027 at .03, .034 / 
 obey the balance less well, and below .05 their errors and coverage get worse."""
 
 
+SEEN_SIGMAS = 3.0
+"""How far outside the nucleus, in σ of the PSF, fields are unknown: light from farther out hardly reaches the nucleus,
+and to solve for fields that nothing but a prior holds doubled the iterations."""
+
 LEAST_TAU = 3e-4
 """What the balance itself may err by: the stencil by 4e-5 at 1.3 pixels per ℓ, a pattern that still moves at 1e-4 per
 unit of time by 1e-4."""
@@ -187,8 +191,10 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
     cosines, root = _log_rate_basis(problem, guess, spacing, box, unit)
     inside = embed(1.0)
     where_balanced = embed(balanced.astype(float))
+    unbalanced, bent = (tensor(where) for where in _unbalanced(problem, box, balanced))
     outer = outer_potentials(tensor(inverse), tensor(square), 1.0 - inside, where_balanced,
                              smallest_norm=0.3 * last_tau(problem))  # fmt: skip
+    holding = where_balanced.flatten().nonzero()[:, 0]
     maps = 1 if problem.known_acetylation is not None else 2
     calibration, channels = problem.calibration, len(problem.images)
     sd = [RATE_SD] * maps + [math.inf] * 2 + [*calibration.gains(channels)]
@@ -204,11 +210,14 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         inside=inside[None],
         outside=1.0 - inside[None],
         balanced=where_balanced[None],
+        unbalanced=unbalanced[None, None],
+        bent=bent[None, None],
         expected=_shown(problem, embed)[None],
         laplacian=tensor(symbol),
         inverse_laplacian=tensor(inverse),
         transfer=tensor(np.exp(-0.5 * square * (problem.psf_sigma_um / unit) ** 2)),
-        outer_potentials=outer[None],
+        outer_potentials=outer.flatten(1)[:, holding][None],
+        holding=holding,
         cosines=tuple(tensor(c) for c in cosines),
         root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
         known=None
@@ -224,6 +233,17 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         blurs=problem.psf_sigma_um > 0.0,
     )
     return model, unit
+
+
+def _unbalanced(problem: JointProblem, box: tuple[int, ...], balanced: Mask) -> tuple[Mask, Mask]:
+    """Where fields are unknown without a balance, and where their curvature has a prior there; on the periodic box."""
+    padding = [(0, n - m) for n, m in zip(box, problem.grid.shape, strict=True)]
+    mask, holds = (np.pad(where, padding) for where in (problem.mask, balanced))
+    reach = [math.ceil(SEEN_SIGMAS * problem.psf_sigma_um / h) for h in problem.grid.spacing_um]
+    unknown = ndimage.maximum_filter(mask, [2 * r + 1 for r in reach], mode="wrap")
+    cross = ndimage.generate_binary_structure(mask.ndim, 1)
+    whole = ndimage.minimum_filter(unknown, footprint=cross, mode="wrap")
+    return unknown & ~holds, whole & ~holds
 
 
 def _symbols(box: tuple[int, ...], spacing: list[float]) -> tuple[FloatField, FloatField]:

@@ -7,6 +7,7 @@ Nocedal & Wright, Numerical Optimization (2006), chapter 10.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ HALVINGS = 6
 LARGEST_RECALIBRATION = 0.5
 """Largest change of the calibration in one step, in prior deviations: rates follow the third power of a gain of which
 they know little, and a full first step led to fractions far below zero."""
+
+PIXELS_AT_ONCE = 300_000
+"""Samples that are solved for together on a CPU, in pixels: with twice as many the arrays of one product fill 64 MB,
+which the C library then gives back and asks for again every time (a quarter of the time)."""
 
 LEAST_GAIN = 1e-7
 """Share of the cost below which r·Mr is not worth another inner iteration."""
@@ -100,7 +105,13 @@ def posterior_samples(
         for name, value in shapes.items()
     }
     solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=tolerance, calibrate=True)
-    deviations = solver(at.adjoint(white))
+    right = at.adjoint(white)
+    at_once = count if right.phi_h.is_cuda else max(1, PIXELS_AT_ONCE // right.phi_h[0].numel())
+    parts = zip(*(part.split(at_once) for part in right.parts()), strict=True)
+    deviations = functools.reduce(
+        lambda some, more: some.map(lambda a, b: torch.cat([a, b]), more),
+        (solver(Unknowns(*part)) for part in parts),
+    )
     drawn = _orthogonal(count, len(model.considered), generator).to(deviations.phi_h)
     considered = deviations.map(torch.zeros_like)
     for j, factors in zip(model.considered, drawn.T, strict=True):
