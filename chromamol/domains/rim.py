@@ -6,7 +6,7 @@ The rim is cut into narrow columns along the wall. A column of thickness t has t
 
 σ_p the precision; deeper, domains and what lies between them alternate as a two-state chain. t is a second chain, along
 the wall: neighbours have similar thickness, jumps are rare. Both chains are summed over exactly (forward and backward),
-and how frequent each thickness is follows from the nucleus itself (expectation maximisation). The median of each
+and how frequent each thickness is follows from the nucleus itself (expectation maximisation). The mean of each
 column's posterior is its thickness. Nothing is smoothed: thin layers are seen as far as their molecules tell.
 
 References
@@ -27,7 +27,7 @@ from chromamol.domains.wall import Wall
 from chromamol.grid import Grid
 from chromamol.shapes import Mask
 
-DEPTH_STEP = 0.1
+DEPTH_STEP = 0.05
 COLUMN = 0.2
 THINNEST, DEEPEST, SEEN = 0.3, 3.0, 4.2
 """In radii of a domain: step in depth, width of a column, thickness of the thinnest and the deepest layer, depth of the
@@ -105,7 +105,9 @@ def layer_thickness(rim: Rim, levels: RimLevels) -> np.ndarray:
     states = np.concatenate([[0.0], np.arange(THINNEST * levels.radius_um, DEEPEST * levels.radius_um, step)])
     likely = _log_likelihood(rim, levels, states)
     posterior = _posterior(likely, states, width_um=COLUMN * levels.radius_um)
-    return states[np.argmax(np.cumsum(posterior, axis=1) >= 0.5, axis=1)]
+    some = 1.0 - posterior[:, 0]
+    mean = posterior[:, 1:] @ states[1:] / np.maximum(some, 1e-12)
+    return np.where(some > 0.5, mean, 0.0)
 
 
 def rewrite(

@@ -44,6 +44,12 @@ SOFT_UM = 0.004
 STRAY = 1e-3
 """Least density outside over that inside, or one false localisation would hold the wall."""
 
+SMOOTHED_UM = 2.0 * BAND_UM
+"""Standard deviation of the Gaussian along the wall that the density beside it is measured with."""
+
+MOLECULES_BESIDE = 100.0
+"""Where chromatin is thin, in `SMOOTHED_UM` along the wall: so deep is it measured at the second time."""
+
 _POINTS = 1024
 _INNER = 0.2  # of the band, beside the wall: left out where the density inside is measured
 
@@ -116,11 +122,15 @@ def fit_wall(
     inside, outside = (ndimage.distance_transform_edt(part) * grid.spacing_um[0] for part in (mask, ~mask))
     band = (inside + outside) < 2.0 * BAND_UM
     near = value_at(band, grid, y_um, x_um)
-    nearest, depths = start.place(y_um[near], x_um[near], within_um=BAND_UM)
-    used = np.isfinite(depths)
-    moved = _best_shift(start, nearest[used], depths[used], low=low, high=high,
-                        sigma=max(precision_um, SOFT_UM))  # fmt: skip
-    return wall_along(start.points + moved * start.inward)
+    sigma, wall = max(precision_um, SOFT_UM), start
+    # A layer on the wall can be thinner than the band: the second time its own density is what ends at the wall.
+    soft, needed = min(3.0 * sigma, _INNER * BAND_UM), MOLECULES_BESIDE / (SMOOTHED_UM * low)
+    for beside in ((_INNER * BAND_UM, BAND_UM), (soft, min(soft + needed, BAND_UM))):
+        nearest, depths = wall.place(y_um[near], x_um[near], within_um=BAND_UM)
+        used = np.isfinite(depths)
+        moved = _best_shift(wall, nearest[used], depths[used], low=low, high=high, sigma=sigma, beside=beside)
+        wall = wall_along(wall.points + moved * wall.inward)
+    return wall
 
 
 def wall_along(points: np.ndarray) -> Wall:
@@ -144,22 +154,26 @@ def _smooth(edge: np.ndarray) -> np.ndarray:
 
 
 def _best_shift(
-    wall: Wall, nearest: np.ndarray, depth: np.ndarray, *, low: float, high: float, sigma: float
-) -> np.ndarray:
-    """Return u at the points of the wall: that of the most likely series, by its number of waves and the criterion."""
+    wall: Wall, nearest: np.ndarray, depth: np.ndarray, *, low: float, high: float, sigma: float,
+    beside: tuple[float, float],
+) -> np.ndarray:  # fmt: skip
+    """Return u at the points of the wall: that of the most likely series, by its number of waves and the criterion.
+
+    `beside` are the depths between which the density inside is measured.
+    """
     steps = wall.steps_um
-    inner = depth > _INNER * BAND_UM
+    inner = (depth > beside[0]) & (depth < beside[1])
     counted = np.bincount(nearest[inner], minlength=steps.size).astype(np.float64)
-    wide = 2.0 * BAND_UM / steps.mean()
+    wide = SMOOTHED_UM / steps.mean()
     inside = ndimage.gaussian_filter1d(counted, wide, mode="wrap")
-    inside /= ndimage.gaussian_filter1d(steps, wide, mode="wrap") * (1.0 - _INNER) * BAND_UM
+    inside /= ndimage.gaussian_filter1d(steps, wide, mode="wrap") * (beside[1] - beside[0])
     inside = np.clip(inside, 0.7 * low, high)
     far = np.count_nonzero(depth < -(1.0 - _INNER) * BAND_UM) / (steps.sum() * _INNER * BAND_UM)
     outside = min(max(STRAY * low, far), 0.5 * low)
     best, least, held = np.zeros(steps.size), math.inf, 0
     coefficients = np.zeros(1)
     edge = max(int(np.count_nonzero(np.abs(depth) < BAND_UM / 3.0)), 2)
-    for waves, basis in _bases(steps):
+    for waves, basis in _bases(steps, unit=sigma):
         start = np.concatenate([coefficients, np.zeros(len(basis) - coefficients.size)])
         found = minimize(_unlikely, start, args=(basis, nearest, depth, inside, outside, steps, sigma), jac=True,
                          method="L-BFGS-B", options={"maxiter": 400})  # fmt: skip
@@ -172,14 +186,18 @@ def _best_shift(
     return np.clip(best, -BAND_UM, BAND_UM)
 
 
-def _bases(steps: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number of waves, cosines and sines along the wall), none shorter than four bands."""
+def _bases(steps: np.ndarray, *, unit: float) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number of waves, cosines and sines along the wall of height `unit`), none shorter than four bands.
+
+    The minimiser's first trial step has the length of one: with a micrometre the wall jumped inwards past all
+    molecules, where ∫ λ, linear in the shift, has no floor.
+    """
     along = 2.0 * np.pi * np.cumsum(steps) / steps.sum()
     for waves in WAVES:
         if waves * 2.0 * BAND_UM > steps.sum() and waves > WAVES[0]:
             return
         parts = [part(k * along) for k in range(1, waves + 1) for part in (np.cos, np.sin)]
-        yield waves, np.stack([np.ones_like(along), *parts])
+        yield waves, unit * np.stack([np.ones_like(along), *parts])
 
 
 def _unlikely(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chromamol.domains.rim import RimLevels, _alternating, layer_thickness, rewrite, rim_of
+from chromamol.domains.rim import DEPTH_STEP, RimLevels, _alternating, layer_thickness, rewrite, rim_of
 from chromamol.domains.wall import fit_wall, wall_along
 from chromamol.grid import Grid
 
@@ -54,6 +54,17 @@ def test_the_wall_is_found_ten_times_better_than_the_edge_of_a_density(low, high
     assert abs(off.mean()) < 0.005
     assert off.std() < 0.01
     assert (wall.inward * np.conj(-wall.points / np.abs(wall.points))).real.min() > 0.99
+
+
+def test_a_thin_dense_layer_on_the_wall_does_not_push_it_outwards():
+    """5,000 and 15,000 molecules per µm², a layer half as thick as the band that the wall is looked for in."""
+    rng = np.random.default_rng(5)
+    y, x = disc_molecules(rng, low=5000.0, high=15000.0, layer_um=0.06)
+    y, x = y + 0.005 * rng.standard_normal(y.size), x + 0.005 * rng.standard_normal(x.size)
+    wall = fit_wall(rough_disc(rng), GRID, y, x, low=5000.0, high=15000.0, precision_um=0.005)
+    off = np.abs(wall.points) - RADIUS_UM
+    assert abs(off.mean()) < 0.0005
+    assert off.std() < 0.002
 
 
 def test_false_localisations_outside_do_not_hold_the_wall():
@@ -130,7 +141,7 @@ def test_layers_take_the_place_of_what_smoothing_made_of_them():
 def test_the_sum_over_where_domains_lie_is_that_over_all_paths():
     """Two cells: four paths, each with its likelihood and its chance, by hand."""
     low, high = np.array([[-1.0, -2.0]]), np.array([[-0.5, -0.3]])
-    leave_low = 0.1 / 3.5
+    leave_low = DEPTH_STEP / 3.5
     by_hand = math.exp(-1.0) * (  # the first cell lies between domains
         (1 - leave_low) * math.exp(-2.0) + leave_low * math.exp(-0.3)
     )
