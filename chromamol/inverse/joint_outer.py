@@ -11,8 +11,6 @@ Tropp et al., SIAM J. Matrix Anal. Appl. 38, 1454 (2017), doi:10.1137/17M1111590
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 OUTER_SOURCE_SD = 4.0
@@ -28,15 +26,16 @@ _CHUNK = 8
 
 
 def outer_potentials(
-    inverse_laplacian: torch.Tensor, square_wavenumber: torch.Tensor, outside: torch.Tensor, balanced: torch.Tensor,
+    inverse_laplacian: torch.Tensor, square_wavenumber: torch.Tensor, outside: torch.Tensor, holding: torch.Tensor,
     *, smallest_norm: float, seed: int = 0,
 ) -> torch.Tensor:  # fmt: skip
-    """Return the potentials u_j, (r, *box), zero where the balance does not hold.
+    """Return the potentials u_j where the balance holds, (r, n).
 
     Parameters
     ----------
     inverse_laplacian, square_wavenumber : symbols on the half spectrum of the box.
-    outside, balanced : (*box) of 0 and 1.
+    outside : (*box) of 0 and 1.
+    holding : (n,), flat indices of the box's pixels where the balance holds.
     smallest_norm : directions whose norm over all pixels is smaller are left out.
     seed : of the random probes; which directions are found does not depend on it.
     """
@@ -50,35 +49,35 @@ def outer_potentials(
     def neutral(values: torch.Tensor) -> torch.Tensor:
         return outside * (values - (outside * values).sum(dims, keepdim=True) / outside.sum())
 
-    def covariance(values: torch.Tensor) -> torch.Tensor:
-        seen = neutral(filtered(inverse_laplacian, balanced * values))
-        return balanced * filtered(inverse_laplacian, neutral(filtered(root**2, seen)))
+    def covariance(columns: torch.Tensor) -> torch.Tensor:
+        values = outside.new_zeros((columns.shape[1], outside.numel())).index_copy_(1, holding, columns.T)
+        seen = neutral(filtered(inverse_laplacian, values.reshape(-1, *box)))
+        caused = filtered(inverse_laplacian, neutral(filtered(root**2, seen)))
+        return caused.flatten(1)[:, holding].T
 
     generator = torch.Generator(device=outside.device).manual_seed(seed)
-    available, count = int(balanced.sum()), FIRST_COUNT
+    count = min(FIRST_COUNT, len(holding))
+    probes = images = outside.new_zeros((len(holding), 0))
     while True:
-        found, norms = _nystroem(covariance, balanced, min(count, available), generator)
-        if norms[-1] < smallest_norm or count >= available:
+        fresh = torch.randn((len(holding), count - probes.shape[1]), generator=generator, dtype=outside.dtype,
+                            device=outside.device)  # fmt: skip
+        fresh = torch.linalg.qr(fresh - probes @ (probes.T @ fresh))[0]
+        images = torch.cat([images, *(covariance(part) for part in fresh.split(_CHUNK, 1))], 1)
+        probes = torch.cat([probes, fresh], 1)
+        found, norms = _nystroem(probes, images)
+        if norms[-1] < smallest_norm or count == len(holding):
             keep = norms >= smallest_norm
-            return (found[:, keep] * norms[keep]).T.reshape(-1, *box)
-        count *= 2
+            return (found[:, keep] * norms[keep]).T.contiguous()
+        count = min(2 * count, len(holding))
 
 
-def _nystroem(
-    covariance: Callable[[torch.Tensor], torch.Tensor], balanced: torch.Tensor, count: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Return eigenvectors in columns and roots of the eigenvalues, largest first."""
-    probes = torch.randn(
-        (count, *balanced.shape), generator=generator, dtype=balanced.dtype, device=balanced.device
-    )
-    probes = torch.linalg.qr((probes * balanced).flatten(1).T)[0]
-    images = torch.cat([
-        covariance(part.reshape(-1, *balanced.shape)).flatten(1) for part in probes.T.split(_CHUNK)
-    ]).T  # fmt: skip
+def _nystroem(probes: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return eigenvectors in columns and roots of the eigenvalues, largest first, from orthonormal probes."""
     # The shift keeps the small matrix definite in floating point and is taken off again.
-    shift = 10.0 * torch.finfo(balanced.dtype).eps * images.norm()
+    shift = 10.0 * torch.finfo(images.dtype).eps * images.norm()
     images = images + shift * probes
     factor = torch.linalg.cholesky(probes.T @ images)
     square_root = torch.linalg.solve_triangular(factor.T, images, upper=True, left=False)
-    vectors, values, _ = torch.linalg.svd(square_root, full_matrices=False)
-    return vectors, (values.square() - shift).clamp_min(0.0).sqrt()
+    squares, turn = torch.linalg.eigh(square_root.T @ square_root)
+    vectors = square_root @ (turn * squares.clamp_min(shift).rsqrt())
+    return vectors.flip(1), (squares - shift).clamp_min(0.0).sqrt().flip(0)

@@ -192,9 +192,9 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
     inside = embed(1.0)
     where_balanced = embed(balanced.astype(float))
     unbalanced, bent = (tensor(where) for where in _unbalanced(problem, box, balanced))
-    outer = outer_potentials(tensor(inverse), tensor(square), 1.0 - inside, where_balanced,
-                             smallest_norm=0.3 * last_tau(problem))  # fmt: skip
     holding = where_balanced.flatten().nonzero()[:, 0]
+    outer = outer_potentials(tensor(inverse), tensor(square), 1.0 - inside, holding,
+                             smallest_norm=0.3 * last_tau(problem))  # fmt: skip
     maps = 1 if problem.known_acetylation is not None else 2
     calibration, channels = problem.calibration, len(problem.images)
     sd = [RATE_SD] * maps + [math.inf] * 2 + [*calibration.gains(channels)]
@@ -216,7 +216,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         laplacian=tensor(symbol),
         inverse_laplacian=tensor(inverse),
         transfer=tensor(np.exp(-0.5 * square * (problem.psf_sigma_um / unit) ** 2)),
-        outer_potentials=outer.flatten(1)[:, holding][None],
+        outer_potentials=outer[None],
         holding=holding,
         cosines=tuple(tensor(c) for c in cosines),
         root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
