@@ -18,7 +18,7 @@ def kept_out_fields():
     names = [
         n.removeprefix(FIELDS) for n in datasets.names() if n.startswith(FIELDS) and not n.endswith("_labels")
     ]
-    return [n for n in names if kept_out(n)][::6]
+    return [n for n in names if kept_out(n)][::9]
 
 
 def pooled(sample, method):
