@@ -157,9 +157,9 @@ def _best_shift(
     wall: Wall, nearest: np.ndarray, depth: np.ndarray, *, low: float, high: float, sigma: float,
     beside: tuple[float, float],
 ) -> np.ndarray:  # fmt: skip
-    """Return u at the points of the wall: that of the most likely series, by its number of waves and the criterion.
+    """Return u at the points of the wall, µm: that of the most likely series, by its number of waves and the criterion.
 
-    `beside` are the depths between which the density inside is measured.
+    `beside` are the depths between which the density inside is measured, µm.
     """
     steps = wall.steps_um
     inner = (depth > beside[0]) & (depth < beside[1])

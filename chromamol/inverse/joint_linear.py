@@ -192,7 +192,7 @@ class Linearisation:
         return m.blurred(data) + self.bright * rim
 
     def normal_seen(self, d: Unknowns) -> torch.Tensor:
-        """`adjoint_seen` of `forward_seen`, in half the time."""
+        """`adjoint_seen` of `forward_seen`, without the residuals between them."""
         m, phi = self.model, torch.stack([d.phi_h, d.phi_e], 1)
         blurred = m.blurred(phi)
         seen = self.lit[:, 0] * blurred[:, :1]

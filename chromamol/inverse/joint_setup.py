@@ -112,7 +112,7 @@ obey the balance less well, and below .05 their errors and coverage get worse.""
 
 SEEN_SIGMAS = 3.0
 """How far outside the nucleus, in σ of the PSF, fields are unknown: light from farther out hardly reaches the nucleus,
-and to solve for fields that nothing but a prior holds doubled the iterations."""
+and to solve for fields that nothing but a prior holds took a third to a half of the iterations."""
 
 LEAST_TAU = 3e-4
 """What the balance itself may err by: the stencil by 4e-5 at 1.3 pixels per ℓ, a pattern that still moves at 1e-4 per
