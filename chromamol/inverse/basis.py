@@ -114,6 +114,19 @@ class CosineBasis:
             values *= self.axis_cosines(axis)[self.modes[:, axis]][:, positions[:, axis]].T
         return values
 
+    def sampled(self, points_per_wave: int) -> np.ndarray:
+        """Return all modes at the midpoints of a coarse grid, (Q, M).
+
+        The midpoints are `points_per_wave` for each half-wave of the shortest cosine along each axis.
+        """
+        values = np.ones((1, self.size))
+        for waves in self.modes.T:
+            n = points_per_wave * (int(waves.max()) + 1)
+            norm = np.where(waves > 0, math.sqrt(2.0), 1.0)
+            line = norm * np.cos(np.pi * np.outer((np.arange(n) + 0.5) / n, waves))
+            values = (values[:, None] * line).reshape(-1, self.size)
+        return values
+
     def average(self, values: FloatField) -> np.ndarray:
         """Return the mean of B_k · values over the grid, (M,)."""
         return np.asarray(contract(values, list(self._cosines))[tuple(self.modes.T)] / values.size)

@@ -27,7 +27,7 @@ from chromamol.inverse.joint import joint_rates
 from chromamol.inverse.joint_setup import LEAST_NOISE, JointProblem, Noise, first_gains, rescaled
 from chromamol.inverse.network import network_rates
 from chromamol.inverse.network_settings import NetworkSettings, Reporter
-from chromamol.inverse.rates import Outcome, Rates
+from chromamol.inverse.rates import Rates
 from chromamol.inverse.regression import judge, regress
 from chromamol.inverse.section import correct_section, require_thickness, widen_ratio
 from chromamol.inverse.section_fit import fit_section
@@ -158,8 +158,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     if section_thickness_um is not None:
         rates = _of_section(rates, section_thickness_um, known)
         extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
-    if rates.outcome is Outcome.NOT_JUDGED:
-        rates = judge(rates, acetylation_known=known is not None)
+    rates = judge(rates, acetylation_known=known is not None)
     return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
 
 

@@ -25,7 +25,8 @@ from chromamol.inverse.moving_fit import MovingFit, choose_width
 from chromamol.inverse.moving_form import MovingProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.rates_over_time import RatesOverTime
-from chromamol.inverse.regression import IDENTIFIED_AT, integral_ratio, judge
+from chromamol.inverse.regression import integral_ratio, judge
+from chromamol.inverse.single_fit import IDENTIFIED_AT
 from chromamol.inverse.time_windows import FEWEST_FRAMES
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField
@@ -142,7 +143,7 @@ def _told(problem: MovingProblem, fit: MovingFit | None) -> _Told:
     ratio, ratio_se = integral_ratio(still)
     diffusivity, diffusivity_se = math.nan, math.nan
     maps, per_s = (nothing, nothing), (nothing, nothing)
-    if fit is not None:
+    if fit is not None and fit.maps.solution.converged:
         maps = (fit.maps.rate_map(0).inside(problem.mask), fit.maps.rate_map(1).inside(problem.mask))
         if fit.moves and fit.slowness > IDENTIFIED_AT * fit.slowness_se:
             ratio, ratio_se = _moving_ratio(problem, fit, ratio, ratio_se)
@@ -150,13 +151,14 @@ def _told(problem: MovingProblem, fit: MovingFit | None) -> _Told:
             diffusivity_se = fit.slowness_se * diffusivity**2
             per_s = (fit.rate_map_per_s(0).inside(problem.mask), fit.rate_map_per_s(1).inside(problem.mask))
     rates = Rates(
-        methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se, outcome=Outcome.NOT_JUDGED,
-        flags=(), method="time-lapse regression", phi_h=still.phi_h, phi_e=still.phi_e,
+        methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se,
+        outcome=Outcome.NOT_JUDGED if fit is None else fit.maps.outcome, flags=() if fit is None else fit.maps.flags,
+        method="time-lapse regression", phi_h=still.phi_h, phi_e=still.phi_e,
         noise_sd=problem.frames[0].mean_noise_sd(),
         mollifier_width_um=math.nan if fit is None else fit.maps.half_width_um[-1],
         diagnostics={} if fit is None else {
-            "misfit": fit.maps.solution.misfit, "smoothness_um": fit.maps.solution.length_um,
-            "relative_amplitude": fit.maps.solution.amplitude, "frames": float(len(problem.frames)),
+            "misfit": fit.maps.solution.misfit, "smoothness_um": fit.maps.solution.linear.length_um,
+            "relative_amplitude": fit.maps.solution.linear.amplitude, "frames": float(len(problem.frames)),
         },
         reason="several frames with a known interval",
     )  # fmt: skip

@@ -88,8 +88,13 @@ def spread(of: Callable[[Result], Any], told: Result, sides: list[Sides[Result]]
 
 def wider_by(name: str, told: Result, sides: list[Sides[Result]], *, of_calibration: bool) -> RateMap:
     """Return the rate map `name` of a result with what moved numbers do to it in its errors."""
-    values, mean = (spread(attrgetter(f"{name}.{part}"), told, sides) for part in ("values", "mean"))
-    return wider(attrgetter(name)(told), values, float(mean), of_calibration=of_calibration)
+    values, mean, free_mean = (
+        spread(attrgetter(f"{name}.{part}"), told, sides) for part in ("values", "mean", "free_mean")
+    )
+    rate = wider(attrgetter(name)(told), values, float(mean), of_calibration=of_calibration)
+    if of_calibration or rate.free is None:
+        return rate
+    return replace(rate, free=(rate.free[0], float(np.hypot(rate.free[1], free_mean))))
 
 
 def wider(rate: RateMap, values: FloatField, mean: float, *, of_calibration: bool) -> RateMap:

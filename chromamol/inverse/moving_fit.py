@@ -8,7 +8,7 @@ the frames are one long exposure of a pattern at rest.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,6 @@ from chromamol.inverse.single_fit import (
     RegressionFit,
     solve_smooth,
 )
-from chromamol.inverse.smooth_fit import SmoothFit
 from chromamol.inverse.width import candidates, central_window
 
 MOTION_AT = 4.0
@@ -207,11 +206,11 @@ def fit_on_lattice(
             _add(normal, motion, moving_equations(window, basis, tile), guess, device=device)
     balance = Balance.of(problem.average(), basis, 0.5 * max(half_width_um))
     if not motion.is_seen:
-        solution = _with_scatter(solve_smooth(normal, balance, basis), motion.maps_noise)
+        solution = solve_smooth(normal, balance, basis).with_scatter_of(motion.maps_noise)
         maps = RegressionFit(half_width_um, lattice, basis, 2, solution)
         return MovingFit(maps, math.nan, math.nan, np.zeros(2 * basis.size))
     noise = motion.maps_noise + np.outer(motion.cross, motion.cross) * motion.noise / motion.power**2
-    solution = _with_scatter(solve_smooth(_without_motion(normal, motion), balance, basis), noise)
+    solution = solve_smooth(_without_motion(normal, motion), balance, basis).with_scatter_of(noise)
     along = solution.covariance @ motion.cross
     slowness = (motion.right - motion.cross @ solution.coefficients) / motion.power
     variance = solution.misfit / motion.power + motion.cross @ along / motion.power**2
@@ -219,12 +218,6 @@ def fit_on_lattice(
     variance += variance**2 * motion.noise
     maps = RegressionFit(half_width_um, lattice, basis, 2, solution)
     return MovingFit(maps, float(slowness), float(math.sqrt(variance)), -along / motion.power)
-
-
-def _with_scatter(solution: SmoothFit, noise: np.ndarray) -> SmoothFit:
-    """Add the scatter of the noise whose expectation was taken off the normal matrix: Σ + Σ N Σ / τ²."""
-    covariance = solution.covariance
-    return replace(solution, covariance=covariance + covariance @ noise @ covariance / solution.misfit)
 
 
 def _add(

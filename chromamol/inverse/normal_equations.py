@@ -100,6 +100,12 @@ class NormalEquations:
         self.power += float(products[-1, -1])
         self.count += len(equations.right_side)
 
+    def misfit_of(self, coefficients: np.ndarray) -> float:
+        """Return τ² of a solution, its squared residual per equation; at least 1."""
+        c = coefficients
+        residual = self.power - 2 * self.cross @ c + c @ self.gram @ c
+        return max(1.0, float(residual) / self.count)
+
     def without_negative(self, unit: np.ndarray) -> NormalEquations:
         """Return the equations without the directions in which less than the expected noise is left of AᵀC⁻¹A.
 

@@ -48,6 +48,9 @@ class RateMap:
     mean, mean_se : average over the valid pixels and its standard error, um⁻²; NaN when there are none.
     calibration_se : the part of `mean_se` that comes from the calibration, um⁻². It is common to all pixels, and to
         nuclei that were calibrated in the same way.
+    free : the mean as if rates could be negative, and its standard error without the calibration's part, um⁻²; None
+        where it is `mean` and `own_se`. What the data determine is asked of it: a positive map has a positive mean,
+        whatever the data say.
     """
 
     values: FloatField
@@ -56,6 +59,7 @@ class RateMap:
     mean: float
     mean_se: float
     calibration_se: float = 0.0
+    free: tuple[float, float] | None = None
 
     @property
     def own_se(self) -> float:
@@ -63,6 +67,16 @@ class RateMap:
         if not np.isfinite(self.calibration_se):
             return float("nan")
         return float(np.sqrt(np.maximum(np.square(self.mean_se) - np.square(self.calibration_se), 0.0)))
+
+    @property
+    def free_mean(self) -> float:
+        """Mean as if rates could be negative, um⁻²."""
+        return self.mean if self.free is None else self.free[0]
+
+    def exceeds_noise(self, errors: float) -> bool:
+        """Whether the mean, free to be negative, is more than so many standard errors above zero."""
+        error = self.own_se if self.free is None else self.free[1]
+        return bool(self.free_mean > errors * error)
 
     @classmethod
     def unknown(cls, shape: tuple[int, ...]) -> RateMap:

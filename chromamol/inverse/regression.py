@@ -16,11 +16,8 @@ import torch
 
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
-from chromamol.inverse.single_fit import RegressionFit, relative_flux_error
+from chromamol.inverse.single_fit import IDENTIFIED_AT, RegressionFit, relative_flux_error
 from chromamol.inverse.width import fit_best_width
-
-IDENTIFIED_AT = 2.0
-"""A rate counts as determined when its mean exceeds this many standard errors."""
 
 LARGEST_SCALE_ERROR = 0.5
 """Share of a rate that the calibration may leave open without a flag: 1.96 of it span a factor of two either way."""
@@ -42,13 +39,19 @@ def regress(
     problems = (problem, *variants)
     fits = fit(problem, device=device, variants=variants)
     if not fits:
-        nothing = RateMap.unknown(problem.grid.shape)
-        return tuple(_result(each, (nothing, nothing), None) for each in problems)
+        return tuple(_result(each, _nothing(each), None) for each in problems)
     return tuple(_result(each, _maps(each, found), found) for each, found in zip(problems, fits, strict=True))
 
 
+def _nothing(problem: RateProblem) -> tuple[RateMap, RateMap]:
+    nothing = RateMap.unknown(problem.grid.shape)
+    return nothing, nothing
+
+
 def _maps(problem: RateProblem, fit: RegressionFit) -> tuple[RateMap, RateMap]:
-    """Return methylation and acetylation, NaN outside the nucleus."""
+    """Return methylation and acetylation, NaN outside the nucleus; unknown when the fit did not converge."""
+    if not fit.solution.converged:
+        return _nothing(problem)
     if problem.known_acetylation is not None:
         both = fit.rate_map(0), RateMap.given(problem.known_acetylation, fit.lattice.valid)
     else:
@@ -59,22 +62,24 @@ def _maps(problem: RateProblem, fit: RegressionFit) -> tuple[RateMap, RateMap]:
 def judge(rates: Rates, *, acetylation_known: bool) -> Rates:
     """Return `rates` with NaN for what the data do not determine, and with the outcome and flags that say so.
 
+    Rates whose outcome stands already stay as they are.
+
     A rate is determined when its mean over the valid pixels exceeds `IDENTIFIED_AT` standard errors. Those of the
     calibration do not count: they scale a rate and cannot feign one; `scale_uncertain` speaks of them.
     """
+    if rates.outcome is not Outcome.NOT_JUDGED:
+        return rates
     if np.isnan(rates.mollifier_width_um):
         return replace(rates, outcome=Outcome.NO_VALID_PIXEL, flags=("kernel_exceeds_nucleus",))
     named = {"methylation": rates.methylation, "acetylation": rates.acetylation}
     determined, flags = {}, []
     for name, rate in named.items():
         given = acetylation_known and name == "acetylation"
-        determined[name] = given or bool(rate.mean > IDENTIFIED_AT * rate.own_se)
+        determined[name] = given or rate.exceeds_noise(IDENTIFIED_AT)
         if not determined[name]:
             flags.append(f"{name}_not_identifiable")
             named[name] = RateMap.unknown(rate.values.shape)
             continue
-        if (rate.values[rate.valid] < 0.0).any():
-            flags.append("negative_rate")
         if rate.calibration_se > LARGEST_SCALE_ERROR * rate.mean:
             flags.append("scale_uncertain")
     if acetylation_known:
@@ -100,8 +105,8 @@ def _result(problem: RateProblem, maps: tuple[RateMap, RateMap], fit: Regression
     if fit is not None:
         diagnostics = {
             "misfit": fit.solution.misfit,
-            "smoothness_um": fit.solution.length_um,
-            "relative_amplitude": fit.solution.amplitude,
+            "smoothness_um": fit.solution.linear.length_um,
+            "relative_amplitude": fit.solution.linear.amplitude,
             "test_functions": float(fit.lattice.count),
         }
     return Rates(
@@ -109,8 +114,8 @@ def _result(problem: RateProblem, maps: tuple[RateMap, RateMap], fit: Regression
         acetylation=maps[1],
         ratio=ratio,
         ratio_se=ratio_se,
-        outcome=Outcome.NOT_JUDGED,
-        flags=(),
+        outcome=Outcome.NOT_JUDGED if fit is None else fit.outcome,
+        flags=() if fit is None else fit.flags,
         method="regression",
         phi_h=problem.phi_h,
         phi_e=problem.phi_e,

@@ -20,12 +20,13 @@ import torch
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.lattice import TestLattice
 from chromamol.inverse.normal_equations import NormalEquations, WeightedTile
+from chromamol.inverse.positive_fit import PositiveFit, positive_fit
 from chromamol.inverse.problem import RateProblem
-from chromamol.inverse.rates import RateMap
-from chromamol.inverse.smooth_fit import SmoothFit, fit_smooth, fit_uniform
+from chromamol.inverse.rates import Outcome, RateMap
+from chromamol.inverse.smooth_fit import fit_smooth, fit_uniform
 from chromamol.inverse.weak_form import weak_equations
 from chromamol.inverse.weak_noise import EquationNoise
-from chromamol.shapes import Mask
+from chromamol.shapes import FloatField, Mask
 
 SHORTEST_LENGTH_PX = 12
 """Rate maps never vary faster than this correlation length; larger nuclei are bounded by the basis's size."""
@@ -33,6 +34,9 @@ SHORTEST_LENGTH_PX = 12
 MIN_MODES = 10
 FUNCTIONS_PER_MODE = 3
 """No more modes per map than a third of the test functions: the rest would be the prior's alone."""
+
+IDENTIFIED_AT = 2.0
+"""A rate is more than noise when it, or its mean, is farther from zero than this many standard errors."""
 
 _TYPICAL_LENGTH = 2.0
 """Of a rate map, in units of the shortest that the basis carries: says which waves the noise taken off may weigh."""
@@ -53,30 +57,69 @@ class RegressionFit:
     half_width_um : half of the support of the test functions along each axis.
     lattice, basis : the equations and the unknowns.
     maps : 1 when acetylation is known, else 2.
-    solution : coefficients of the maps, `basis.size` each.
+    solution : the maps, `basis.size` coefficients each.
     """
 
     half_width_um: tuple[float, ...]
     lattice: TestLattice
     basis: CosineBasis
     maps: int
-    solution: SmoothFit
+    solution: PositiveFit
 
     def mean_over(self, pixels: Mask) -> tuple[np.ndarray, np.ndarray]:
         """Return each map's mean over `pixels` and its standard error, um⁻²."""
-        average = self.basis.average(pixels.astype(float)) * (pixels.size / np.count_nonzero(pixels))
-        weights = np.kron(np.eye(self.maps), average)
+        means = [self.solution.rates(which, self._latent(which))[pixels].mean() for which in range(self.maps)]
+        weights = self._averaging(pixels)
         variance = ((weights @ self.solution.covariance) * weights).sum(axis=1)
-        return weights @ self.solution.coefficients, np.sqrt(variance)
+        return np.array(means), np.sqrt(variance)
 
     def rate_map(self, which: int) -> RateMap:
         """Return the map of methylation (0) or acetylation (1) with pointwise standard errors."""
-        part = slice(which * self.basis.size, (which + 1) * self.basis.size)
-        values = self.basis.synthesise(self.solution.coefficients[part])
-        variance = self.basis.variance(self.solution.covariance[part, part])
-        error = np.sqrt(np.maximum(variance, 0.0))  # rounding can leave -1e-16 where nothing is uncertain
+        latent = self._latent(which)
+        latent_error = self._error(which, self.solution.latent_covariance)
         mean, mean_se = self.mean_over(self.lattice.valid)
-        return RateMap(values, error, self.lattice.valid, float(mean[which]), float(mean_se[which]))
+        return RateMap(
+            self.solution.rates(which, latent), self.solution.error(which, latent, latent_error),
+            self.lattice.valid, float(mean[which]), float(mean_se[which]), free=self._free_mean(which),
+        )  # fmt: skip
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether there is a solution to judge."""
+        return Outcome.NOT_JUDGED if self.solution.converged else Outcome.NOT_CONVERGED
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """`negative_rate` where the data alone would make a valid rate negative beyond its error."""
+        return ("negative_rate",) if any(self._asks_for_negative(i) for i in range(self.maps)) else ()
+
+    def _asks_for_negative(self, which: int) -> bool:
+        linear = self.solution.linear
+        values = self.basis.synthesise(linear.coefficients[self._part(which)])
+        negative = self.lattice.valid & (values < 0.0)
+        if not negative.any():
+            return False
+        return bool(np.any((values < -IDENTIFIED_AT * self._error(which, linear.covariance))[negative]))
+
+    def _free_mean(self, which: int) -> tuple[float, float]:
+        """Return the linear map's mean over the valid pixels and its standard error, um⁻²."""
+        linear, weights = self.solution.linear, self._averaging(self.lattice.valid)[which]
+        return float(weights @ linear.coefficients), float(np.sqrt(weights @ linear.covariance @ weights))
+
+    def _averaging(self, pixels: Mask) -> np.ndarray:
+        """Return what coefficients weigh in the mean of each map, (maps, maps M)."""
+        average = self.basis.average(pixels.astype(float)) * (pixels.size / np.count_nonzero(pixels))
+        return np.kron(np.eye(self.maps), average)
+
+    def _part(self, which: int) -> slice:
+        return slice(which * self.basis.size, (which + 1) * self.basis.size)
+
+    def _latent(self, which: int) -> FloatField:
+        return self.basis.synthesise(self.solution.latent[self._part(which)])
+
+    def _error(self, which: int, covariance: np.ndarray) -> FloatField:
+        variance = self.basis.variance(covariance[self._part(which), self._part(which)])
+        return np.sqrt(np.maximum(variance, 0.0))  # rounding can leave -1e-16 where nothing is uncertain
 
 
 def fit_on_lattice(
@@ -115,7 +158,7 @@ def fit_weighted(
     basis: CosineBasis,
     half_width_um: tuple[float, ...],
     *,
-    start: SmoothFit | None = None,
+    start: PositiveFit | None = None,
     prior: tuple[float, float] | None = None,
 ) -> tuple[RegressionFit, ...]:
     """Fit problems of one nucleus to equations weighted alike, from `start`, an earlier fit, or else from the first.
@@ -146,8 +189,8 @@ def solve_smooth(
     *,
     prior: tuple[float, float] | None = None,
     scales: np.ndarray | None = None,
-) -> SmoothFit:
-    """Return smooth maps whose prior is scaled by their own means.
+) -> PositiveFit:
+    """Return smooth positive maps whose prior is scaled by their own means.
 
     `prior` is (ℓ, a) when known; `scales` holds the means of an earlier fit to start from, um⁻².
     """
@@ -159,9 +202,8 @@ def solve_smooth(
     misfit = 1.0
     near: tuple[float, float] | None = None
     for _ in range(_PASSES):
-        solution = fit_smooth(
-            balance.added_to(normal, scales), basis, scales, misfit=misfit, prior=prior, near=near
-        )
+        equations = balance.added_to(normal, scales)
+        solution = fit_smooth(equations, basis, scales, misfit=misfit, prior=prior, near=near)
         error = np.sqrt(np.diag(solution.covariance)[means])
         before = np.append(scales, misfit)
         scales = np.maximum(np.abs(solution.coefficients[means]), np.minimum(error, scales))
@@ -170,7 +212,7 @@ def solve_smooth(
         near = solution.length_um, solution.amplitude * float(np.mean(before[:-1] / scales))
         if np.allclose(np.append(scales, misfit), before, rtol=_SETTLED, atol=0.0):
             break
-    return solution
+    return positive_fit(equations, basis, solution)
 
 
 def typical_sizes(basis: CosineBasis, maps: int) -> np.ndarray:

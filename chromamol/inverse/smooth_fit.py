@@ -80,15 +80,24 @@ def fit_smooth(
         prior = Evidence(normal.gram / misfit, normal.cross / misfit, basis, scales).best(near=near)
     length_um, amplitude = prior
     coefficients, covariance = _posterior(normal, prior_sd(basis, scales, length_um, amplitude), misfit)
-    residual = normal.power - 2 * normal.cross @ coefficients + coefficients @ normal.gram @ coefficients
-    next_misfit = max(1.0, float(residual) / normal.count)
+    next_misfit = normal.misfit_of(coefficients)
     return SmoothFit(coefficients, covariance, misfit, next_misfit, length_um, amplitude, scales)
 
 
 def _posterior(normal: NormalEquations, size: np.ndarray, misfit: float) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and covariance of the coefficients for one prior."""
-    root = factor_one_plus(size[:, None] * normal.gram * (size / misfit))
-    inverse, _ = lapack.dpotri(root, lower=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    covariance = size[:, None] * inverse * size
+    covariance = posterior_covariance(normal.gram / misfit, size)
     return covariance @ normal.cross / misfit, covariance
+
+
+def posterior_mean(gram: np.ndarray, cross: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return (AᵀC⁻¹A + D⁻²)⁻¹ AᵀC⁻¹b, for `gram` and `size` as in `posterior_covariance`."""
+    mean, _ = lapack.dpotrs(factor_one_plus(size[:, None] * gram * size), size * cross, lower=1)
+    return np.asarray(size * mean)
+
+
+def posterior_covariance(gram: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return (AᵀC⁻¹A + D⁻²)⁻¹ for a positive semidefinite `gram` AᵀC⁻¹A and prior deviations `size` D."""
+    inverse, _ = lapack.dpotri(factor_one_plus(size[:, None] * gram * size), lower=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    return np.asarray(size[:, None] * inverse * size)

@@ -55,7 +55,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "partly_not_identifiable": "Parts of a rate map are known worse than within 50 %: they are NaN, "
         "and not in the mean.",
         "diffusivity_not_identifiable": "The frames show no motion beyond their noise: D and rates in 1/s are NaN.",
-        "negative_rate": "Part of the rate map came out negative: there the rate is within noise of zero.",
+        "negative_rate": "The data ask for a negative rate somewhere, beyond its error: the model fails there.",
         "unsteady": "No smooth rates keep this pattern at rest within its noise: it moves, or a given rate or constant "
         "is wrong. Don't read the rates as those of a steady state.",
         "not_converged": "The solver stopped before it converged: don't use the rates.",

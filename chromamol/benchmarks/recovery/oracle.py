@@ -14,6 +14,7 @@ from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.from_images import one_channel_problem, two_channel_problem
 from chromamol.inverse.lattice import TestLattice
 from chromamol.inverse.normal_equations import NormalEquations, WeightedTile
+from chromamol.inverse.positive_fit import positive_fit
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.regression import regress
 from chromamol.inverse.single_fit import SHORTEST_LENGTH_PX, Balance, RegressionFit, typical_sizes
@@ -79,10 +80,10 @@ def _fits(
     priors = [
         (length * basis.shortest_length_um, amplitude) for length in LENGTHS for amplitude in AMPLITUDES
     ]
+    linear = [fit_smooth(normal, basis, scales, misfit=1.0, prior=prior) for prior in priors]
     return [
-        RegressionFit(width, lattice, basis, len(guess), fit_smooth(normal, basis, scales, misfit=1.0, prior=prior))
-        for prior in priors
-    ]  # fmt: skip
+        RegressionFit(width, lattice, basis, len(guess), positive_fit(normal, basis, each)) for each in linear
+    ]
 
 
 def _relative(found: Guess, truth: np.ndarray, scene: Scene) -> float:
