@@ -112,6 +112,8 @@ class PositiveFit:
 
 def bent(values: FloatField, bend: float | FloatField) -> FloatField:
     """Return h(v): v from `bend` upwards, and an exponential that goes on from there with the same slope below."""
+    if np.all(values >= bend):
+        return values
     return np.where(values >= bend, values, bend * np.exp(np.minimum(values / bend, 1.0) - 1.0))
 
 

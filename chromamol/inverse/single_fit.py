@@ -68,10 +68,14 @@ class RegressionFit:
 
     def mean_over(self, pixels: Mask) -> tuple[np.ndarray, np.ndarray]:
         """Return each map's mean over `pixels` and its standard error, um⁻²."""
-        means = [self.solution.rates(which, self._latent(which))[pixels].mean() for which in range(self.maps)]
         weights = self._averaging(pixels)
+        means = weights @ self.solution.coefficients
+        if self.solution.slopes is not None:  # bent maps hold finer waves than the basis
+            means = np.array(
+                [self.solution.rates(i, self._latent(i))[pixels].mean() for i in range(self.maps)]
+            )
         variance = ((weights @ self.solution.covariance) * weights).sum(axis=1)
-        return np.array(means), np.sqrt(variance)
+        return means, np.sqrt(variance)
 
     def rate_map(self, which: int) -> RateMap:
         """Return the map of methylation (0) or acetylation (1) with pointwise standard errors."""
