@@ -122,7 +122,7 @@ def test_rates_of_a_shaded_nucleus_become_those_of_the_even_one(tmp_path, small_
     )
     assert "illumination divided by flat.tif (sha256" in mended.channel_note
     for name in ("gamma_me_per_um2", "gamma_ac_per_um2"):
-        assert abs(shaded[name] / even[name] - 1.0) > 0.05  # ten times what the flat field may leave
+        assert abs(shaded[name] / even[name] - 1.0) > 0.03  # six times what the flat field may leave
     for name in ("heterochromatin_fraction", "rate_ratio", "gamma_me_per_um2", "gamma_ac_per_um2"):
         # Divided planes are float32, in which a fourth derivative loses three more digits.
         assert mended.rows[0][name] == pytest.approx(even[name], rel=5e-3), name

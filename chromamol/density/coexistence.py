@@ -31,6 +31,9 @@ PLATEAU_STEP = 0.66
 BLURS_PX = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 """Candidates of σ where it is not given: steps of √2, between which the residual is interpolated."""
 
+DENOISING_PX = 1.0
+"""Standard deviation of the Gaussian that tears less of the domains apart than noise does."""
+
 _ROUNDS = 4
 _LEAST_PIXELS = 50
 
@@ -78,34 +81,33 @@ def fit_two_phases(
     """
     if np.count_nonzero(mask) < _LEAST_PIXELS:
         return None
+    smooth = _denoised(signal, mask)
     if blur_um is not None:
-        return _fit(signal, mask, spacing_um, blur_um)
+        return _fit(smooth, mask, spacing_um, blur_um)
     pixel = min(spacing_um)
-    tried = {sigma: _fit(signal, mask, spacing_um, sigma * pixel) for sigma in BLURS_PX}
+    tried = {sigma: _fit(smooth, mask, spacing_um, sigma * pixel) for sigma in BLURS_PX}
     fits = {sigma: fit for sigma, fit in tried.items() if fit is not None}
     if not fits:
         return None
     best = max(fits, key=lambda sigma: fits[sigma].explained)
 
     def unexplained(log_sigma: float) -> float:
-        fit = _fit(signal, mask, spacing_um, math.exp(log_sigma) * pixel)
+        fit = _fit(smooth, mask, spacing_um, math.exp(log_sigma) * pixel)
         return 1.0 if fit is None else 1.0 - fit.explained
 
     step = 0.5 * math.log(2.0)
     log = minimize_scalar(unexplained, bounds=(math.log(best) - step, math.log(best) + step), method="bounded",
                           options={"xatol": 0.03}).x  # fmt: skip
-    finer = _fit(signal, mask, spacing_um, math.exp(float(log)) * pixel)
+    finer = _fit(smooth, mask, spacing_um, math.exp(float(log)) * pixel)
     return finer if finer is not None and finer.explained >= fits[best].explained else fits[best]
 
 
-def _fit(signal: FloatField, mask: Mask, spacing: tuple[float, ...], blur_um: float) -> TwoPhases | None:
-    """Alternate between where the domains are and how bright they are."""
-    steps = [blur_um / h for h in spacing]
-    denoise = [1.0] * len(steps)
-    smooth = _within(signal, mask, denoise)
-    steps = [math.hypot(a, b) for a, b in zip(steps, denoise, strict=True)]
+def _fit(smooth: FloatField, mask: Mask, spacing: tuple[float, ...], blur_um: float) -> TwoPhases | None:
+    """Alternate between where the domains are and how bright they are; `smooth` is the denoised image."""
+    steps = [math.hypot(blur_um / h, DENOISING_PX) for h in spacing]
     reach = max(s * h for s, h in zip(steps, spacing, strict=True))
-    low, high = (float(v) for v in np.percentile(smooth[mask], (15.0, 96.0)))
+    seen, weight = smooth[mask], ndimage.gaussian_filter(mask.astype(np.float64), steps)[mask]
+    low, high = (float(v) for v in np.percentile(seen, (15.0, 96.0)))
     radius = math.inf
     for _ in range(_ROUNDS):
         level = max(0.25, 0.5 - reach / (2.0 * math.sqrt(2.0 * math.pi) * radius))
@@ -114,12 +116,15 @@ def _fit(signal: FloatField, mask: Mask, spacing: tuple[float, ...], blur_um: fl
         if not 0.01 < fraction < 0.9:
             return None
         radius = _median_radius(dense, spacing)
-        phases = _within(dense.astype(np.float64), mask, steps)
-        step, low = (float(v) for v in np.polyfit(phases[mask], smooth[mask], 1))
+        phases = ndimage.gaussian_filter(dense.astype(np.float64), steps)[mask] / weight
+        # The straight line of least squares.
+        apart = phases - phases.mean()
+        step = float(apart @ seen / (apart @ apart))
+        low = float(seen.mean() - step * phases.mean())
         high = low + step
         if step <= 0.0:
             return None
-    explained = 1.0 - float(np.var(smooth[mask] - low - step * phases[mask]) / np.var(smooth[mask]))
+    explained = 1.0 - float(np.var(seen - step * phases) / np.var(seen))
     return TwoPhases(low, high, blur_um, fraction, radius, explained)
 
 
@@ -133,8 +138,8 @@ def _median_radius(dense: Mask, spacing: tuple[float, ...]) -> float:
     return math.sqrt(size / math.pi) if dense.ndim == 2 else (3.0 * size / (4.0 * math.pi)) ** (1.0 / 3.0)
 
 
-def _within(values: FloatField, mask: Mask, sigma: list[float]) -> FloatField:
-    """Gaussian mean over the pixels of the nucleus."""
-    weight = ndimage.gaussian_filter(mask.astype(np.float64), sigma)
-    total = ndimage.gaussian_filter(np.where(mask, values, 0.0), sigma)
+def _denoised(values: FloatField, mask: Mask) -> FloatField:
+    """Gaussian mean over the pixels of the nucleus, 0 outside."""
+    weight = ndimage.gaussian_filter(mask.astype(np.float64), DENOISING_PX)
+    total = ndimage.gaussian_filter(np.where(mask, values, 0.0), DENOISING_PX)
     return np.where(mask, total / np.maximum(weight, 1e-9), 0.0)

@@ -29,7 +29,7 @@ class NoiseSource:
 
     Parameters
     ----------
-    sd : volume fraction; one number or the grid's shape.
+    sd : volume fraction; one number, or the grid's shape where nothing is smoothed.
     response_h, response_e : dimensionless; one number or the grid's shape.
     smoothing : one odd-length array of taps per axis, or ().
     """
@@ -38,6 +38,11 @@ class NoiseSource:
     response_h: FloatField | float
     response_e: FloatField | float
     smoothing: tuple[np.ndarray, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.smoothing and np.ndim(self.sd):
+            raise FieldError("A map of the noise before smoothing.", expected="one number where noise is smoothed.",
+                             do="give its root mean square.")  # fmt: skip
 
     def crop(self, window: tuple[slice, ...]) -> NoiseSource:
         """Return the source on a part of the grid."""

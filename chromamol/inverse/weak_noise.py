@@ -9,7 +9,8 @@ covariances are products of such rows: `NoiseGrams` holds them, and with them bo
 equations and the bias that noise in A would cause (errors in variables).
 
 White noise leaves each weight a field times a test function, and `pair_products` sums the products without ever writing
-a row down. Noise that was smoothed mixes pixels, and the rows are written down (`SpreadRows`).
+a row down. Noise that was smoothed mixes pixels: the rows of b are written down (`SpreadRows`), while all test
+functions share one shape (`SmoothedTest`).
 """
 
 from __future__ import annotations
@@ -134,22 +135,76 @@ class EquationNoise:
     def _smoothed(
         self, source: NoiseSource, pairs: NeighbourPairs
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what `_white` does, by rows of weights over pixels that the smoothing has mixed."""
+        """Return what `_white` does, for pixels that the smoothing has mixed."""
         tile = pairs.tile
-        rows = sum(
-            tile.stencil(terms).ravel() * _gather(c * source.response_h, tile) for c, terms in self.right
+        rows = np.asarray(
+            sum(tile.stencil(terms).ravel() * _gather(c * source.response_h, tile) for c, terms in self.right)
         )
-        right = SpreadRows.of(np.asarray(rows), source, tile)
-        test = tile.stencil(identity_terms(self.problem.grid.ndim)).ravel()
-        column = SpreadRows.of(np.broadcast_to(test, np.shape(rows)), source, tile)
-        i, j = pairs.first, pairs.second
-        mixed = right.gram(column)
-        return column.gram(column)[i, j], right.gram(right)[i, j], np.stack([mixed[i, j], mixed[j, i]])
+        spread = SpreadRows.of(rows, source, tile)
+        test = SmoothedTest.of(source, pairs)
+        rights = spread.gram(spread)[pairs.first, pairs.second]
+        return test.with_itself(), rights, test.with_rows(rows.reshape(len(rows), *tile.stencil_shape))
 
 
 def noise_grams(problem: RateProblem, tile: LatticeTile) -> NoiseGrams:
     """Return the covariances of the noise in the equations of one tile alone."""
     return EquationNoise.of(problem).grams(tile)
+
+
+@dataclass(frozen=True, eq=False)
+class SmoothedTest:
+    """Test functions under smoothed noise: the smoothing S is the same everywhere, so one S Sᵀ ψ serves all of them.
+
+    Parameters
+    ----------
+    pairs : of functions.
+    seen : per axis, the variance times S Sᵀ ψ of a neighbour at the pixels of a function's box, (steps, pixels), the
+        steps from negative to positive.
+    """
+
+    pairs: NeighbourPairs
+    seen: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, source: NoiseSource, pairs: NeighbourPairs) -> SmoothedTest:
+        lattice, seen = pairs.tile.lattice, []
+        share = float(source.sd) ** (2.0 / len(lattice.taps))
+        for taps, stride, reach, smoothing in zip(
+            lattice.taps, lattice.strides, _reaches(pairs), source.smoothing, strict=True
+        ):
+            twice = np.convolve(np.convolve(taps[0], smoothing), smoothing[::-1])
+            padded = np.pad(twice, reach * stride)
+            first = reach * stride + len(smoothing) - 1  # where the neighbour's box has its first pixel
+            starts = [first - step * stride for step in range(-reach, reach + 1)]
+            seen.append(share * padded[np.add.outer(starts, np.arange(len(taps[0])))])
+        return cls(pairs, tuple(seen))
+
+    def with_itself(self) -> np.ndarray:
+        """Return the covariance of ∫ψn of both functions of every pair, (pairs,)."""
+        by_step = np.ones(())
+        for seen, taps in zip(self.seen, self.pairs.tile.lattice.taps, strict=True):
+            by_step = np.multiply.outer(by_step, seen @ taps[0])
+        return np.asarray(by_step[self._steps(1)])
+
+    def with_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the covariance of what `rows`, (n, *box), weigh and of ∫ψn: at (i, j) and at (j, i), (2, pairs)."""
+        table = rows
+        for seen in self.seen:
+            table = np.tensordot(table, seen, axes=(1, 1))
+        return np.stack([
+            table[(self.pairs.first, *self._steps(1))], table[(self.pairs.second, *self._steps(-1))]
+        ])  # fmt: skip
+
+    def _steps(self, sign: int) -> tuple[np.ndarray, ...]:
+        """Return along each axis the number of the step from the first function to the second, or back."""
+        points = np.argwhere(self.pairs.tile.inside)
+        steps = sign * (points[self.pairs.second] - points[self.pairs.first])
+        return tuple((steps + np.array(_reaches(self.pairs))).T)
+
+
+def _reaches(pairs: NeighbourPairs) -> list[int]:
+    """Return the longest step along each axis."""
+    return [int(steps[-1]) for steps in pairs.steps]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,20 +221,11 @@ class SpreadRows:
     @classmethod
     def of(cls, weights: np.ndarray, source: NoiseSource, tile: LatticeTile) -> SpreadRows:
         """Spread `weights`, (n, stencil), over the pixels that the source's smoothing mixes in."""
-        stencil = tile.stencil_shape
-        block = weights.astype(np.float32).reshape(len(weights), *stencil)
-        reach = [len(taps) // 2 for taps in source.smoothing] or [0] * len(stencil)
-        if source.smoothing:
-            block = np.pad(block, [(0, 0), *((r, r) for r in reach)])
-            for axis, taps in enumerate(source.smoothing, start=1):
-                block = ndimage.convolve1d(block, taps, axis=axis, mode="constant")
-        sd = np.asarray(source.sd, dtype=np.float32)
-        if sd.ndim == 0:
-            return cls(block * sd, tile)
-        # Smoothing reaches past the crop: noise out there is as strong as at the nearest pixel.
-        padded = np.pad(sd, [(r, r) for r in reach], mode="edge")
-        pixels = stencil_pixels(tile.positions + reach, block.shape[1:], padded.shape)
-        return cls(block * padded.ravel()[pixels].reshape(block.shape), tile)
+        block = weights.astype(np.float32).reshape(len(weights), *tile.stencil_shape)
+        block = np.pad(block, [(0, 0), *((len(taps) // 2,) * 2 for taps in source.smoothing)])
+        for axis, taps in enumerate(source.smoothing, start=1):
+            block = ndimage.convolve1d(block, taps, axis=axis, mode="constant")
+        return cls(block * np.float32(source.sd), tile)
 
     def gram(self, other: SpreadRows) -> np.ndarray:
         """Return Σ_x row_i(x) row_j(x), (n, n): only neighbours on the lattice share pixels.

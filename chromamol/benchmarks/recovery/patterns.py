@@ -4,6 +4,10 @@ With two uneven rates a pattern may move for ever, and an inversion that rests o
 walls it comes to rest where it would drift round and round a periodic box, so `both` has walls without flux. Each
 pattern is first followed on every second pixel, which costs little, and only one that settles there is sharpened on all
 pixels. Whether it settles is all that decides: no estimate has been made by then.
+
+Boxes are exact in space. A walled nucleus is not: at its 1.3 pixels per ℓ the fourth-order differences of the solver
+leave patterns at rest whose true balance misses 1 % of the reaction. So it is sharpened once more, on twice as many
+pixels along a side, where that is sixteen times less, and read at the centres of the pixels of the table.
 """
 
 from __future__ import annotations
@@ -70,13 +74,20 @@ class Experiment:
         acetylation = np.ones(shape) if kind == "known" else _varied(MEDIANS[1], shape, correlation, rng)
         if kind != "walled":
             return cls(methylation, acetylation, walls=kind == "both")
-        y, x = np.meshgrid(*(np.linspace(-1.0, 1.0, size),) * 2, indexing="ij")
-        return cls(methylation, acetylation, (y / 0.78) ** 2 + (x / 0.94) ** 2 < 1.0)
+        return cls(methylation, acetylation, _ellipse(size))
 
     def halved(self) -> Experiment:
         """Return the same experiment on a grid of half as many pixels along a side."""
         mask = None if self.mask is None else _block_means(self.mask.astype(float)) > 0.5
         return Experiment(_block_means(self.methylation), _block_means(self.acetylation), mask, self.walls)
+
+    def doubled(self) -> Experiment:
+        """Return the same experiment in a nucleus on a grid of twice as many pixels along a side."""
+        methylation, acetylation = (
+            ndimage.zoom(rate, 2, order=3, mode="grid-wrap", grid_mode=True)
+            for rate in (self.methylation, self.acetylation)
+        )
+        return Experiment(methylation, acetylation, _ellipse(len(methylation)))
 
     def relaxed(
         self, pixel: float, seed: int, initial: tuple[FloatField, FloatField] | None = None
@@ -100,13 +111,31 @@ def simulate(kind: str, seed: int, size: int) -> SimulatedChromatin:
     Look at its `steadiness` before its fields: above `STEADINESS` it still moves.
     """
     experiment = Experiment.of(kind, seed, size)
-    trial = experiment.halved().relaxed(2.0 * PIXEL, seed)
-    if trial.steadiness > STEADINESS:
-        return trial
-    start = [
-        _doubled(phi, trial.mask, experiment.walls) for phi in (trial.heterochromatin, trial.euchromatin)
-    ]
-    return experiment.relaxed(PIXEL, seed, (start[0], start[1]))
+    levels = [(experiment.halved(), 2.0 * PIXEL), (experiment, PIXEL)]
+    if experiment.mask is not None:
+        levels.append((experiment.doubled(), 0.5 * PIXEL))
+    start = None
+    for level, pixel in levels:
+        state = level.relaxed(pixel, seed, start)
+        if state.steadiness > STEADINESS:
+            return state
+        phi_h, phi_e = (
+            _doubled(phi, state.mask, level.walls) for phi in (state.heterochromatin, state.euchromatin)
+        )
+        start = phi_h, phi_e
+    return state if experiment.mask is None else _read_at(experiment, state)
+
+
+def _read_at(experiment: Experiment, fine: SimulatedChromatin) -> SimulatedChromatin:
+    """Return a pattern on half the pixels along a side: those of the experiment that are inside as a whole."""
+    mask = _block_means(fine.mask.astype(float)) == 1.0
+    phi_h, phi_e = (
+        np.where(mask, _at_corners(phi, fine.mask), 0.0) for phi in (fine.heterochromatin, fine.euchromatin)
+    )
+    return replace(
+        fine, heterochromatin=phi_h, euchromatin=phi_e, methylation=experiment.methylation,
+        acetylation=experiment.acetylation, mask=mask, pixel_size_um=(PIXEL,) * phi_h.ndim,
+    )  # fmt: skip
 
 
 def solid(seed: int) -> SimulatedChromatin:
@@ -132,11 +161,30 @@ def _block_means(values: FloatField) -> FloatField:
     return values
 
 
+def _at_corners(values: FloatField, mask: Mask) -> FloatField:
+    """Values where 2 x 2 pixels meet: cubic interpolation, or their mean where it would reach out of the nucleus."""
+    cubic = np.array([-1.0, 9.0, 9.0, -1.0]) / 16.0
+
+    def corners(array: FloatField, taps: FloatField) -> FloatField:
+        for axis in range(array.ndim):
+            array = ndimage.correlate1d(array, taps, axis=axis, origin=-1, mode="wrap")
+        return array[(slice(None, None, 2),) * array.ndim]
+
+    whole = corners(mask.astype(float), np.full(4, 0.25)) == 1.0
+    return np.where(whole, corners(values, cubic), _block_means(values))
+
+
 def _doubled(values: FloatField, mask: Mask, walls: bool) -> FloatField:
     """Linear interpolation between the centres of pixels; what lies outside the nucleus continues its rim."""
     nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
     mode = "reflect" if walls else "grid-wrap"
     return np.asarray(ndimage.zoom(values[tuple(nearest)], 2, order=1, mode=mode, grid_mode=True))
+
+
+def _ellipse(size: int) -> Mask:
+    """The walled nucleus on a square of `size` pixels along a side."""
+    y, x = np.meshgrid(*(np.linspace(-1.0, 1.0, size),) * 2, indexing="ij")
+    return (y / 0.78) ** 2 + (x / 0.94) ** 2 < 1.0
 
 
 def _varied(
