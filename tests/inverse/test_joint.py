@@ -253,7 +253,7 @@ def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(tru
     found = fit.model.named_scalars(fit.point)
     assert float(torch.exp(found["log_gain"])) == pytest.approx(1.1, rel=0.03)
     assert float(found["offset"]) == float(found["log_scale"]) == 0.0
-    own, common = posterior_samples(fit.model, fit.point, fit.tau, count=8, iterations=600, tolerance=1e-3,
+    own, common = posterior_samples(fit.model, fit.point, fit.tau, count=4, iterations=600, tolerance=1e-3,
                                     generator=torch.Generator().manual_seed(0), inner=torch.float32)  # fmt: skip
     samples = own.map(torch.add, common)
     spread = {name: float(s.square().mean().sqrt()) for name, s in fit.model.named_scalars(samples).items()}
@@ -261,6 +261,37 @@ def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(tru
     assert spread["log_scale"] == pytest.approx(0.1, rel=1e-5)
     # What an image tells is gain times φ_max, of which the prior is.
     assert spread["log_gain"] < 0.05
+
+
+def log_rate_samples(fit, count):
+    own, _ = posterior_samples(fit.model, fit.point, fit.tau, count=count, iterations=600, tolerance=1e-3,
+                               generator=torch.Generator().manual_seed(1), inner=torch.float32)  # fmt: skip
+    return joint._log_rate_deviations(fit, own)
+
+
+@pytest.fixture(scope="module")
+def unbegun(truth):
+    """A fit that has not begun: enough for a posterior, which is linear."""
+    problem, guess = small_problem(truth), Guess(0.8, 1.0, 0.5, 0.3)
+    model, unit = build_model(problem, guess, device=torch.device("cpu"))
+    return joint.JointFit(problem, guess, model, start(problem, model), unit, 2e-3, True, 0)
+
+
+def test_few_samples_pooled_tell_the_errors_of_many(unbegun):
+    fit = unbegun
+    many = log_rate_samples(fit, 80)
+    expected = np.sqrt(np.mean(many**2, axis=0))
+    inside = fit.problem.mask
+    away = {False: [], True: []}
+    for few in np.split(many, 10):
+        for which, variance in enumerate(np.mean(few**2, axis=0)):
+            for pooled in (False, True):
+                error = np.sqrt(joint._pooled(variance, fit) if pooled else variance)
+                away[pooled].append((error / expected[which])[inside])
+    scatter = {pooled: np.std(each, axis=0).mean() for pooled, each in away.items()}
+    assert 0.2 < scatter[False] < 0.3  # one over the root of twice eight
+    assert scatter[True] < 0.85 * scatter[False]
+    assert np.mean(away[True]) == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize("first", [96, 20])
