@@ -16,7 +16,15 @@ from scipy import ndimage
 
 from chromamol.field import Field
 from chromamol.inverse.joint_model import JointModel, Unknowns
-from chromamol.inverse.joint_setup import Guess, JointProblem, balanced_pixels, build_model, last_tau, start
+from chromamol.inverse.joint_setup import (
+    LEAST_TAU,
+    Guess,
+    JointProblem,
+    balanced_pixels,
+    build_model,
+    last_tau,
+    start,
+)
 from chromamol.inverse.joint_solver import gauss_newton_step, posterior_samples
 from chromamol.inverse.lattice import erode_by_box
 from chromamol.inverse.rates import Outcome, RateMap, Rates
@@ -184,7 +192,7 @@ def _rates_of_box(
     generator = torch.Generator().manual_seed(seed)
     own, common = posterior_samples(
         fit.model, fit.point, fit.tau, count=SAMPLES, iterations=ITERATIONS, tolerance=SAMPLE_TOLERANCE,
-        generator=generator, inner=inner,
+        generator=generator, inner=inner, balance_error=LEAST_TAU,
     )  # fmt: skip
     return _with_maps(result, fit, own, common)
 

@@ -61,23 +61,41 @@ def outer_potentials(
     while True:
         fresh = torch.randn((len(holding), count - probes.shape[1]), generator=generator, dtype=outside.dtype,
                             device=outside.device)  # fmt: skip
-        fresh = torch.linalg.qr(fresh - probes @ (probes.T @ fresh))[0]
-        images = torch.cat([images, *(covariance(part) for part in fresh.split(_CHUNK, 1))], 1)
+        fresh.addmm_(probes, probes.T @ fresh, alpha=-1.0)
+        # Random directions are far from parallel, so this is as good as a QR factorisation, in place.
+        _orthonormalise(fresh)
+        first = probes.shape[1]
         probes = torch.cat([probes, fresh], 1)
-        found, norms = _nystroem(probes, images)
+        del fresh
+        images = torch.cat([images, torch.empty_like(probes[:, first:])], 1)
+        for start in range(first, count, _CHUNK):
+            images[:, start : start + _CHUNK] = covariance(probes[:, start : start + _CHUNK])
+        square_root, squares, turn = _nystroem(probes, images)
+        norms = squares.sqrt()
         if norms[-1] < smallest_norm or count == len(holding):
+            del probes, images
             keep = norms >= smallest_norm
-            return (found[:, keep] * norms[keep]).T.contiguous()
+            return turn[:, keep].T @ square_root.T
         count = min(2 * count, len(holding))
 
 
-def _nystroem(probes: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return eigenvectors in columns and roots of the eigenvalues, largest first, from orthonormal probes."""
+def _orthonormalise(columns: torch.Tensor) -> None:
+    """Make the columns orthonormal in place: by their Gram matrix, twice for the rounding."""
+    for _ in range(2):
+        factor = torch.linalg.cholesky(columns.T @ columns)
+        columns.copy_(torch.linalg.solve_triangular(factor.T, columns, upper=True, left=False))
+
+
+def _nystroem(probes: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return R, (n, r), eigenvalues, the largest first, and T: the columns of R T are eigenvectors times their roots.
+
+    `probes` are orthonormal, `images` what the covariance makes of them.
+    """
     # The shift keeps the small matrix definite in floating point and is taken off again.
     shift = 10.0 * torch.finfo(images.dtype).eps * images.norm()
-    images = images + shift * probes
-    factor = torch.linalg.cholesky(probes.T @ images)
-    square_root = torch.linalg.solve_triangular(factor.T, images, upper=True, left=False)
-    squares, turn = torch.linalg.eigh(square_root.T @ square_root)
-    vectors = square_root @ (turn * squares.clamp_min(shift).rsqrt())
-    return vectors.flip(1), (squares - shift).clamp_min(0.0).sqrt().flip(0)
+    shifted = torch.add(images, probes, alpha=float(shift))
+    factor = torch.linalg.cholesky(probes.T @ shifted)
+    square_root = torch.linalg.solve_triangular(factor.T, shifted, upper=True, left=False)
+    squares, turn = (part.flip(-1) for part in torch.linalg.eigh(square_root.T @ square_root))
+    values = (squares - shift).clamp_min(0.0)
+    return square_root, values, turn * (values / squares.clamp_min(shift)).sqrt()

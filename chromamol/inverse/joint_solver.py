@@ -85,12 +85,14 @@ def gauss_newton_step(
 
 def posterior_samples(
     model: JointModel, x: Unknowns, tau: float, *, count: int, iterations: int, tolerance: float,
-    generator: torch.Generator, inner: torch.dtype = torch.float64,
+    generator: torch.Generator, inner: torch.dtype = torch.float64, balance_error: float | None = None,
 ) -> tuple[Unknowns, Unknowns]:  # fmt: skip
     """Draw deviations from the linearised posterior of the first entry, and those of the calibration, (count, ...).
 
-    H⁻¹ Jᵀ n with white n has the covariance H⁻¹ JᵀJ H⁻¹ = H⁻¹. Independent of them is what the considered numbers of
-    the calibration do: each is drawn from its prior, and everything that is estimated responds as the fit would.
+    H⁻¹ Jᵀ n with white n has the covariance H⁻¹ JᵀJ H⁻¹ = H⁻¹. Where the balance is known to err by less than the `tau`
+    that weighs it, its part of n is that smaller `balance_error`: the samples are then of what the estimate errs by.
+    Independent of them is what the considered numbers of the calibration do: each is drawn from its prior, and
+    everything that is estimated responds as the fit would.
 
     References
     ----------
@@ -104,6 +106,8 @@ def posterior_samples(
         name: torch.randn((count, *value.shape[1:]), generator=generator, dtype=inner).to(value.device)
         for name, value in shapes.items()
     }
+    if balance_error is not None:
+        white["balance"] *= min(1.0, balance_error / tau)
     solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=tolerance, calibrate=True)
     right = at.adjoint(white)
     at_once = count if right.phi_h.is_cuda else max(1, PIXELS_AT_ONCE // right.phi_h[0].numel())

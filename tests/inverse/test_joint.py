@@ -263,9 +263,9 @@ def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(tru
     assert spread["log_gain"] < 0.05
 
 
-def log_rate_samples(fit, count):
+def log_rate_samples(fit, count, **settings):
     own, _ = posterior_samples(fit.model, fit.point, fit.tau, count=count, iterations=600, tolerance=1e-3,
-                               generator=torch.Generator().manual_seed(1), inner=torch.float32)  # fmt: skip
+                               generator=torch.Generator().manual_seed(1), inner=torch.float32, **settings)  # fmt: skip
     return joint._log_rate_deviations(fit, own)
 
 
@@ -292,6 +292,17 @@ def test_few_samples_pooled_tell_the_errors_of_many(unbegun):
     assert 0.2 < scatter[False] < 0.3  # one over the root of twice eight
     assert scatter[True] < 0.85 * scatter[False]
     assert np.mean(away[True]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_balance_that_holds_better_than_it_is_weighed_adds_less_to_the_errors(unbegun):
+    fit = replace(unbegun, tau=0.02)
+    loose, same, tight = (
+        log_rate_samples(fit, 8, **settings)
+        for settings in ({}, {"balance_error": 0.04}, {"balance_error": 0.002})
+    )
+    np.testing.assert_array_equal(loose, same)
+    inside = fit.problem.mask
+    assert np.mean(tight[..., inside] ** 2) < 0.9 * np.mean(loose[..., inside] ** 2)
 
 
 @pytest.mark.parametrize("first", [96, 20])
