@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from chromamol.benchmarks.recovery import CASES, patterns, run
@@ -112,6 +113,35 @@ def test_a_pattern_between_walls_rests_beside_its_mirror_images():
     assert moved.steadiness > STEADINESS, "the rates hold it where it is"
 
 
+def test_a_walled_nucleus_is_sharpened_on_a_finer_grid(monkeypatch):
+    """Each level begins where the last one rested; what is read between its pixels is a cubic through them."""
+    levels = []
+
+    def relaxed(experiment, pixel, seed, initial=None):
+        y, x = (pixel * (i + 0.5) for i in np.indices(experiment.mask.shape))
+        levels.append((experiment.mask.shape, pixel / PIXEL, initial))
+        phi = np.where(experiment.mask, 0.4 + 0.02 * (x - 0.5) ** 3 - 0.05 * x * y**2, 0.0)
+        return SimulatedChromatin(phi, 0.5 * phi, experiment.methylation, experiment.acetylation, experiment.mask,
+                                  (pixel, pixel), patterns.PARAMETERS, 0.0)  # fmt: skip
+
+    monkeypatch.setattr(patterns.Experiment, "relaxed", relaxed)
+    state = patterns.simulate("walled", 0, 32)
+    assert [(shape, pixel) for shape, pixel, _ in levels] == [
+        ((16, 16), 2.0),
+        ((32, 32), 1.0),
+        ((64, 64), 0.5),
+    ]
+    assert [None if start is None else start[0].shape for *_, start in levels] == [None, (32, 32), (64, 64)]
+    experiment = patterns.Experiment.of("walled", 0, 32)
+    assert state.mask[experiment.mask].mean() > 0.9
+    assert np.shape(state.methylation) == (32, 32)
+    y, x = (PIXEL * (i + 0.5) for i in np.indices((32, 32)))
+    expected = 0.4 + 0.02 * (x - 0.5) ** 3 - 0.05 * x * y**2
+    core = ndimage.binary_erosion(state.mask, iterations=2)
+    np.testing.assert_allclose(state.heterochromatin[core], expected[core], atol=1e-12)
+    np.testing.assert_allclose(state.euchromatin[state.mask], 0.5 * expected[state.mask], atol=3e-5)
+
+
 def test_seeds_without_a_rest_are_named_and_the_next_are_taken(tmp_path, simulations):
     for _ in range(2):
         told = []
@@ -119,7 +149,7 @@ def test_seeds_without_a_rest_are_named_and_the_next_are_taken(tmp_path, simulat
         assert [seed for seed, _ in found] == [0, 2, 4]
         assert sum("still moves" in line for line in told) == 2
     assert ((32, 32), 1) not in simulations, "what moves on every second pixel is not made on all of them"
-    assert len(simulations) == 8
+    assert len(simulations) == 3 * 3 + 2  # three levels of what rests, one of what does not
 
 
 def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, monkeypatch):
