@@ -31,7 +31,7 @@ from chromamol.inverse.smooth_fit import SmoothFit, posterior_covariance, poster
 from chromamol.shapes import FloatField
 
 BEND = 0.25
-"""Where h leaves the line, in units of the rate's size: log-normal rates of log sd .3 go there once in 10⁵ pixels."""
+"""Where h leaves the line, in units of the rate's size: 4.6 deviations below the median of rates of log sd .3."""
 
 CONFIDENCE = 1.96
 """Standard errors of v up to which that of h(v) gives the right upper bound."""

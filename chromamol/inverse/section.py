@@ -127,13 +127,14 @@ def require_thickness(section_thickness_um: float | None, *, ndim: int, method: 
 def correct_section(rates: Rates, thickness_um: float, *, table: SectionTable | None = None) -> Rates:
     """Divide both rates by c and widen their errors by the spread between planes; the ratio stays, its error widens.
 
-    Where the table does not reach, or a rate is not positive, rates are NaN with the flag `section_not_corrected`: only
-    the ratio holds. Without positive rates L0 is unknown, and with it the ratio's error (NaN).
+    Where the table does not reach, or the data ask for a rate that is not positive, rates are NaN with the flag
+    `section_not_corrected`: only the ratio holds. Without positive rates L0 is unknown, and with it the ratio's error
+    (NaN).
     """
     table = table or SectionTable.measured()
     true = apparent = math.nan
     low, high = table.ratios
-    if rates.methylation.mean > 0.0 and rates.acetylation.mean > 0.0:
+    if rates.methylation.free_mean > 0.0 and rates.acetylation.free_mean > 0.0:
         # Both tell Γ_ac: directly, and through the ratio, which the section leaves alone.
         apparent = math.sqrt(rates.acetylation.mean * rates.methylation.mean / rates.ratio)
         if low <= rates.ratio <= high:
@@ -152,6 +153,9 @@ def correct_section(rates: Rates, thickness_um: float, *, table: SectionTable | 
     factor, spread = table.at(thickness_um * length, rates.mollifier_width_um * length, area)
 
     def corrected(rate: RateMap) -> RateMap:
+        free = rate.free
+        if free is not None:
+            free = free[0] / factor, math.hypot(free[1], free[0] * spread) / factor
         return replace(
             rate,
             values=rate.values / factor,
@@ -159,6 +163,7 @@ def correct_section(rates: Rates, thickness_um: float, *, table: SectionTable | 
             mean=rate.mean / factor,
             mean_se=math.hypot(rate.mean_se, rate.mean * spread) / factor,
             calibration_se=rate.calibration_se / factor,
+            free=free,
         )
 
     notes = {
