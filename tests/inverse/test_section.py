@@ -68,6 +68,18 @@ def test_errors_hold_the_spread_between_planes_which_falls_with_the_area(uncorre
     ].all()
 
 
+def test_what_a_section_tells_is_judged_by_errors_that_hold_the_spread(uncorrected):
+    """The mean that could be negative keeps its share of the mean, and its error grows with that of the mean."""
+    corrected = correct_section(uncorrected, 0.0, table=TABLE)
+    for before, after in ((uncorrected.methylation, corrected.methylation),
+                          (uncorrected.acetylation, corrected.acetylation)):  # fmt: skip
+        assert after.free_mean / after.mean == pytest.approx(before.free_mean / before.mean, rel=1e-12)
+        assert after.free[1] / after.free_mean > before.free[1] / before.free_mean
+        assert after.free[1] / after.free_mean == pytest.approx(after.mean_se / after.mean, rel=0.05)
+        assert after.exceeds_noise(0.9 * after.mean / after.mean_se)
+        assert not after.exceeds_noise(1.1 * after.mean / after.mean_se)
+
+
 @pytest.mark.parametrize("thickness_over_l0", [0.0, 0.5, 1.0])
 def test_the_error_of_the_ratio_holds_what_turns_over_through_the_faces(uncorrected, thickness_over_l0):
     true = uncorrected.acetylation.mean / TABLE.at(0.0, 1.0, 1.0)[0]
