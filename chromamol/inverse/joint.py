@@ -62,6 +62,12 @@ RIM_PX = 8
 LARGEST_RELATIVE_ERROR = 0.5
 """A pixel whose rate is known worse than this is not identifiable."""
 
+GUESS_AT = 1.0
+"""A regression whose rate is less than so many standard errors above zero says nothing to start from."""
+
+FARTHEST_CALIBRATION = 4.0
+"""Prior deviations of a gain or ℓ beyond which a fit that rests has found a pattern that is not there."""
+
 LARGEST_BLUR = 0.75
 """σ of the PSF over the radius of the domains beyond which the domains' shape is not in the image."""
 
@@ -78,7 +84,7 @@ class JointFit:
     guess : where it began, and the smoothness of the rates.
     model, point : the residual's constants and where the fit ended; lengths in units of `unit_um`.
     tau : of the last step.
-    converged : whether the rates had stopped moving.
+    converged : whether the rates had stopped moving, with a calibration that is possible.
     steps : Gauss-Newton steps taken.
     """
 
@@ -121,7 +127,13 @@ def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, in
         if following <= CALIBRATED_BELOW < tau and _is_hidden(problem, _cut(problem, point.phi_h[0])):
             break
         tau = following
+    converged = converged and _is_calibrated(model, point)
     return JointFit(problem, guess, model, point, unit, tau, converged, steps)
+
+
+def _is_calibrated(model: JointModel, point: Unknowns) -> bool:
+    """Whether gains and ℓ are where their prior can mean them to be; the fit knows them in its deviations."""
+    return not model.estimated or float(point.scalars[:, model.estimated].abs().max()) <= FARTHEST_CALIBRATION
 
 
 def _is_hidden(problem: JointProblem, phi_h: FloatField) -> bool:
@@ -201,14 +213,15 @@ def first_guess(problem: JointProblem, first: Rates) -> Guess:
     """Mean rates and smoothness from the regression, within what the pixels and the nucleus allow."""
     known = problem.known_acetylation
     acetylation = first.acetylation.mean if known is None else float(known[problem.mask].mean())
-    if not (math.isfinite(acetylation) and acetylation > 0.0):
+    told = first.diagnostics
+    if known is None and not first.acetylation.exceeds_noise(GUESS_AT):
         # ℓ is 3 % of L0 in the reference model: the only length that is left.
-        acetylation = (0.03 / problem.parameters.interface_length_um) ** 2
+        acetylation, told = (0.03 / problem.parameters.interface_length_um) ** 2, {}
     sides = [n * h for n, h in zip(problem.grid.shape, problem.grid.spacing_um, strict=True)]
     pixels, share = CORRELATION_BOUNDS_PX
     low, high = pixels * min(problem.grid.spacing_um), share * max(sides)
-    length = first.diagnostics.get("smoothness_um", 0.5 * high)
-    amplitude = first.diagnostics.get("relative_amplitude", 0.3)
+    length = told.get("smoothness_um", 0.5 * high)
+    amplitude = told.get("relative_amplitude", 0.3)
     return Guess(first.ratio * acetylation, acetylation, float(np.clip(length, low, max(low, high))),
                  float(np.clip(amplitude, 0.03, 0.6)))  # fmt: skip
 

@@ -305,6 +305,39 @@ def test_a_balance_that_holds_better_than_it_is_weighed_adds_less_to_the_errors(
     assert np.mean(tight[..., inside] ** 2) < 0.9 * np.mean(loose[..., inside] ** 2)
 
 
+def test_a_regression_that_tells_nothing_is_no_guess(truth):
+    """Its smoothness and scale are noise then: ℓ is what is left to start from, and the integral ratio."""
+    problem = small_problem(truth)
+    first = cm.infer_rates(*(f.values for f in problem.images), pixel_size_um=problem.grid.spacing_um,
+                           mask=problem.mask, parameters=problem.parameters, method="regression")  # fmt: skip
+    odd = {"smoothness_um": 0.5, "relative_amplitude": 0.5}
+    told = replace(first.acetylation, mean=2.0, mean_se=0.1, free=(2.0, 0.1))
+    guess = joint.first_guess(problem, replace(first, acetylation=told, diagnostics=odd))
+    assert (guess.acetylation, guess.correlation_um, guess.log_sd) == (2.0, 0.5, 0.5)
+    for rate in (
+        replace(told, free=(2.0, 60.0)),
+        replace(told, free=(-0.1, 0.05)),
+        told.unknown(problem.mask.shape),
+    ):
+        guess = joint.first_guess(problem, replace(first, acetylation=rate, diagnostics=odd))
+        assert guess.acetylation == pytest.approx(1.0)
+        assert guess.methylation == pytest.approx(first.ratio)
+        assert guess.log_sd == 0.3
+        assert guess.correlation_um > 0.5
+
+
+def test_a_fit_that_rests_at_an_impossible_calibration_has_not_converged(truth):
+    problem = small_problem(truth, channels=1, calibration=UNCERTAIN)
+    model, _ = build_model(problem, Guess(0.8, 1.0, 1.0, 0.3), device=torch.device("cpu"))
+    point = start(problem, model)
+    for deviations, possible in ((0.0, True), (3.9, True), (-5.7, False)):
+        scalars = point.scalars.clone()
+        scalars[:, model.estimated[-1]] = deviations
+        assert joint._is_calibrated(model, replace(point, scalars=scalars)) is possible
+    exact, _ = build_model(small_problem(truth), Guess(0.8, 1.0, 1.0, 0.3), device=torch.device("cpu"))
+    assert joint._is_calibrated(exact, start(small_problem(truth), exact))
+
+
 @pytest.mark.parametrize("first", [96, 20])
 def test_outer_potentials_are_those_of_the_whole_covariance(first, monkeypatch):
     monkeypatch.setattr(joint_outer, "FIRST_COUNT", first)
