@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.basis import CosineBasis
@@ -12,7 +13,7 @@ from chromamol.inverse.pair_products import NeighbourPairs
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.smooth_fit import NormalEquations, fit_smooth
 from chromamol.inverse.weak_form import weak_equations
-from chromamol.inverse.weak_noise import noise_grams
+from chromamol.inverse.weak_noise import SmoothedTest, SpreadRows, noise_grams
 from chromamol.physics import ChromatinParameters
 
 GRIDS = [Grid((60, 70), (0.04, 0.05)), Grid((30, 34, 36), (0.06, 0.04, 0.04))]
@@ -125,6 +126,27 @@ def test_sums_over_neighbouring_functions_are_those_pixel_by_pixel(grid):
     np.testing.assert_allclose(found, expected[pairs.first, pairs.second], atol=1e-12 * scale)
     neglected = expected + expected.T - pairs.matrix(found + expected.T[pairs.first, pairs.second])
     assert np.abs(neglected).max() < 1e-12 * scale
+
+
+def test_smoothed_test_functions_are_the_rows_written_down():
+    """One shape, shifted, against every row spread over its own pixels."""
+    grid, taps = Grid((40, 36), (0.04, 0.05)), np.array([0.05, 0.25, 0.4, 0.25, 0.05])
+    tile = next(lattice_of(grid, 11.0).tiles())
+    source = NoiseSource(0.02, 1.0, 0.0, (taps, taps))
+    pairs = NeighbourPairs.of(tile, spread=2)
+    test = tile.stencil(identity_terms(2))
+    n = np.count_nonzero(tile.inside)
+    rows = test * np.random.default_rng(0).uniform(0.5, 1.5, (n, *test.shape))
+    column = SpreadRows.of(np.broadcast_to(test, rows.shape).reshape(n, -1), source, tile)
+    mixed = SpreadRows.of(rows.reshape(n, -1), source, tile).gram(column)
+    i, j = pairs.first, pairs.second
+    shape = SmoothedTest.of(source, pairs)
+    own = column.gram(column)[i, j]
+    np.testing.assert_allclose(shape.with_itself(), own, atol=1e-5 * own.max())
+    expected = np.stack([mixed[i, j], mixed[j, i]])
+    np.testing.assert_allclose(shape.with_rows(rows), expected, atol=1e-5 * expected.max())
+    with pytest.raises(FieldError, match="one number where noise is smoothed"):
+        NoiseSource(np.full((40, 36), 0.02), 1.0, 0.0, (taps, taps))
 
 
 @pytest.mark.parametrize("smoothing", [(), (np.array([0.25, 0.5, 0.25]),) * 2], ids=["white", "smoothed"])
