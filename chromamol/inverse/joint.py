@@ -23,8 +23,10 @@ from chromamol.inverse.joint_setup import (
     balanced_pixels,
     build_model,
     last_tau,
+    log_rate_basis,
     start,
 )
+from chromamol.inverse.joint_smoothness import LARGEST_STEP, evidence_step, in_basis
 from chromamol.inverse.joint_solver import gauss_newton_step, posterior_samples
 from chromamol.inverse.lattice import erode_by_box
 from chromamol.inverse.rates import Outcome, RateMap, Rates
@@ -37,6 +39,9 @@ CALIBRATED_BELOW = 0.01
 they move is too narrow for steps of any length."""
 
 MAX_STEPS = 18
+NEARLY_SETTLED = 0.1
+"""Below such a step, and from the last τ but one, the smoothness of the rates is chosen anew."""
+
 SETTLED = 0.02
 """The fit has converged when a whole step moves the log-rates by less than this, rms: half of the standard error at
 5 % noise..."""
@@ -74,6 +79,9 @@ LARGEST_BLUR = 0.75
 CORRELATION_BOUNDS_PX = (12.0, 0.5)
 """Correlation length: at least so many pixels, at most this share of the nucleus's box."""
 
+LOG_SD_BOUNDS = (0.03, 0.8)
+"""Standard deviation of the log-rates."""
+
 
 @dataclass(frozen=True, eq=False)
 class JointFit:
@@ -81,7 +89,7 @@ class JointFit:
 
     Parameters
     ----------
-    guess : where it began, and the smoothness of the rates.
+    guess : where it began, with the smoothness of the rates that it found.
     model, point : the residual's constants and where the fit ended; lengths in units of `unit_um`.
     tau : of the last step.
     converged : whether the rates had stopped moving, with a calibration that is possible.
@@ -103,15 +111,27 @@ class JointFit:
         return math.exp(float(self.model.named_scalars(self.point)["log_scale"].flatten()[0]))
 
 
-def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, inner: torch.dtype) -> JointFit:
-    """Run the fit from a rough guess of the rates; `inner` is the number type of the inner linear solves.
+def fit_jointly(
+    problem: JointProblem,
+    guess: Guess,
+    *,
+    device: torch.device,
+    inner: torch.dtype,
+    generator: torch.Generator,
+) -> JointFit:
+    """Run the fit from a rough guess of the rates and their smoothness.
 
     It ends early, unconverged, where the domains' shape is not in the image: steps that ask for it lead nowhere.
+
+    Parameters
+    ----------
+    inner : number type of the inner linear solves.
+    generator : of the random signs with which the evidence of a smoothness is estimated.
     """
     model, unit = build_model(problem, guess, device=device)
     point = start(problem, model)
     last = last_tau(problem)
-    tau, converged, steps = max(FIRST_TAU, last), False, 0
+    tau, converged, steps, first, chosen = max(FIRST_TAU, last), False, 0, guess, False
     balanced = model.balanced > 0.0
     while steps < MAX_STEPS and not converged:
         tolerance = LAST_TOLERANCE if tau <= last else TOLERANCE
@@ -122,13 +142,47 @@ def fit_jointly(problem: JointProblem, guess: Guess, *, device: torch.device, in
         if tau <= last and not bool(step.decreased.all()):
             break  # the inner solve found no descent: what was reached is not known to be the minimum
         rests = moved < SETTLED and bool((step.gained < SETTLED_COST * step.cost).all())
-        converged = tau <= last and float(step.length.min()) == 1.0 and rests
+        whole = float(step.length.min()) == 1.0
+        converged = tau <= last and whole and rests and chosen
+        if tau * TAU_FACTOR <= last and whole and moved < NEARLY_SETTLED and not chosen:
+            fit = JointFit(problem, guess, model, point, unit, tau, False, steps)
+            model, point, guess, chosen = _smoothed_anew(fit, first, inner=inner, generator=generator)
         following = max(last, TAU_FACTOR * tau)
         if following <= CALIBRATED_BELOW < tau and _is_hidden(problem, _cut(problem, point.phi_h[0])):
             break
         tau = following
     converged = converged and _is_calibrated(model, point)
     return JointFit(problem, guess, model, point, unit, tau, converged, steps)
+
+
+def _smoothed_anew(
+    fit: JointFit, first: Guess, *, inner: torch.dtype, generator: torch.Generator
+) -> tuple[JointModel, Unknowns, Guess, bool]:
+    """Take one step of the rates' smoothness towards higher evidence; the last value is whether that was a short one.
+
+    `first` is the guess that the whole fit began with.
+    """
+    now = fit.guess
+    basis = log_rate_basis(fit.problem, now, fit.unit_um)
+    behind = np.log([now.log_sd / first.log_sd, now.correlation_um / first.correlation_um])
+    step = evidence_step(fit.model, fit.point, fit.tau, basis.slopes(), behind=behind, iterations=ITERATIONS,
+                         generator=generator, inner=inner)  # fmt: skip
+    log_sd, length = np.exp(step) * (now.log_sd, now.correlation_um)
+    better = replace(now, **_bounded(fit.problem, float(length), float(log_sd)))
+    model, point = in_basis(
+        fit.model, fit.point, basis, log_rate_basis(fit.problem, better, fit.unit_um), better.log_sd
+    )
+    gone = np.log([better.log_sd / now.log_sd, better.correlation_um / now.correlation_um])
+    return model, point, better, bool(np.abs(gone).max() < (1.0 - 1e-6) * LARGEST_STEP)
+
+
+def _bounded(problem: JointProblem, correlation_um: float, log_sd: float) -> dict[str, float]:
+    """Correlation length and strength within what pixels and nucleus allow."""
+    sides = [n * h for n, h in zip(problem.grid.shape, problem.grid.spacing_um, strict=True)]
+    pixels, share = CORRELATION_BOUNDS_PX
+    low, high = pixels * min(problem.grid.spacing_um), share * max(sides)
+    return {"correlation_um": float(np.clip(correlation_um, low, max(low, high))),
+            "log_sd": float(np.clip(log_sd, *LOG_SD_BOUNDS))}  # fmt: skip
 
 
 def _is_calibrated(model: JointModel, point: Unknowns) -> bool:
@@ -163,7 +217,8 @@ def joint_rates(
     inner : number type of the inner linear solves. float32 is enough there, because the balance is of second order and
         each Gauss-Newton step starts from a residual in float64.
     """
-    (window,) = ndimage.find_objects(problem.mask.astype(np.uint8))
+    # One pixel more on each side, where the image has it, tells a wall from the edge of the image.
+    (window,) = ndimage.find_objects(ndimage.binary_dilation(problem.mask).astype(np.uint8))
     rates = _rates_of_box(problem.crop(window), first, device=device, seed=seed, inner=inner)
     grid = problem.grid
 
@@ -182,7 +237,8 @@ def _rates_of_box(
     problem: JointProblem, first: Rates, *, device: torch.device, seed: int, inner: torch.dtype
 ) -> Rates:
     """Fit on the bounding box of the nucleus: pixels beside it cost as much as those inside."""
-    fit = fit_jointly(problem, first_guess(problem, first), device=device, inner=inner)
+    generator = torch.Generator().manual_seed(seed)
+    fit = fit_jointly(problem, first_guess(problem, first), device=device, inner=inner, generator=generator)
     phi_h, phi_e = (fit.scale * _cut(problem, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e))
     radius = domain_radius_um(phi_h, problem)
     log_gains = fit.model.named_scalars(fit.point)["log_gain"].flatten()
@@ -190,7 +246,8 @@ def _rates_of_box(
     result = replace(
         first, method="joint", phi_h=_field(fit, phi_h), phi_e=_field(fit, phi_e),
         mollifier_width_um=RIM_PX * min(problem.grid.spacing_um),
-        diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau} | gains,
+        diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau,
+                     "smoothness_um": fit.guess.correlation_um, "log_rate_sd": fit.guess.log_sd} | gains,
         flags=(),
     )  # fmt: skip
     nothing = RateMap.unknown(problem.grid.shape)
@@ -201,7 +258,6 @@ def _rates_of_box(
     if not fit.converged:
         return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_CONVERGED,
                        flags=("not_converged",))  # fmt: skip
-    generator = torch.Generator().manual_seed(seed)
     own, common = posterior_samples(
         fit.model, fit.point, fit.tau, count=SAMPLES, iterations=ITERATIONS, tolerance=SAMPLE_TOLERANCE,
         generator=generator, inner=inner, balance_error=LEAST_TAU,
@@ -217,13 +273,9 @@ def first_guess(problem: JointProblem, first: Rates) -> Guess:
     if known is None and not first.acetylation.exceeds_noise(GUESS_AT):
         # ℓ is 3 % of L0 in the reference model: the only length that is left.
         acetylation, told = (0.03 / problem.parameters.interface_length_um) ** 2, {}
-    sides = [n * h for n, h in zip(problem.grid.shape, problem.grid.spacing_um, strict=True)]
-    pixels, share = CORRELATION_BOUNDS_PX
-    low, high = pixels * min(problem.grid.spacing_um), share * max(sides)
-    length = told.get("smoothness_um", 0.5 * high)
-    amplitude = told.get("relative_amplitude", 0.3)
-    return Guess(first.ratio * acetylation, acetylation, float(np.clip(length, low, max(low, high))),
-                 float(np.clip(amplitude, 0.03, 0.6)))  # fmt: skip
+    side = max(n * h for n, h in zip(problem.grid.shape, problem.grid.spacing_um, strict=True))
+    length, log_sd = told.get("smoothness_um", 0.25 * side), told.get("relative_amplitude", 0.3)
+    return Guess(first.ratio * acetylation, acetylation, **_bounded(problem, length, log_sd))
 
 
 def _with_maps(result: Rates, fit: JointFit, own: Unknowns, common: Unknowns) -> Rates:

@@ -27,7 +27,7 @@ class Linearisation:
     pointwise : (B, 2, *box): f'(φ_h) and 1 / s², what the balances hold of the fields at the same pixel.
     rates : Γ_me and Γ_ac, 0 outside the nucleus.
     flows : what a unit of log Γ_me and of log Γ_ac adds to the exchange Γ_me φ_e - Γ_ac φ_h, (B, *box) each.
-    phi_e, curvatures, seen : the point, (ℓ / s)² Δφ, and what the images show of it.
+    phi_e, curvatures, seen : the point, (ℓ / s)² A φ, and what the images show of it.
     gain, softness, bright : of the images, 1 / s², and of both fields.
     rim, rough : residuals of the priors where no balance holds.
     lit : (B, 2, 2, *box): what an image says of both fields, with its weight.
@@ -92,14 +92,10 @@ class Linearisation:
         m, phi = self.model, torch.stack([d.phi_h, d.phi_e], 1)
         exchange = self.rates[0] * d.phi_e - self.rates[1] * d.phi_h
         potential = m.potential_of(exchange)
-        balance = self._potentials(phi)
+        balance = m.curvature(phi).mul_(-self.square[:, None]).add_(m.averaged(self.pointwise * phi))
         balance[:, 0] -= potential
         balance[:, 1] += potential
         return {"balance": balance.mul_(self.balance_weight), "flux": self._flux(exchange)}
-
-    def _potentials(self, phi: torch.Tensor) -> torch.Tensor:
-        """What changes of the fields, (B, 2, *box), make of δF/δφ; it is its own adjoint."""
-        return self.model.curvature(phi).mul_(-self.square[:, None]).addcmul_(self.pointwise, phi)
 
     def forward_seen(self, d: Unknowns) -> Residuals:
         """J d of the fields: what images and priors see of them."""
@@ -132,7 +128,7 @@ class Linearisation:
         m, named = self.model, self.model.named_scalars(d)
         scale, length = named["log_scale"], named["log_interface"] - named["log_scale"]
         balance = -2.0 * length * self.curvatures
-        softer = -2.0 * scale[:, 0] * self.softness * self.phi_e
+        softer = m.averaged(-2.0 * scale[:, 0] * self.softness * self.phi_e)
         balance = torch.stack([balance[:, 0], balance[:, 1] + softer], 1)
         scalars = torch.cat([torch.zeros_like(d.scalars[:, : m.globals]), d.scalars[:, m.globals :]], 1)
         brighter = m.log_brightness(named)
@@ -179,7 +175,7 @@ class Linearisation:
         """The adjoint of `forward_balance`, (B, 2, *box)."""
         m, weight = self.model, r["balance"] * self.balance_weight
         exchange = self._pull_on_exchange(r, m.integrated_twice(weight[:, 1] - weight[:, 0]))
-        pull = self._potentials(weight)
+        pull = m.curvature(weight).mul_(-self.square[:, None]).addcmul_(self.pointwise, m.averaged(weight))
         pull[:, 0].addcmul_(self.rates[1], exchange, value=-1.0)
         pull[:, 1].addcmul_(self.rates[0], exchange)
         return pull
@@ -230,7 +226,7 @@ class Linearisation:
         rim = (r["unbalanced"] * self.rim + r["rough"] * self.rough).sum(m.dims)
         gains = gains.index_add(1, torch.tensor(m.shown_in, device=gains.device), rim)
         length = -2.0 * (self.curvatures * weight).sum(m.dims).sum(1)
-        softer = -2.0 * (self.softness * self.phi_e * weight[:, 1]).sum(m.dims)
+        softer = -2.0 * (self.softness * self.phi_e * m.averaged(weight[:, 1])).sum(m.dims)
         exact = (m.scalar_sd[m.globals : m.globals + m.channels] == 0.0).to(gains)
         scale = gains @ exact - length + softer
         if m.known is not None:

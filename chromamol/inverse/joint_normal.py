@@ -61,8 +61,8 @@ class FourierPreconditioner:
         seen = (m.inverse_sd.square() * m.inside[:, None]).sum(m.dims) / m.inside.sum(m.dims)[:, None]
         lit = torch.einsum("bc,cf,cg->bfg", seen, m.mixing, m.mixing).reshape(-1, 2, 2, *wide[1:])
         power = m.transfer.square()
-        n_hh = (stiff + rough).square() / tau**2 + lit[:, 0, 0] * power
-        n_ee = (at.softness + rough).square() / tau**2 + lit[:, 1, 1] * power
+        n_hh = (stiff * m.averaging + rough).square() / tau**2 + lit[:, 0, 0] * power
+        n_ee = (at.softness * m.averaging + rough).square() / tau**2 + lit[:, 1, 1] * power
         n_he = lit[:, 0, 1] * power
         determinant = n_hh * n_ee - n_he.square()
         share = torch.where(m.inside[:, None] > 0.0, RIM_SHARE, 1.0)
@@ -111,8 +111,8 @@ class GlobalBlock:
     factor: torch.Tensor
 
     @classmethod
-    def of(cls, at: Linearisation) -> GlobalBlock:
-        """`at` in float64: B has eigenvalues from one to 10⁸."""
+    def of(cls, at: Linearisation, rough: Linearisation) -> GlobalBlock:
+        """`at` in float64, because B has eigenvalues from one to 10⁸; its columns from `rough`, maybe in float32."""
         m = at.model
         strength = m.root[0].flatten()
         chosen = torch.argsort(strength, descending=True, stable=True)[:ELIMINATED_MODES]
@@ -120,7 +120,7 @@ class GlobalBlock:
         free[chosen] = 0.0
         empty = strength.new_zeros((1, 0))
         block = cls(m, chosen, free.reshape(m.root.shape[1:]), empty, empty)
-        matrix = _through_the_balance(_columns(at, chosen))
+        matrix = _through_the_balance(_columns(rough, chosen))
         matrix = matrix + torch.diag_embed(block._priors().expand(len(matrix), -1))
         flux = block.pack(at.adjoint_globals({
             "balance": torch.zeros_like(at.curvatures), "flux": torch.ones_like(at.curvatures[:, 0].flatten(1)[:, :1]),
@@ -166,8 +166,8 @@ class GlobalBlock:
 def _columns(at: Linearisation, chosen: torch.Tensor) -> torch.Tensor:
     """(B, columns, pixels): what outer potentials, cosines, mean log-rates and a constant do to the balance, over τ.
 
-    Only where the balance holds, and rounded to float32, which halves the memory: what matters is that their products
-    are summed in float64.
+    Only where the balance holds, and in float32, which halves the memory: what matters is that their products are
+    summed in float64.
     """
     m = at.model
     batch = len(at.square)
@@ -316,7 +316,7 @@ class NormalSolver:
         """`exact` is the linearisation in float64, for B; `at` the one that is iterated with."""
         m = at.model
         precondition = FourierPreconditioner.of(at)
-        rest = FieldSolver(at, GlobalBlock.of(exact), precondition, iterations, tolerance)
+        rest = FieldSolver(at, GlobalBlock.of(exact, at), precondition, iterations, tolerance)
         responses = []
         for j in m.estimated if calibrate else []:
             one = unit(at, j)

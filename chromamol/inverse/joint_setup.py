@@ -19,28 +19,20 @@ from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
+from chromamol.inverse.joint_model import LOG_RATE_SD as RATE_SD
 from chromamol.inverse.joint_model import (
-    LAPLACIAN_TAPS,
     MARGIN_PX,
     OUTSIDE_MEAN,
     JointModel,
     Unknowns,
 )
-from chromamol.inverse.joint_model import LOG_RATE_SD as RATE_SD
 from chromamol.inverse.joint_outer import outer_potentials
-from chromamol.inverse.lattice import erode_by_cross
+from chromamol.inverse.joint_smoothness import LogRateBasis
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
 
 Noise = FloatField | float | tuple[FloatField | float, ...] | None
 """Noise of images as users give it: a number or a map for all, or a tuple of one for each; None has it estimated."""
-
-EXTENSION = 1.2
-"""The cosines' box is this many correlation lengths wider on each side: their slope vanishes at its wall, and
-a rate map's does not at the nuclear border (misfit of the prior without it: fourfold, measured)."""
-
-SPECTRUM_CUTOFF = 3.2
-"""Cosines with k ξ above it carry exp(-k² ξ² / 2) < 0.6 % of the largest variance."""
 
 SMOOTHING_PX = 1.0
 """Standard deviation of the Gaussian that denoises the start of φ_h; that of φ_e is six times wider."""
@@ -99,9 +91,19 @@ class Guess:
     log_sd: float
 
 
+WALL_PX = 3
+"""Steps from the border of the nucleus within which the balance is not used: there the fields end, and a mask may be a
+pixel or two off."""
+
+
 def balanced_pixels(problem: JointProblem) -> Mask:
-    """Where the balance can be written down: the stencil lies inside the nucleus."""
-    return erode_by_cross(problem.mask, len(LAPLACIAN_TAPS) - 1)
+    """Where the balance can be written down: not at the wall, and with all neighbours in the image.
+
+    A nucleus that is cut by the edge of its image goes on there, so that one pixel is lost, not `WALL_PX`.
+    """
+    next_ones, around = (ndimage.generate_binary_structure(problem.grid.ndim, reach) for reach in (1, 2))
+    off_wall = ndimage.binary_erosion(problem.mask, next_ones, iterations=WALL_PX, border_value=1)
+    return np.asarray(off_wall & ndimage.binary_erosion(problem.mask, around))
 
 
 TAU_PER_NOISE = 0.04
@@ -115,8 +117,8 @@ SEEN_SIGMAS = 3.0
 and to solve for fields that nothing but a prior holds took a third to a half of the iterations."""
 
 LEAST_TAU = 3e-4
-"""What the balance itself may err by: the stencil by 4e-5 at 1.3 pixels per ℓ, a pattern that still moves at 1e-4 per
-unit of time by 1e-4."""
+"""What the balance itself may err by: the stencil by 5e-5 (rms) with pixels of 1.3 ℓ, a pattern that still moves at
+1e-4 per unit of time by 1e-4."""
 
 LEAST_NOISE = 1e-3
 """Least noise assumed of an image, as a share of φ_max."""
@@ -170,7 +172,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
     if not balanced.any():
         raise FieldError(
             f"A nucleus of {np.count_nonzero(problem.mask)} pixels within {problem.grid.shape}.",
-            expected=f"somewhere {2 * len(LAPLACIAN_TAPS) - 1} pixels across along every axis, for fourth derivatives.",
+            expected=f"somewhere {2 * WALL_PX + 1} pixels across: a rim of {WALL_PX} tells nothing.",
             do="use a finer pixel size, or leave the nucleus out.",
         )
     unit = 1.0 / math.sqrt(guess.acetylation)
@@ -186,12 +188,14 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         padded[tuple(slice(0, n) for n in shape)] = np.where(problem.mask, values, fill)
         return tensor(padded)
 
-    symbol, square = _symbols(box, spacing)
-    inverse = np.divide(1.0, symbol, out=np.zeros_like(symbol), where=symbol != 0.0)
-    cosines, root = _log_rate_basis(problem, guess, spacing, box, unit)
+    laplacian, averaging, square = _symbols(box, spacing)
+    inverse = np.divide(averaging**2, laplacian, out=np.zeros_like(laplacian), where=laplacian != 0.0)
+    basis = log_rate_basis(problem, guess, unit)
+    root = basis.root(guess.log_sd)
     inside = embed(1.0)
     where_balanced = embed(balanced.astype(float))
     unbalanced, bent = (tensor(where) for where in _unbalanced(problem, box, balanced))
+    sides = _sides(problem, box)
     holding = where_balanced.flatten().nonzero()[:, 0]
     outer = outer_potentials(tensor(inverse), tensor(square), 1.0 - inside, holding,
                              smallest_norm=0.3 * last_tau(problem))  # fmt: skip
@@ -212,13 +216,15 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         balanced=where_balanced[None],
         unbalanced=unbalanced[None, None],
         bent=bent[None, None],
+        sides=tensor(sides)[None, None],
         expected=_shown(problem, embed)[None],
-        laplacian=tensor(symbol),
+        laplacian=tensor(laplacian),
+        averaging=tensor(averaging),
         inverse_laplacian=tensor(inverse),
         transfer=tensor(np.exp(-0.5 * square * (problem.psf_sigma_um / unit) ** 2)),
         outer_potentials=outer[None],
         holding=holding,
-        cosines=tuple(tensor(c) for c in cosines),
+        cosines=tuple(tensor(table) for table in basis.tables(box)),
         root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
         known=None
         if known is None
@@ -231,8 +237,15 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         flux_sd=FLUX_ERROR,
         box=box,
         blurs=problem.psf_sigma_um > 0.0,
+        walled=bool((sides < 0.0).any()),
     )
     return model, unit
+
+
+def log_rate_basis(problem: JointProblem, guess: Guess, unit_um: float) -> LogRateBasis:
+    """Return the cosines for the correlation length of a guess."""
+    spacing = tuple(h / unit_um for h in problem.grid.spacing_um)
+    return LogRateBasis(problem.grid.shape, spacing, guess.correlation_um / unit_um)
 
 
 def _unbalanced(problem: JointProblem, box: tuple[int, ...], balanced: Mask) -> tuple[Mask, Mask]:
@@ -246,40 +259,30 @@ def _unbalanced(problem: JointProblem, box: tuple[int, ...], balanced: Mask) -> 
     return unknown & ~holds, whole & ~holds
 
 
-def _symbols(box: tuple[int, ...], spacing: list[float]) -> tuple[FloatField, FloatField]:
-    """Of the discrete Laplacian and of |k|², on the half spectrum of the box."""
-    symbol, square = np.zeros(()), np.zeros(())
+def _sides(problem: JointProblem, box: tuple[int, ...]) -> FloatField:
+    """1 in the nucleus and -1 outside, on the periodic box; what lies beyond the image is as its edge is."""
+    margins = [n - m for n, m in zip(box, problem.grid.shape, strict=True)]
+    beyond = np.pad(problem.mask, [(m // 2, m - m // 2) for m in margins], mode="edge")
+    return np.where(np.roll(beyond, [-(m // 2) for m in margins], range(len(box))), 1.0, -1.0)
+
+
+def _symbols(box: tuple[int, ...], spacing: list[float]) -> tuple[FloatField, FloatField, FloatField]:
+    """Of A and B of the compact scheme and of |k|², on the half spectrum of the box."""
+    laplacian, averaging, square = np.zeros(()), np.ones(()), np.zeros(())
+    before: list[tuple[float, FloatField]] = []
     for axis, (n, h) in enumerate(zip(box, spacing, strict=True)):
         last = axis == len(box) - 1
         k = 2.0 * np.pi * (np.fft.rfftfreq(n, h) if last else np.fft.fftfreq(n, h))
-        line = LAPLACIAN_TAPS[0] + sum(
-            2.0 * c * np.cos((j + 1) * k * h) for j, c in enumerate(LAPLACIAN_TAPS[1:])
-        )
         wide = [1] * len(box)
         wide[axis] = -1
-        symbol = symbol + (line / h**2).reshape(wide)
+        difference = (2.0 * np.cos(k * h) - 2.0).reshape(wide)
+        laplacian = laplacian + difference / h**2
+        for other, crossed in before:
+            laplacian = laplacian + (other**-2 + h**-2) / 12.0 * crossed * difference
+        before.append((h, difference))
+        averaging = averaging + difference / 12.0
         square = square + (k**2).reshape(wide)
-    return symbol, square
-
-
-def _log_rate_basis(
-    problem: JointProblem, guess: Guess, spacing: list[float], box: tuple[int, ...], unit: float
-) -> tuple[list[FloatField], FloatField]:
-    """Cosines per axis, and the prior deviation of each product of cosines."""
-    length = guess.correlation_um / unit
-    tables, square = [], np.zeros(())
-    for axis, (n, h) in enumerate(zip(problem.grid.shape, spacing, strict=True)):
-        side = n * h + 2.0 * EXTENSION * length
-        half_waves = np.arange(max(2, math.ceil(SPECTRUM_CUTOFF * side / (math.pi * length)) + 1))
-        position = (np.arange(box[axis]) + 0.5) * h + EXTENSION * length
-        k = np.pi * half_waves / side
-        tables.append(np.where(half_waves > 0, math.sqrt(2.0), 1.0)[:, None] * np.cos(np.outer(k, position)))
-        wide = [1] * problem.grid.ndim
-        wide[axis] = -1
-        square = square + (k**2).reshape(wide)
-    spectrum = np.exp(-0.5 * square * length**2)
-    spectrum.flat[0] = 0.0  # the mean is a scalar of its own
-    return tables, guess.log_sd * np.sqrt(spectrum / spectrum.sum())
+    return laplacian, averaging, square
 
 
 def _shown(problem: JointProblem, embed: Callable[[FloatField, float], torch.Tensor]) -> torch.Tensor:

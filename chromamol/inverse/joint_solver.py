@@ -109,13 +109,7 @@ def posterior_samples(
     if balance_error is not None:
         white["balance"] *= min(1.0, balance_error / tau)
     solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=tolerance, calibrate=True)
-    right = at.adjoint(white)
-    at_once = count if right.phi_h.is_cuda else max(1, PIXELS_AT_ONCE // right.phi_h[0].numel())
-    parts = zip(*(part.split(at_once) for part in right.parts()), strict=True)
-    deviations = functools.reduce(
-        lambda some, more: some.map(lambda a, b: torch.cat([a, b]), more),
-        (solver(Unknowns(*part)) for part in parts),
-    )
+    deviations = solve_in_parts(solver, at.adjoint(white))
     drawn = _orthogonal(count, len(model.considered), generator).to(deviations.phi_h)
     considered = deviations.map(torch.zeros_like)
     for j, factors in zip(model.considered, drawn.T, strict=True):
@@ -123,6 +117,16 @@ def posterior_samples(
         considered = considered.plus(factors, one.map(torch.sub, solver(at.normal(one))))
     own, common = (d.map(lambda a: a.to(x.phi_h.dtype)) for d in (deviations, considered))
     return own, common
+
+
+def solve_in_parts(solver: NormalSolver, right: Unknowns) -> Unknowns:
+    """Return H⁻¹ `right`, as many entries of the batch at a time as memory is good for."""
+    at_once = len(right.phi_h) if right.phi_h.is_cuda else max(1, PIXELS_AT_ONCE // right.phi_h[0].numel())
+    parts = zip(*(part.split(at_once) for part in right.parts()), strict=True)
+    return functools.reduce(
+        lambda some, more: some.map(lambda a, b: torch.cat([a, b]), more),
+        (solver(Unknowns(*part)) for part in parts),
+    )
 
 
 def _orthogonal(count: int, columns: int, generator: torch.Generator) -> torch.Tensor:

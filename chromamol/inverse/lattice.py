@@ -187,14 +187,3 @@ def erode_by_box(mask: Mask, reach: list[int]) -> Mask:
     for axis, r in enumerate(reach):
         eroded = ndimage.minimum_filter1d(eroded, 2 * r + 1, axis=axis, mode="constant", cval=0)
     return eroded.astype(bool)
-
-
-def erode_by_cross(mask: Mask, reach: int) -> Mask:
-    """Return the pixels whose `reach` neighbours each way along every axis lie inside the array and the mask."""
-    eroded = mask.copy()
-    for axis in range(mask.ndim):
-        lines = ndimage.minimum_filter1d(
-            mask.astype(np.uint8), 2 * reach + 1, axis=axis, mode="constant", cval=0
-        )
-        eroded &= lines.astype(bool)
-    return eroded
