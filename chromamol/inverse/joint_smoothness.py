@@ -150,7 +150,7 @@ def evidence_step(
     """
     exact = Linearisation.at(model, point, tau)
     at = Linearisation.at(model.to(inner), point.map(lambda a: a.to(inner)), tau)
-    solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=PROBE_TOLERANCE, calibrate=True)
+    solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=PROBE_TOLERANCE, calibrate=False)
     bend = torch.as_tensor(slopes, dtype=point.modes.dtype).to(point.modes.device)
     signs = torch.randint(0, 2, (PROBES, *model.root.shape), generator=generator).to(bend) * 2.0 - 1.0
     signs = signs * (model.root > 0.0)

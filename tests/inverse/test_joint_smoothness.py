@@ -49,7 +49,7 @@ def test_another_basis_holds_the_same_map(length):
 
 @pytest.fixture(scope="module")
 def begun(small_problem):
-    problem, guess = small_problem().crop((slice(16, 56),) * 2), Guess(0.8, 1.0, 1.0, 0.3)
+    problem, guess = small_problem().crop((slice(20, 52),) * 2), Guess(0.8, 1.0, 1.0, 0.3)
     model, unit = build_model(problem, guess, device=torch.device("cpu"))
     return problem, guess, model, unit, start(problem, model)
 
