@@ -50,7 +50,7 @@ too, and a deviation of 0.3 told the offset and the gain what thousands of pixel
 CURVATURE_SD = 0.04
 """Prior of ℓ²Δφ where no balance holds: no interface is much thinner than ℓ, there neither. It binds the pattern of
 single pixels, which a PSF hides. Across a wall, where fields end, it does not reach: there it made maps behind the wall
-1.1 to 1.5 times worse, and their intervals hold 83 to 91 % of the pixels of two patterns in place of 91 to 99."""
+1.1 to 1.25 times worse, and intervals held 83 to 91 % of the pixels of two patterns in place of 91 to 99."""
 
 LOG_RATE_SD = 2.0
 """Prior of the mean logarithm of a rate around its first guess: a factor of seven, no information."""

@@ -37,6 +37,8 @@ RIM_SHARE = 0.3
 
 _COLUMNS_PER_CHUNK = 16
 _PIXELS_PER_CHUNK = 16384
+_COLUMNS_PER_BLOCK = 128
+"""Of the symmetric product, of which only the blocks on and below the diagonal are computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +203,10 @@ def _through_the_balance(columns: torch.Tensor) -> torch.Tensor:
     gram = columns.new_zeros((len(columns), count, count), dtype=torch.float64)
     for part in columns.split(_PIXELS_PER_CHUNK, 2):
         exact = part.double()
-        gram = gram + exact @ exact.transpose(1, 2)
+        for start in range(0, count, _COLUMNS_PER_BLOCK):
+            block = slice(start, start + _COLUMNS_PER_BLOCK)
+            gram[:, start:, block] += exact[:, start:] @ exact[:, block].transpose(1, 2)
+    gram = gram.tril() + gram.tril(-1).transpose(1, 2)
     potentials, constant = gram[:, :-1, :-1], gram[:, :-1, -1:]
     total, none = gram[:, -1:, -1:], torch.zeros_like(gram[:, -1:, -1:])
     across = constant.transpose(1, 2)

@@ -11,6 +11,8 @@ Tropp et al., SIAM J. Matrix Anal. Appl. 38, 1454 (2017), doi:10.1137/17M1111590
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 OUTER_SOURCE_SD = 4.0
@@ -19,10 +21,10 @@ OUTER_WAVENUMBER = 8.0
 white-noise strengths of 0.5 to 3 up to a wave number of 8 / L0 (measured on simulated patterns)."""
 
 FIRST_COUNT = 96
-"""Directions looked for at first: 64 matter in 192² pixels of 7.5 L0 at 5 % noise, 31 in 96²; doubled until enough."""
+"""Directions looked for at first: 115 matter in 192² pixels of 7.5 L0 at 5 % noise, 220 in 400²."""
 
-_CHUNK = 8
-"""Directions transformed at a time, which bounds the memory."""
+_CHUNK, _ROWS = 8, 16384
+"""Directions transformed and pixels multiplied at a time, which bounds the memory."""
 
 
 def outer_potentials(
@@ -59,24 +61,34 @@ def outer_potentials(
     count = min(FIRST_COUNT, len(holding))
     probes = images = outside.new_zeros((len(holding), 0))
     while True:
-        fresh = torch.randn((len(holding), count - probes.shape[1]), generator=generator, dtype=outside.dtype,
-                            device=outside.device)  # fmt: skip
-        fresh.addmm_(probes, probes.T @ fresh, alpha=-1.0)
+        first = probes.shape[1]
+        probes, images = (_widened(part, count) for part in (probes, images))
+        fresh = probes[:, first:].normal_(generator=generator)
+        fresh.addmm_(probes[:, :first], probes[:, :first].T @ fresh, alpha=-1.0)
         # Random directions are far from parallel, so this is as good as a QR factorisation, in place.
         _orthonormalise(fresh)
-        first = probes.shape[1]
-        probes = torch.cat([probes, fresh], 1)
-        del fresh
-        images = torch.cat([images, torch.empty_like(probes[:, first:])], 1)
         for start in range(first, count, _CHUNK):
             images[:, start : start + _CHUNK] = covariance(probes[:, start : start + _CHUNK])
-        square_root, squares, turn = _nystroem(probes, images)
-        norms = squares.sqrt()
+        shift, inverse_root, norms, turn = _nystroem(probes, images)
         if norms[-1] < smallest_norm or count == len(holding):
-            del probes, images
-            keep = norms >= smallest_norm
-            return turn[:, keep].T @ square_root.T
-        count = min(2 * count, len(holding))
+            images.add_(probes, alpha=shift)
+            del probes, fresh
+            return (inverse_root @ turn[:, norms >= smallest_norm]).T @ images.T
+        count = min(max(_enough(norms, smallest_norm), count + FIRST_COUNT // 2), len(holding))
+
+
+def _widened(columns: torch.Tensor, count: int) -> torch.Tensor:
+    """The same columns with room for more."""
+    wide = columns.new_empty((len(columns), count))
+    wide[:, : columns.shape[1]] = columns
+    return wide
+
+
+def _enough(norms: torch.Tensor, smallest: float) -> int:
+    """How many directions exceed the smallest norm, if norms go on falling as over the last half; and a tenth."""
+    half = norms[len(norms) // 2 :].log()
+    fall = float(half[0] - half[-1]) / max(len(half) - 1, 1)
+    return math.ceil(1.1 * (len(norms) + float(half[-1] - math.log(smallest)) / max(fall, 1e-3)))
 
 
 def _orthonormalise(columns: torch.Tensor) -> None:
@@ -86,16 +98,24 @@ def _orthonormalise(columns: torch.Tensor) -> None:
         columns.copy_(torch.linalg.solve_triangular(factor.T, columns, upper=True, left=False))
 
 
-def _nystroem(probes: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return R, (n, r), eigenvalues, the largest first, and T: the columns of R T are eigenvectors times their roots.
+def _nystroem(
+    probes: torch.Tensor, images: torch.Tensor
+) -> tuple[float, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return σ, L⁻ᵀ, norms of eigenvectors times their roots, the largest first, and T.
 
-    `probes` are orthonormal, `images` what the covariance makes of them.
+    `probes` P are orthonormal, `images` I what the covariance makes of them; the columns of (I + σ P) L⁻ᵀ T are the
+    eigenvectors times their roots. Rows are taken a part at a time, which bounds the memory.
     """
     # The shift keeps the small matrix definite in floating point and is taken off again.
-    shift = 10.0 * torch.finfo(images.dtype).eps * images.norm()
-    shifted = torch.add(images, probes, alpha=float(shift))
-    factor = torch.linalg.cholesky(probes.T @ shifted)
-    square_root = torch.linalg.solve_triangular(factor.T, shifted, upper=True, left=False)
-    squares, turn = (part.flip(-1) for part in torch.linalg.eigh(square_root.T @ square_root))
+    shift = 10.0 * torch.finfo(images.dtype).eps * float(images.norm())
+    one = torch.eye(images.shape[1], dtype=images.dtype, device=images.device)
+    small = probes.T @ images
+    factor = torch.linalg.cholesky(0.5 * (small + small.T) + shift * one)
+    inverse_root = torch.linalg.solve_triangular(factor, one, upper=False).T
+    gram = torch.zeros_like(one)
+    for image, probe in zip(images.split(_ROWS), probes.split(_ROWS), strict=True):
+        root = torch.add(image, probe, alpha=shift) @ inverse_root
+        gram += root.T @ root
+    squares, turn = (part.flip(-1) for part in torch.linalg.eigh(gram))
     values = (squares - shift).clamp_min(0.0)
-    return square_root, values, turn * (values / squares.clamp_min(shift)).sqrt()
+    return shift, inverse_root, values.sqrt(), turn * (values / squares.clamp_min(shift)).sqrt()

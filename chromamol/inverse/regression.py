@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
@@ -37,7 +38,9 @@ def regress(
     variants are the same nucleus with other fields, fitted at the same width with the same weights.
     """
     problems = (problem, *variants)
-    fits = fit(problem, device=device, variants=variants)
+    # Matrices of some hundred rows: two threads of NumPy and of SciPy each wait for one another, which takes 3.5 times.
+    with threadpool_limits(limits=1, user_api="blas"):
+        fits = fit(problem, device=device, variants=variants)
     if not fits:
         return tuple(_result(each, _nothing(each), None) for each in problems)
     return tuple(_result(each, _maps(each, found), found) for each, found in zip(problems, fits, strict=True))
