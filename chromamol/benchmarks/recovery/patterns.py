@@ -5,7 +5,7 @@ walls it comes to rest where it would drift round and round a periodic box, so `
 pattern is first followed on every second pixel, which costs little, and only one that settles there is sharpened on all
 pixels. Whether it settles is all that decides: no estimate has been made by then.
 
-Boxes are exact in space. A walled nucleus is not: at its 1.3 pixels per ℓ the fourth-order differences of the solver
+Boxes are exact in space. A walled nucleus is not: with its pixels of 1.3 ℓ the fourth-order differences of the solver
 leave patterns at rest whose true balance misses 1 % of the reaction. So it is sharpened once more, on twice as many
 pixels along a side, where that is sixteen times less, and read at the centres of the pixels of the table.
 """
