@@ -14,6 +14,8 @@ happens at the wall. Residuals are
     balance   f(φ_h) - λ² Δφ_h - m - c_h,    φ_e / s² - λ² Δφ_e + m - c_e  over τ, where neighbours are inside, too
     prior     one whitened unknown each
 
+The balance is written with next neighbours alone: Δ is A and all the rest is averaged by B (`stencil`).
+
 Fields are in units in which φ_max has its expected value: with s = φ_max over that value, the true fields are s φ, the
 true rates s² Γ, and what the image tells directly are g = s · gain and λ = ℓ / s. So a calibration can move along what
 the image leaves open without the fields having to follow; with true fields as unknowns every step there had to be cut

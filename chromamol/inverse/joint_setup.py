@@ -117,8 +117,8 @@ SEEN_SIGMAS = 3.0
 and to solve for fields that nothing but a prior holds took a third to a half of the iterations."""
 
 LEAST_TAU = 3e-4
-"""What the balance itself may err by: the stencil by 5e-5 (rms) with pixels of 1.3 ℓ, a pattern that still moves at
-1e-4 per unit of time by 1e-4."""
+"""What the balance itself may err by. The stencil errs by 5e-5 (rms) with pixels of 1.3 ℓ; a pattern that moves at
+1.5e-2 per unit of time leaves about 3e-4, which is that over the square of its wave number (domains: 7 / L0)."""
 
 LEAST_NOISE = 1e-3
 """Least noise assumed of an image, as a share of φ_max."""
