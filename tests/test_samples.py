@@ -1,4 +1,4 @@
-"""The committed samples: they are what the package makes, and they hold what their README says."""
+"""The committed samples: images are what the package makes of their truth, and they hold what their README says."""
 
 from __future__ import annotations
 
