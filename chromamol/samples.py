@@ -1,7 +1,7 @@
 """Remake `data_samples/`: `python -m chromamol.samples [--output DIR] [--check]`.
 
-Everything in that folder is simulated here from fixed seeds. It comes out the same bit for bit as long as the solver takes
-the same steps: numbers are rounded far above the last bit of a double before they are written or drawn from.
+Everything in that folder is simulated here from fixed seeds. It comes out the same bit for bit as long as the solver
+takes the same steps: numbers are rounded far above the last bit of a double before they are written or drawn from.
 """
 
 from __future__ import annotations
