@@ -83,10 +83,7 @@ def test_the_step_is_that_of_the_dense_evidence(begun, monkeypatch):
     waves = (model.root > 0.0).flatten().nonzero()[:, 0]
     units = torch.zeros((len(waves), model.root.numel()), dtype=torch.float64)
     units[torch.arange(len(waves)), waves] = 1.0
-    right = at.nothing(len(waves))
-    right = type(right)(
-        right.phi_h, right.phi_e, right.outer, units.reshape(-1, *model.root.shape), right.scalars
-    )
+    right = replace(at.nothing(len(waves)), modes=units.reshape(-1, *model.root.shape))
     determined = np.eye(len(waves)) - solver(right).modes.flatten(1)[:, waves].numpy()
     modes = point.modes.flatten()[waves].numpy()
     bend = [np.tile(d.ravel(), 2)[waves] for d in slopes]
@@ -98,7 +95,7 @@ def test_the_step_is_that_of_the_dense_evidence(begun, monkeypatch):
 
     behind = np.array([0.2, -0.1])
     slope = [0.5 * (d @ modes**2 - trace(d[:, None] * determined)) for d in bend] - behind
-    first, second = bend
+    second = bend[1]
     across = determined @ determined
     information = np.array([
         [2.0 * trace(across), trace(across * second)],
@@ -112,4 +109,3 @@ def test_the_step_is_that_of_the_dense_evidence(begun, monkeypatch):
                           generator=torch.Generator().manual_seed(2), inner=torch.float64)  # fmt: skip
     np.testing.assert_allclose(found, expected, rtol=5e-3)
     assert np.abs(expected).max() > 0.3
-    assert (first == 2.0).all()
