@@ -21,7 +21,7 @@ OUTER_WAVENUMBER = 8.0
 white-noise strengths of 0.5 to 3 up to a wave number of 8 / L0 (measured on simulated patterns)."""
 
 FIRST_COUNT = 96
-"""Directions looked for at first: 115 matter in 192² pixels of 7.5 L0 at 5 % noise, 220 in 400²."""
+"""Directions looked for at first: 115 matter in 192² pixels of 7.5 L0 at 5 % noise, 219 in 400²."""
 
 _CHUNK, _ROWS = 8, 16384
 """Directions transformed and pixels multiplied at a time, which bounds the memory."""
