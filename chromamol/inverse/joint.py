@@ -29,6 +29,7 @@ from chromamol.inverse.joint_setup import (
 from chromamol.inverse.joint_smoothness import LARGEST_STEP, evidence_step, in_basis
 from chromamol.inverse.joint_solver import gauss_newton_step, posterior_samples
 from chromamol.inverse.lattice import erode_by_box
+from chromamol.inverse.pooled_variance import pooled_variance
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.shapes import FloatField, Mask
 
@@ -41,6 +42,14 @@ they move is too narrow for steps of any length."""
 MAX_STEPS = 18
 NEARLY_SETTLED = 0.1
 """Below such a step, and from the last τ but one, the smoothness of the rates is chosen anew."""
+
+DETERMINED = 10.0
+"""Norm of an outer potential over τ from which on the data tell at least half of it (traces, at 1 and 5 % noise)."""
+
+LEAKS = 0.8
+"""Mean square of the whitened potentials of wall sources, of those that the data determine: above it the border is no
+wall. Converged fits of closed nuclei have .2 to .35, with a mask one or two pixels too small .3 to 1.3, of borders
+drawn through larger patterns 1.2 to 4.9 (5 and 10 % noise)."""
 
 SETTLED = 0.02
 """The fit has converged when a whole step moves the log-rates by less than this, rms: half of the standard error at
@@ -58,8 +67,7 @@ SAMPLES, SAMPLE_TOLERANCE = 8, 1e-3
 """Posterior samples; with 1e-3 they differ from those of 1e-5 by 8 % (rms), with 1e-2 by 41 %."""
 
 POOLING = 0.5
-"""Correlation lengths over which the variance of the samples is averaged: eight of them tell a standard error to a
-quarter, and it varies as slowly as the rates."""
+"""Correlation lengths over which the variance of the samples is pooled."""
 
 RIM_PX = 8
 """Rates nearer to the border than this are not valid: half-width of the narrowest test function."""
@@ -147,6 +155,9 @@ def fit_jointly(
         if tau * TAU_FACTOR <= last and whole and moved < NEARLY_SETTLED and not chosen:
             fit = JointFit(problem, guess, model, point, unit, tau, False, steps)
             model, point, guess, chosen = _smoothed_anew(fit, first, inner=inner, generator=generator)
+        if converged and guess.closed and _leaks(model, point, tau):
+            guess, converged, chosen = replace(guess, closed=False), False, False
+            model, point = _opened(problem, guess, model, point)
         following = max(last, TAU_FACTOR * tau)
         if following <= CALIBRATED_BELOW < tau and _is_hidden(problem, _cut(problem, point.phi_h[0])):
             break
@@ -168,7 +179,7 @@ def _smoothed_anew(
     step = evidence_step(fit.model, fit.point, fit.tau, basis.slopes(), behind=behind, iterations=ITERATIONS,
                          generator=generator, inner=inner)  # fmt: skip
     log_sd, length = np.exp(step) * (now.log_sd, now.correlation_um)
-    better = replace(now, **_bounded(fit.problem, float(length), float(log_sd)))
+    better = _smooth(now, fit.problem, float(length), float(log_sd))
     model, point = in_basis(
         fit.model, fit.point, basis, log_rate_basis(fit.problem, better, fit.unit_um), better.log_sd
     )
@@ -176,13 +187,30 @@ def _smoothed_anew(
     return model, point, better, bool(np.abs(gone).max() < (1.0 - 1e-6) * LARGEST_STEP)
 
 
-def _bounded(problem: JointProblem, correlation_um: float, log_sd: float) -> dict[str, float]:
-    """Correlation length and strength within what pixels and nucleus allow."""
+def _leaks(model: JointModel, point: Unknowns, tau: float) -> bool:
+    """Whether the border is none of the nucleus: more passes it than mirror images leave of a wall."""
+    walls = slice(0, model.wall_potentials)
+    determined = model.outer_potentials[0, walls].norm(dim=1) > DETERMINED * tau
+    leak = float(point.outer[0, walls][determined].square().sum())
+    return leak > LEAKS * float(determined.sum())
+
+
+def _opened(
+    problem: JointProblem, guess: Guess, model: JointModel, point: Unknowns
+) -> tuple[JointModel, Unknowns]:
+    """Return the model with an open border, and the same point without outer potentials: a step finds them at once."""
+    device = model.images.device
+    model, _ = build_model(problem, guess, device=device)
+    return model, replace(point, outer=point.outer.new_zeros((1, model.outer_potentials.shape[1])))
+
+
+def _smooth(guess: Guess, problem: JointProblem, correlation_um: float, log_sd: float) -> Guess:
+    """Return the guess with another correlation length and strength, within what pixels and nucleus allow."""
     sides = [n * h for n, h in zip(problem.grid.shape, problem.grid.spacing_um, strict=True)]
     pixels, share = CORRELATION_BOUNDS_PX
     low, high = pixels * min(problem.grid.spacing_um), share * max(sides)
-    return {"correlation_um": float(np.clip(correlation_um, low, max(low, high))),
-            "log_sd": float(np.clip(log_sd, *LOG_SD_BOUNDS))}  # fmt: skip
+    return replace(guess, correlation_um=float(np.clip(correlation_um, low, max(low, high))),
+                   log_sd=float(np.clip(log_sd, *LOG_SD_BOUNDS)))  # fmt: skip
 
 
 def _is_calibrated(model: JointModel, point: Unknowns) -> bool:
@@ -247,7 +275,8 @@ def _rates_of_box(
         first, method="joint", phi_h=_field(fit, phi_h), phi_e=_field(fit, phi_e),
         mollifier_width_um=RIM_PX * min(problem.grid.spacing_um),
         diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau,
-                     "smoothness_um": fit.guess.correlation_um, "log_rate_sd": fit.guess.log_sd} | gains,
+                     "smoothness_um": fit.guess.correlation_um, "log_rate_sd": fit.guess.log_sd,
+                     "closed_border": float(fit.guess.closed)} | gains,
         flags=(),
     )  # fmt: skip
     nothing = RateMap.unknown(problem.grid.shape)
@@ -275,7 +304,7 @@ def first_guess(problem: JointProblem, first: Rates) -> Guess:
         acetylation, told = (0.03 / problem.parameters.interface_length_um) ** 2, {}
     side = max(n * h for n, h in zip(problem.grid.shape, problem.grid.spacing_um, strict=True))
     length, log_sd = told.get("smoothness_um", 0.25 * side), told.get("relative_amplitude", 0.3)
-    return Guess(first.ratio * acetylation, acetylation, **_bounded(problem, length, log_sd))
+    return _smooth(Guess(first.ratio * acetylation, acetylation, length, log_sd), problem, length, log_sd)
 
 
 def _with_maps(result: Rates, fit: JointFit, own: Unknowns, common: Unknowns) -> Rates:
@@ -287,6 +316,7 @@ def _with_maps(result: Rates, fit: JointFit, own: Unknowns, common: Unknowns) ->
     valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
     values = [fit.scale**2 * _cut(problem, rate[0]) / fit.unit_um**2 for rate in model.rates(fit.point)]
     spreads = [_log_rate_deviations(fit, samples) for samples in (own, common)]
+    width = [POOLING * fit.guess.correlation_um / h for h in problem.grid.spacing_um]
     maps, relative = [], []
     for i, value in enumerate(values):
         if i >= model.maps:
@@ -294,7 +324,8 @@ def _with_maps(result: Rates, fit: JointFit, own: Unknowns, common: Unknowns) ->
             relative.append(np.zeros((2, len(spreads[0]))))
             continue
         own_spread, common_spread = (s[:, i] for s in spreads)
-        variance = _pooled(np.mean(own_spread**2, axis=0), fit) + np.mean(common_spread**2, axis=0)
+        own_variance = pooled_variance(np.mean(own_spread**2, axis=0), problem.mask, width, len(own_spread))
+        variance = own_variance + np.mean(common_spread**2, axis=0)
         rate, mean_deviations = _rate_map(value, variance, [own_spread, common_spread], valid, problem.mask)
         maps.append(rate)
         relative.append(mean_deviations / rate.mean)
@@ -320,15 +351,6 @@ def _log_rate_deviations(fit: JointFit, samples: Unknowns) -> FloatField:
     named = model.named_scalars(samples)
     logs = model.synthesise(samples.modes * model.root) + named["log_rates"] + 2.0 * named["log_scale"]
     return np.stack([np.stack([_cut(fit.problem, s[i]) for i in range(model.maps)]) for s in logs])
-
-
-def _pooled(variance: FloatField, fit: JointFit) -> FloatField:
-    """Average over the neighbourhood within the nucleus."""
-    problem = fit.problem
-    width = [POOLING * fit.guess.correlation_um / h for h in problem.grid.spacing_um]
-    weight = ndimage.gaussian_filter(problem.mask.astype(float), width)
-    total = ndimage.gaussian_filter(np.where(problem.mask, variance, 0.0), width)
-    return np.divide(total, weight, out=np.zeros_like(total), where=problem.mask)
 
 
 def _rate_map(

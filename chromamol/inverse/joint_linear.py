@@ -240,11 +240,9 @@ class Linearisation:
     def _pull_on_exchange(self, r: Residuals, potential: torch.Tensor) -> torch.Tensor:
         """What residuals say of the exchange at every pixel, given Δ⁻¹ (w_e - w_h); it matters where rates are."""
         m = self.model
-        outside_sum = m.outside.sum(m.dims, keepdim=True)
-        source = potential - (m.outside * potential).sum(m.dims, keepdim=True) / outside_sum
         wide = (1,) * len(m.box)
         flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
-        return flux - source
+        return flux - m.pull_on_source(potential)
 
     def nothing(self, batch: int) -> Unknowns:
         """A direction of zeros."""

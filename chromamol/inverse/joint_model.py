@@ -6,9 +6,9 @@ potential is
 
     m = Δ⁻¹ [ -(Γ_me φ_e - Γ_ac φ_h) ]  +  Σ_j q_j u_j
 
-on a periodic box around the nucleus. The u_j are potentials without sources inside (`joint_outer`), and the
-q_j are unknown: together they reach every potential that obeys Δm = -(Γ_me φ_e - Γ_ac φ_h) inside, whatever
-happens at the wall. Residuals are
+on a periodic box around the nucleus, beyond whose border sources are expected to go on as mirror images
+(`joint_beyond`). The u_j are potentials without sources inside (`joint_outer`), and the q_j are unknown: together they
+reach every potential that obeys Δm = -(Γ_me φ_e - Γ_ac φ_h) inside, whatever happens at the wall. Residuals are
 
     data      g · (PSF * (a_h φ_h + a_e φ_e)) + offset - image             over σ, inside the nucleus
     balance   f(φ_h) - λ² Δφ_h - m - c_h,    φ_e / s² - λ² Δφ_e + m - c_e  over τ, where neighbours are inside, too
@@ -36,6 +36,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
+from chromamol.inverse.joint_beyond import MirrorImages
 from chromamol.inverse.stencil import SECOND_DIFFERENCE, averaged, compact_laplacian, cross_stencil
 from chromamol.physics.free_energy import bulk_potential
 
@@ -128,6 +129,7 @@ class JointModel:
     laplacian, averaging, inverse_laplacian, transfer : symbols on the half spectrum: A and B of the compact scheme
         (`stencil`), B² / A, and the point spread function.
     outer_potentials : (B, r, n), times their prior deviation, at the pixels `holding` where the balance holds.
+    wall_potentials : how many of them, the first ones, are of sources behind a wall.
     holding : (n,), flat indices of the box.
     cosines : per axis, (modes, box) tables of the log-rates;
     root : (maps, *modes) prior deviations.
@@ -137,6 +139,7 @@ class JointModel:
     phi_max, interface : expected φ_max and ℓ; ℓ in units of the model.
     roughness_scale : per axis, ℓ² / h².
     flux_sd : prior deviation of the mean exchange, which a closed nucleus makes zero.
+    mirror : what is expected of the exchange beyond the border.
     blurs : False where the transfer is one everywhere, which saves its transforms.
     walled : False where all sides are 1.
     """
@@ -156,6 +159,7 @@ class JointModel:
     inverse_laplacian: torch.Tensor
     transfer: torch.Tensor
     outer_potentials: torch.Tensor
+    wall_potentials: int
     holding: torch.Tensor
     cosines: tuple[torch.Tensor, ...]
     root: torch.Tensor
@@ -167,6 +171,7 @@ class JointModel:
     roughness_scale: tuple[float, ...]
     flux_sd: float
     box: tuple[int, ...]
+    mirror: MirrorImages
     blurs: bool = True
     walled: bool = True
 
@@ -214,6 +219,8 @@ class JointModel:
         def cast(value: object) -> object:
             if isinstance(value, torch.Tensor) and value.is_floating_point():
                 return value.to(dtype)
+            if isinstance(value, MirrorImages):
+                return MirrorImages(*(cast(v) for v in value))  # type: ignore[arg-type]
             return tuple(cast(v) for v in value) if isinstance(value, tuple) else value
 
         return replace(self, **{f.name: cast(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
@@ -310,7 +317,7 @@ class JointModel:
 
     def potential_of(self, exchange: torch.Tensor) -> torch.Tensor:
         """B Δ⁻¹ [-exchange]."""
-        return self.integrated_twice(self.compensated(exchange)).neg_()
+        return self.integrated_twice(self.continued(exchange)).neg_()
 
     def integrated_twice(self, values: torch.Tensor) -> torch.Tensor:
         """B Δ⁻¹ of what has no mean; it is its own adjoint."""
@@ -341,10 +348,18 @@ class JointModel:
         basis, flat = self.outer_potentials, values.flatten(1).index_select(1, self.holding)
         return flat @ basis[0].T if len(basis) == 1 else (basis @ flat[..., None])[..., 0]
 
-    def compensated(self, source: torch.Tensor) -> torch.Tensor:
-        """Spread what a periodic box cannot hold, the mean source, over the outside."""
-        surplus = source.sum(self.dims, keepdim=True) / self.outside.sum(self.dims, keepdim=True)
-        return torch.addcmul(source, self.outside, surplus, value=-1.0)
+    def continued(self, source: torch.Tensor) -> torch.Tensor:
+        """A source and its mirror images, whose mean, which a periodic box cannot hold, is taken off outside."""
+        whole = self.mirror.add_to_(source.clone(memory_format=torch.contiguous_format), len(self.box))
+        surplus = whole.sum(self.dims, keepdim=True) / self.outside.sum(self.dims, keepdim=True)
+        return whole.addcmul_(self.outside, surplus, value=-1.0)
+
+    def pull_on_source(self, potential: torch.Tensor) -> torch.Tensor:
+        """The adjoint of `continued`."""
+        mean = (self.outside * potential).sum(self.dims, keepdim=True) / self.outside.sum(
+            self.dims, keepdim=True
+        )
+        return self.mirror.gather_((potential - mean).contiguous(), len(self.box))
 
     def residuals(self, x: Unknowns, tau: float) -> Residuals:
         """All residuals at a point, whitened."""

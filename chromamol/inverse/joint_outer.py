@@ -15,10 +15,12 @@ import math
 
 import torch
 
-OUTER_SOURCE_SD = 4.0
+EDGE_SOURCE_SD, WALL_SOURCE_SD = 4.0, 1.0
 OUTER_WAVENUMBER = 8.0
-"""Strength (per pixel, over mean Γ) and cut-off (over √Γ_ac) of the outer sources. The exchange inside has
-white-noise strengths of 0.5 to 3 up to a wave number of 8 / L0 (measured on simulated patterns)."""
+"""Strength (per pixel, over mean Γ) of the outer sources beyond an edge of the image and behind a wall, and their
+cut-off (over √Γ_ac). The exchange inside has white-noise strengths of 0.5 to 3 up to a wave number of 8 / L0 (measured
+on simulated patterns). Behind a wall they correct the mirror images: closed nuclei ask for .3 to .5 of this strength,
+and for .5 to .8 when the mask is two pixels too small."""
 
 FIRST_COUNT = 96
 """Directions looked for at first: 115 matter in 192² pixels of 7.5 L0 at 5 % noise, 219 in 400²."""
@@ -28,7 +30,7 @@ _CHUNK, _ROWS = 8, 16384
 
 
 def outer_potentials(
-    inverse_laplacian: torch.Tensor, square_wavenumber: torch.Tensor, outside: torch.Tensor, holding: torch.Tensor,
+    inverse_laplacian: torch.Tensor, square_wavenumber: torch.Tensor, strength: torch.Tensor, holding: torch.Tensor,
     *, smallest_norm: float, seed: int = 0,
 ) -> torch.Tensor:  # fmt: skip
     """Return the potentials u_j where the balance holds, (r, n).
@@ -36,14 +38,17 @@ def outer_potentials(
     Parameters
     ----------
     inverse_laplacian, square_wavenumber : symbols on the half spectrum of the box.
-    outside : (*box) of 0 and 1.
+    strength : (*box), of the sources; 0 inside.
     holding : (n,), flat indices of the box's pixels where the balance holds.
     smallest_norm : directions whose norm over all pixels is smaller are left out.
     seed : of the random probes; which directions are found does not depend on it.
     """
-    box = tuple(outside.shape)
+    if not strength.any():
+        return strength.new_zeros((0, len(holding)))
+    box = tuple(strength.shape)
     dims = tuple(range(-len(box), 0))
-    root = OUTER_SOURCE_SD * torch.exp(-0.5 * (square_wavenumber / OUTER_WAVENUMBER**2) ** 2)
+    outside = (strength > 0.0).to(strength)
+    root = torch.exp(-0.5 * (square_wavenumber / OUTER_WAVENUMBER**2) ** 2)
 
     def filtered(symbol: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         return torch.fft.irfftn(symbol * torch.fft.rfftn(values, dim=dims), s=box, dim=dims)
@@ -54,7 +59,7 @@ def outer_potentials(
     def covariance(columns: torch.Tensor) -> torch.Tensor:
         values = outside.new_zeros((columns.shape[1], outside.numel())).index_copy_(1, holding, columns.T)
         seen = neutral(filtered(inverse_laplacian, values.reshape(-1, *box)))
-        caused = filtered(inverse_laplacian, neutral(filtered(root**2, seen)))
+        caused = filtered(inverse_laplacian, neutral(strength * filtered(root**2, strength * seen)))
         return caused.flatten(1)[:, holding].T
 
     generator = torch.Generator(device=outside.device).manual_seed(seed)

@@ -19,6 +19,7 @@ from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
+from chromamol.inverse.joint_beyond import mirror_images
 from chromamol.inverse.joint_model import LOG_RATE_SD as RATE_SD
 from chromamol.inverse.joint_model import (
     MARGIN_PX,
@@ -26,7 +27,7 @@ from chromamol.inverse.joint_model import (
     JointModel,
     Unknowns,
 )
-from chromamol.inverse.joint_outer import outer_potentials
+from chromamol.inverse.joint_outer import EDGE_SOURCE_SD, WALL_SOURCE_SD, outer_potentials
 from chromamol.inverse.joint_smoothness import LogRateBasis
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
@@ -83,12 +84,14 @@ class JointProblem:
 
 @dataclass(frozen=True)
 class Guess:
-    """Where the fit starts: mean rates in um⁻², and smoothness and strength of their variation."""
+    """Where the fit starts: mean rates in um⁻², smoothness and strength of their variation, and whether the border of
+    the nucleus is taken for a wall that lets nothing through."""
 
     methylation: float
     acetylation: float
     correlation_um: float
     log_sd: float
+    closed: bool = True
 
 
 WALL_PX = 3
@@ -197,8 +200,12 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
     unbalanced, bent = (tensor(where) for where in _unbalanced(problem, box, balanced))
     sides = _sides(problem, box)
     holding = where_balanced.flatten().nonzero()[:, 0]
-    outer = outer_potentials(tensor(inverse), tensor(square), 1.0 - inside, holding,
-                             smallest_norm=0.3 * last_tau(problem))  # fmt: skip
+    behind = (sides < 0.0) & guess.closed
+    walls, edges = (
+        outer_potentials(tensor(inverse), tensor(square), tensor(strength) * (1.0 - inside), holding,
+                         smallest_norm=0.3 * last_tau(problem))
+        for strength in (WALL_SOURCE_SD * behind, EDGE_SOURCE_SD * ~behind)
+    )  # fmt: skip
     maps = 1 if problem.known_acetylation is not None else 2
     calibration, channels = problem.calibration, len(problem.images)
     sd = [RATE_SD] * maps + [math.inf] * 2 + [*calibration.gains(channels)]
@@ -222,7 +229,8 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         averaging=tensor(averaging),
         inverse_laplacian=tensor(inverse),
         transfer=tensor(np.exp(-0.5 * square * (problem.psf_sigma_um / unit) ** 2)),
-        outer_potentials=outer[None],
+        outer_potentials=torch.cat([walls, edges])[None],
+        wall_potentials=len(walls),
         holding=holding,
         cosines=tuple(tensor(table) for table in basis.tables(box)),
         root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
@@ -236,6 +244,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         roughness_scale=tuple((problem.parameters.interface_length_um / unit / h) ** 2 for h in spacing),
         flux_sd=FLUX_ERROR,
         box=box,
+        mirror=mirror_images(problem.mask, behind, spacing, device=device),
         blurs=problem.psf_sigma_um > 0.0,
         walled=bool((sides < 0.0).any()),
     )

@@ -22,6 +22,7 @@ class Truth:
     methylation: np.ndarray
     acetylation: np.ndarray
     pixel_size_um: float
+    mask: np.ndarray
 
     def noisy(self, share, seed):
         """φ_h and φ_e with white noise of `share` of phi_max."""
@@ -40,7 +41,8 @@ def truth():
         with np.load(Path(__file__).parent / "truth" / f"{name}.npz") as file:
             phi_h, phi_e = file["phi_h"].astype(float), file["phi_e"].astype(float)
             rates = [np.broadcast_to(file[k].astype(float), phi_h.shape) for k in ("gamma_me", "gamma_ac")]
-            return Truth(phi_h, phi_e, *rates, float(file["box"]) / len(phi_h))
+            mask = file["mask"] if "mask" in file else np.ones(phi_h.shape, bool)
+            return Truth(phi_h, phi_e, *rates, float(file["box"]) / len(phi_h), mask)
 
     return load
 
