@@ -1,8 +1,8 @@
 """Potentials that chromatin outside the balanced region may cause inside it: what replaces a boundary condition.
 
-Sources outside are white noise below a cut-off; the covariance K of the potential that they cause where the balance
-holds has few directions of any size (a source's potential decays towards the inside like exp(-k d)), and these
-directions, times their deviations, are the outer potentials.
+Sources outside differ from what is expected of them (`joint_beyond`) by white noise below a cut-off. The covariance K of
+the potential that this causes where the balance holds has few directions of any size (a source's potential decays
+towards the inside like exp(-k d)), and these directions, times their deviations, are the outer potentials.
 
 References
 ----------
@@ -19,8 +19,8 @@ EDGE_SOURCE_SD, WALL_SOURCE_SD = 4.0, 1.0
 OUTER_WAVENUMBER = 8.0
 """Strength (per pixel, over mean Γ) of the outer sources beyond an edge of the image and behind a wall, and their
 cut-off (over √Γ_ac). The exchange inside has white-noise strengths of 0.5 to 3 up to a wave number of 8 / L0 (measured
-on simulated patterns). Behind a wall they correct the mirror images: closed nuclei ask for .3 to .5 of this strength,
-and for .5 to .8 when the mask is two pixels too small."""
+on simulated patterns). Behind a wall they correct the mirror images: closed nuclei ask for .4 to .6 of this strength,
+and for .6 to 1.1 when the mask is two pixels too small."""
 
 FIRST_COUNT = 96
 """Directions looked for at first: 115 matter in 192² pixels of 7.5 L0 at 5 % noise, 219 in 400²."""
