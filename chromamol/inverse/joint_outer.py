@@ -1,7 +1,7 @@
 """Potentials that chromatin outside the balanced region may cause inside it: what replaces a boundary condition.
 
-Sources outside differ from what is expected of them (`joint_beyond`) by white noise below a cut-off. The covariance K of
-the potential that this causes where the balance holds has few directions of any size (a source's potential decays
+Sources outside differ from what is expected of them (`joint_beyond`) by white noise below a cut-off. The covariance K
+of the potential that this causes where the balance holds has few directions of any size (a source's potential decays
 towards the inside like exp(-k d)), and these directions, times their deviations, are the outer potentials.
 
 References
