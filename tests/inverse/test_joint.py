@@ -229,6 +229,30 @@ def test_the_balance_is_left_out_at_a_wall_and_used_to_the_edge_of_an_image(smal
     assert np.flatnonzero(balanced.any(axis=0)).tolist() == list(range(43, 71))
 
 
+def test_a_nucleus_that_is_cut_has_sources_behind_its_wall_and_others_beyond_the_edge(small_problem):
+    problem = small_problem()
+    mask = np.zeros(problem.grid.shape, dtype=bool)
+    mask[10:60, 40:] = True
+    cut = replace(problem, images=tuple(Field(f.values, f.grid, "1", mask) for f in problem.images))
+    guess = Guess(0.8, 1.0, 1.6, 0.3)
+    closed, opened = (
+        build_model(cut, replace(guess, closed=closed), device=torch.device("cpu"))[0]
+        for closed in (True, False)
+    )
+    assert 0 < closed.wall_potentials < closed.outer_potentials.shape[1]
+    assert opened.wall_potentials == 0 < opened.outer_potentials.shape[1]
+    # Behind a wall an image has the whole charge; where the nucleus goes on, what it resembles.
+    assert int((closed.mirror.charge == 1.0).sum()) > 1000
+    assert float(opened.mirror.charge.max()) < 1.0
+    point = start(cut, closed)
+    at = Linearisation.at(closed, point, 0.01)
+    direction = random_direction(point, 2)
+    image = at.forward(direction)
+    weights = {name: torch.randn_like(value) for name, value in image.items()}
+    left = sum(float((image[name] * weights[name]).sum()) for name in image)
+    assert left == pytest.approx(float(direction.dot(at.adjoint(weights))), rel=1e-9)
+
+
 def test_curvature_on_the_rim_is_asked_on_each_side_of_a_wall_alone(small_problem):
     problem = small_problem(blur_um=0.05)
     model, _ = build_model(problem, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
