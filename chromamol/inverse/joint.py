@@ -276,7 +276,7 @@ def _rates_of_box(
         mollifier_width_um=RIM_PX * min(problem.grid.spacing_um),
         diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau,
                      "smoothness_um": fit.guess.correlation_um, "log_rate_sd": fit.guess.log_sd,
-                     "closed_border": float(fit.guess.closed)} | gains,
+                     "closed_border": float(fit.model.wall_potentials > 0)} | gains,
         flags=(),
     )  # fmt: skip
     nothing = RateMap.unknown(problem.grid.shape)
