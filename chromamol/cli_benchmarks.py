@@ -51,8 +51,8 @@ def derivatives(
 
     def work() -> str:
         from chromamol.benchmarks.derivatives import run  # noqa: PLC0415 - --help stays fast
-        from chromamol.io import atomic_write  # noqa: PLC0415
-        from chromamol.report.derivative_figures import derivative_figure  # noqa: PLC0415
+        from chromamol.io import atomic_write  # noqa: PLC0415 - --help stays fast
+        from chromamol.report.derivative_figures import derivative_figure  # noqa: PLC0415 - --help stays fast
 
         measured = run(output, quick=quick, device=device, seed=seed)
         with atomic_write(output / "derivatives.png") as temporary:
@@ -74,7 +74,7 @@ def simulation(
 
     def work() -> str:
         from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
-        from chromamol.benchmarks.simulation import run  # noqa: PLC0415
+        from chromamol.benchmarks.simulation import run  # noqa: PLC0415 - --help stays fast
 
         table = run(device=device, quick=quick, nuclei=None if quick else nuclei)
         return f"{table.to_string(index=False, float_format='%.3g')}\n\n{machine()}"
@@ -122,9 +122,9 @@ def paper(
 
     def work() -> str:
         from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
-        from chromamol.benchmarks.paper import run  # noqa: PLC0415
-        from chromamol.io import atomic_write  # noqa: PLC0415
-        from chromamol.report.paper_figures import paper_figure  # noqa: PLC0415
+        from chromamol.benchmarks.paper import run  # noqa: PLC0415 - --help stays fast
+        from chromamol.io import atomic_write  # noqa: PLC0415 - --help stays fast
+        from chromamol.report.paper_figures import paper_figure  # noqa: PLC0415 - --help stays fast
 
         measured = run(
             quick=quick, device=device, seconds=seconds, problems=tuple(problem or ()) or None,
@@ -163,8 +163,8 @@ def recovery(
 
     def work() -> str:
         from chromamol.benchmarks.recovery import run  # noqa: PLC0415 - --help stays fast
-        from chromamol.io import atomic_write  # noqa: PLC0415
-        from chromamol.report.recovery_figures import recovery_figure  # noqa: PLC0415
+        from chromamol.io import atomic_write  # noqa: PLC0415 - --help stays fast
+        from chromamol.report.recovery_figures import recovery_figure  # noqa: PLC0415 - --help stays fast
 
         measured = run(
             truths=truths or output / "truths", seeds=seeds, cases=_names(cases), methods=_names(methods),
@@ -192,7 +192,7 @@ def heat_fem(
 
     def work() -> str:
         from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
-        from chromamol.benchmarks.heat_fem import markdown, run  # noqa: PLC0415
+        from chromamol.benchmarks.heat_fem import markdown, run  # noqa: PLC0415 - --help stays fast
 
         return f"{markdown(run(output, quick=quick, seeds=seeds))}\n{machine()}"
 

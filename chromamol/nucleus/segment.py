@@ -123,7 +123,7 @@ def _find(
         return find_with_stardist(values)
     if method == "network":
         # torch takes a second to import, which the classical method need not wait for.
-        from chromamol.nucleus.network import built_in, find_with_network  # noqa: PLC0415
+        from chromamol.nucleus.network import built_in, find_with_network  # noqa: PLC0415 - see above
 
         return find_with_network(values, radius, network=built_in())
     return find_classical(values, marks, spacing=spacing, radius=radius, settings=settings)
