@@ -44,12 +44,12 @@ NEARLY_SETTLED = 0.1
 """Below such a step, and from the last τ but one, the smoothness of the rates is chosen anew."""
 
 DETERMINED = 10.0
-"""Norm of an outer potential over τ from which on the data tell at least half of it (traces, at 1 and 5 % noise)."""
+"""Norm of an outer potential over τ from which on the data tell about half of it (traces at 1 and 5 % noise)."""
 
 LEAKS = 0.8
 """Mean square of the whitened potentials of wall sources, of those that the data determine: above it the border is no
-wall. Converged fits of closed nuclei have .2 to .35, with a mask one or two pixels too small .3 to 1.3, of borders
-drawn through larger patterns 1.2 to 4.9 (5 and 10 % noise)."""
+wall. Converged fits of closed nuclei have .2 to .35, with a mask one or two pixels too small .3 to 1.3 (5 % noise), of
+borders drawn through larger patterns 1.2 to 4.9 (5 and 10 %)."""
 
 SETTLED = 0.02
 """The fit has converged when a whole step moves the log-rates by less than this, rms: half of the standard error at
@@ -199,8 +199,7 @@ def _opened(
     problem: JointProblem, guess: Guess, model: JointModel, point: Unknowns
 ) -> tuple[JointModel, Unknowns]:
     """Return the model with an open border, and the same point without outer potentials: a step finds them at once."""
-    device = model.images.device
-    model, _ = build_model(problem, guess, device=device)
+    model, _ = build_model(problem, guess, device=model.images.device)
     return model, replace(point, outer=point.outer.new_zeros((1, model.outer_potentials.shape[1])))
 
 
