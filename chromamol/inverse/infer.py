@@ -31,6 +31,7 @@ from chromamol.inverse.rates import Rates
 from chromamol.inverse.regression import judge, regress
 from chromamol.inverse.section import correct_section, require_thickness, widen_ratio
 from chromamol.inverse.section_fit import fit_section
+from chromamol.inverse.trimmed_mask import without_dark_rim
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.physics.split import SPLIT_CONSTANT_SD
 from chromamol.shapes import FloatField, Mask
@@ -75,7 +76,8 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         (`chromamol.split_chromatin`); with `phi_h` it stands in for `phi_e`.
     pixel_size_um : um; one number, or one per axis.
     parameters : constants of the model; `ChromatinParameters()` when None.
-    mask : True inside the nucleus; the whole array when None.
+    mask : True inside the nucleus; the whole array when None. The joint fit leaves out layers of its rim that show no
+        chromatin (`diagnostics["trimmed_pixels"]`).
     seen : True where the pixels were measured. Only the network takes gaps; it takes NaN for them, too.
     known_acetylation_per_um2 : Γ_ac / D in um⁻², a number or a map, when it is known.
     noise_sd : standard deviation of the noise per pixel, as a volume fraction: a number, or a map where it follows
@@ -131,8 +133,9 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     require_thickness(section_thickness_um, ndim=fields[0].grid.ndim, method=chosen)
     raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration or EXACT,
                          mixing=_mixing(phi_h, total))  # fmt: skip
-    first = raw
+    first, drawn = raw, np.count_nonzero(raw.mask)
     if chosen == "joint":
+        raw = replace(raw, images=without_dark_rim(raw.images, parameters.interface_length_um))
         # An unknown gain is guessed before the regression, which takes fractions as they are; the fit does the rest.
         first = replace(rescaled(raw, first_gains(raw)), calibration=EXACT)
     solve = scale_by_domains if chosen == "domains" else _regression(section_thickness_um, known)
@@ -142,6 +145,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     if chosen in ("joint", "network"):
         if chosen == "joint":
             rates = joint_rates(raw, rates, device=where, seed=seed)
+            notes |= {"trimmed_pixels": float(drawn - np.count_nonzero(raw.mask))}
         else:
             training = network or NetworkSettings()
             counted = (

@@ -145,11 +145,13 @@ def test_known_acetylation_is_recovered_within_its_errors(truth):
     assert rates.diagnostics["log_rate_sd"] == pytest.approx(0.3, rel=0.3)
 
 
-def test_a_walled_nucleus_is_recovered_with_images_of_what_is_before_the_wall(truth):
+def test_a_walled_nucleus_in_a_wide_mask_is_recovered_with_images_of_what_is_before_the_wall(truth):
     state = truth("walled_1")
     phi_h, phi_e = state.noisy(0.05, 0)
-    rates = cm.infer_rates(phi_h, phi_e, mask=state.mask, **state.settings, method="joint", device="cpu")
+    drawn = ndimage.binary_dilation(state.mask, iterations=2)
+    rates = cm.infer_rates(phi_h, phi_e, mask=drawn, **state.settings, method="joint", device="cpu")
     assert rates.outcome is Outcome.BOTH_RATES
+    assert rates.diagnostics["trimmed_pixels"] == pytest.approx(drawn.sum() - state.mask.sum(), rel=0.02)
     assert rates.diagnostics["closed_border"] == 1.0
     for found, true in ((rates.methylation, state.methylation), (rates.acetylation, state.acetylation)):
         valid = found.valid
