@@ -33,6 +33,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 
@@ -292,14 +293,18 @@ class JointModel:
         That is the five-point Laplacian of φ (seven points in 3D) away from it; `CURVATURE_SD` bounds it.
         """
 
-        def differences(values: torch.Tensor) -> torch.Tensor:
-            return cross_stencil(values, SECOND_DIFFERENCE, self.roughness_scale)
-
-        everywhere = differences(phi)
+        everywhere = self._differences(phi)
         if not self.walled:
             return everywhere
-        across = self.sides * differences(self.sides)
-        return 0.5 * (everywhere + self.sides * differences(self.sides * phi) - across * phi)
+        return 0.5 * (everywhere + self.sides * self._differences(self.sides * phi) - self._across * phi)
+
+    def _differences(self, values: torch.Tensor) -> torch.Tensor:
+        return cross_stencil(values, SECOND_DIFFERENCE, self.roughness_scale)
+
+    @cached_property
+    def _across(self) -> torch.Tensor:
+        """What differences from neighbours behind the wall hold of a pixel itself."""
+        return self.sides * self._differences(self.sides)
 
     def curvature(self, phi: torch.Tensor) -> torch.Tensor:
         """A φ, Δφ averaged over neighbours: what the symbol `laplacian` makes of φ."""

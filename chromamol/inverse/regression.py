@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.single_fit import IDENTIFIED_AT, RegressionFit, relative_flux_error
+from chromamol.inverse.threads import one_thread
 from chromamol.inverse.width import fit_best_width
 
 LARGEST_SCALE_ERROR = 0.5
@@ -38,8 +38,7 @@ def regress(
     variants are the same nucleus with other fields, fitted at the same width with the same weights.
     """
     problems = (problem, *variants)
-    # Matrices of some hundred rows: two threads of NumPy and of SciPy each wait for one another, which takes 3.5 times.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_thread():
         fits = fit(problem, device=device, variants=variants)
     if not fits:
         return tuple(_result(each, _nothing(each), None) for each in problems)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from chromamol.calculus import estimate_noise_sd
 from chromamol.device import resolve_device
@@ -25,6 +24,7 @@ from chromamol.inverse.generic.expression import (
 from chromamol.inverse.generic.fit import LatticeFit
 from chromamol.inverse.generic.solution import Ending, Estimate, Solution
 from chromamol.inverse.generic.widths import fit_best_width, map_of, valid_of
+from chromamol.inverse.threads import one_thread
 from chromamol.shapes import FloatField, Mask
 
 IDENTIFIED_AT = 2.0
@@ -166,9 +166,7 @@ class InverseProblem:
                                  do="use it, or do not declare it.")  # fmt: skip
         data, floored = self._data()
         unknowns, where = tuple(self._unknowns.values()), resolve_device(device)
-        with threadpool_limits(
-            limits=1
-        ):  # matrices of some hundred rows: more threads only wait for each other
+        with one_thread():
             best = fit_best_width(data, written, unknowns, device=where, seed=seed)
         return self._solution(data, best, floored)
 
