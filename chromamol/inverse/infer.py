@@ -135,7 +135,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
                          mixing=_mixing(phi_h, total))  # fmt: skip
     first, drawn = raw, np.count_nonzero(raw.mask)
     if chosen == "joint":
-        raw = replace(raw, images=without_dark_rim(raw.images, parameters.interface_length_um))
+        raw = replace(raw, images=without_dark_rim(raw.images, raw.mixing))
         # An unknown gain is guessed before the regression, which takes fractions as they are; the fit does the rest.
         first = replace(rescaled(raw, first_gains(raw)), calibration=EXACT)
     solve = scale_by_domains if chosen == "domains" else _regression(section_thickness_um, known)
