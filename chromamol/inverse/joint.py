@@ -102,6 +102,7 @@ class JointFit:
     tau : of the last step.
     converged : whether the rates had stopped moving, with a calibration that is possible.
     steps : Gauss-Newton steps taken.
+    inner : number type that its linear solves took in the end.
     """
 
     problem: JointProblem
@@ -112,6 +113,7 @@ class JointFit:
     tau: float
     converged: bool
     steps: int
+    inner: torch.dtype
 
     @property
     def scale(self) -> float:
@@ -133,7 +135,7 @@ def fit_jointly(
 
     Parameters
     ----------
-    inner : number type of the inner linear solves.
+    inner : number type of the inner linear solves; where those find no descent they go on in float64.
     generator : of the random signs with which the evidence of a smoothness is estimated.
     """
     model, unit = build_model(problem, guess, device=device)
@@ -147,13 +149,16 @@ def fit_jointly(
                                  calibrate=tau <= max(last, CALIBRATED_BELOW))  # fmt: skip
         moved = _rms_change(model, point, step.point, balanced)
         point, steps = step.point, steps + 1
+        if not bool(step.decreased.all()) and inner is not torch.float64:
+            inner = torch.float64  # rounding can spoil a solve where little noise makes the balance stiff
+            continue
         if tau <= last and not bool(step.decreased.all()):
-            break  # the inner solve found no descent: what was reached is not known to be the minimum
+            break  # no descent was found: what was reached is not known to be the minimum
         rests = moved < SETTLED and bool((step.gained < SETTLED_COST * step.cost).all())
         whole = float(step.length.min()) == 1.0
         converged = tau <= last and whole and rests and chosen
         if tau * TAU_FACTOR <= last and whole and moved < NEARLY_SETTLED and not chosen:
-            fit = JointFit(problem, guess, model, point, unit, tau, False, steps)
+            fit = JointFit(problem, guess, model, point, unit, tau, False, steps, inner)
             model, point, guess, chosen = _smoothed_anew(fit, first, inner=inner, generator=generator)
         if converged and guess.closed and _leaks(model, point, tau):
             guess, converged, chosen = replace(guess, closed=False), False, False
@@ -163,7 +168,7 @@ def fit_jointly(
             break
         tau = following
     converged = converged and _is_calibrated(model, point)
-    return JointFit(problem, guess, model, point, unit, tau, converged, steps)
+    return JointFit(problem, guess, model, point, unit, tau, converged, steps, inner)
 
 
 def _smoothed_anew(
@@ -241,8 +246,8 @@ def joint_rates(
     ----------
     first : the regression's result, which supplies the guess and the smoothness of the maps.
     seed : of the posterior samples.
-    inner : number type of the inner linear solves. float32 is enough there, because the balance is of second order and
-        each Gauss-Newton step starts from a residual in float64.
+    inner : number type of the inner linear solves to begin with. float32 is mostly enough there, because the balance is
+        of second order and each Gauss-Newton step starts from a residual in float64.
     """
     # One pixel more on each side, where the image has it, tells a wall from the edge of the image.
     (window,) = ndimage.find_objects(ndimage.binary_dilation(problem.mask).astype(np.uint8))
@@ -288,7 +293,7 @@ def _rates_of_box(
                        flags=("not_converged",))  # fmt: skip
     own, common = posterior_samples(
         fit.model, fit.point, fit.tau, count=SAMPLES, iterations=ITERATIONS, tolerance=SAMPLE_TOLERANCE,
-        generator=generator, inner=inner, balance_error=LEAST_TAU,
+        generator=generator, inner=fit.inner, balance_error=LEAST_TAU,
     )  # fmt: skip
     return _with_maps(result, fit, own, common)
 

@@ -26,7 +26,7 @@ from chromamol.inverse.joint_setup import (
     first_gains,
     start,
 )
-from chromamol.inverse.joint_solver import posterior_samples
+from chromamol.inverse.joint_solver import gauss_newton_step, posterior_samples
 from chromamol.inverse.pooled_variance import pooled_variance
 from chromamol.inverse.rates import Outcome
 from chromamol.inverse.stencil import cross_stencil
@@ -340,6 +340,38 @@ def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(sma
     assert spread["log_gain"] < 0.05
 
 
+def test_a_solve_that_breaks_down_leaves_the_point_where_it_was(small_problem, monkeypatch):
+    model, _ = build_model(small_problem(), Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
+    point = start(small_problem(), model)
+
+    def broken(self, right, **_):
+        return right.map(lambda a: torch.full_like(a, torch.nan))
+
+    monkeypatch.setattr(NormalSolver, "__call__", broken)
+    step = gauss_newton_step(model, point, 0.05, iterations=10, tolerance=0.1, calibrate=False)
+    assert not step.decreased.any()
+    for after, before in zip(step.point.parts(), point.parts(), strict=True):
+        assert torch.equal(after, before)
+
+
+def test_where_single_precision_finds_no_descent_double_goes_on(small_problem, monkeypatch):
+    taken = []
+
+    def failing_once(model, point, tau, *, inner, **settings):
+        taken.append(inner)
+        step = gauss_newton_step(model, point, tau, inner=inner, **settings)
+        if len(taken) == 3:
+            return replace(step, point=point, decreased=torch.zeros_like(step.decreased))
+        return step
+
+    monkeypatch.setattr(joint, "gauss_newton_step", failing_once)
+    fit = fit_jointly(small_problem(), Guess(0.8, 1.0, 1.6, 0.3, closed=False), device=torch.device("cpu"),
+                      inner=torch.float32, generator=torch.Generator().manual_seed(0))  # fmt: skip
+    assert fit.converged
+    assert fit.inner is torch.float64
+    assert taken == [torch.float32] * 3 + [torch.float64] * (fit.steps - 3)
+
+
 def log_rate_samples(fit, count, **settings):
     own, _ = posterior_samples(fit.model, fit.point, fit.tau, count=count, iterations=600, tolerance=1e-3,
                                generator=torch.Generator().manual_seed(1), inner=torch.float32, **settings)  # fmt: skip
@@ -351,7 +383,7 @@ def unbegun(small_problem):
     """A fit that has not begun: enough for a posterior, which is linear."""
     problem, guess = small_problem(), Guess(0.8, 1.0, 0.5, 0.3)
     model, unit = build_model(problem, guess, device=torch.device("cpu"))
-    return joint.JointFit(problem, guess, model, start(problem, model), unit, 2e-3, True, 0)
+    return joint.JointFit(problem, guess, model, start(problem, model), unit, 2e-3, True, 0, torch.float32)
 
 
 def test_few_samples_pooled_tell_the_errors_of_many(unbegun):
