@@ -253,6 +253,13 @@ def test_only_a_case_with_a_bar_counts_how_often_it_was_met():
     assert CASES["both_5_psf8"].bar.asks
 
 
+def test_methods_without_intervals_have_no_coverage():
+    (row,) = RecoveryBenchmark(pd.DataFrame([{"method": "grid", "coverage": 0.9}, {"method": "deepxde"}]), {}
+                               ).coverage().to_dict("records")  # fmt: skip
+    assert row["method"] == "grid"
+    assert RecoveryBenchmark(pd.DataFrame([{"method": "deepxde"}]), {}).coverage().empty
+
+
 @pytest.mark.parametrize(("bar", "misses"), [(Bar(bias=0.1), "refused"), (Bar(identifiable=False), "")])
 def test_a_refusal_meets_the_bar_of_a_blind_case_only(folder, monkeypatch, bar, misses):
     def refuses(scene):

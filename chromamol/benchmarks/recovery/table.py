@@ -51,8 +51,8 @@ class RecoveryBenchmark:
                              for key, rows in groups])  # fmt: skip
 
     def coverage(self) -> pd.DataFrame:
-        """Share of pixels inside nominal 95 % intervals, over all cases and seeds, per method."""
-        told = self.scores.dropna(subset=["coverage"])
+        """Share of pixels inside nominal 95 % intervals, over all cases and seeds, per method that has intervals."""
+        told = self.scores.reindex(columns=["method", "coverage"]).dropna()
         return told.groupby("method", sort=False)["coverage"].agg(["mean", "min", "max"]).reset_index()
 
     def to_markdown(self) -> str:
