@@ -80,7 +80,7 @@ def gauss_newton_step(
         length = torch.where(decreased, length, 0.5 * length)
     stay = torch.where(decreased, length, torch.zeros_like(length))
     reached = torch.where(decreased, cost, before)
-    # Where no step was taken the change may be NaN, and so would be nothing of it.
+    # Where no step was taken the change may be NaN, and 0 · NaN is NaN.
     taken = x.plus(stay, change).map(lambda a, b: torch.where(_wide(decreased, a), a, b), x)
     return Step(taken, reached, before - reached, decreased, stay)
 
