@@ -40,6 +40,8 @@ CALIBRATED_BELOW = 0.01
 they move is too narrow for steps of any length."""
 
 MAX_STEPS = 18
+"""And as many again once the border was opened: that is another problem."""
+
 NEARLY_SETTLED = 0.1
 """Below such a step, and from the last τ but one, the smoothness of the rates is chosen anew."""
 
@@ -142,8 +144,8 @@ def fit_jointly(
     point = start(problem, model)
     last = last_tau(problem)
     tau, converged, steps, first, chosen = max(FIRST_TAU, last), False, 0, guess, False
-    balanced = model.balanced > 0.0
-    while steps < MAX_STEPS and not converged:
+    most, balanced = MAX_STEPS, model.balanced > 0.0
+    while steps < most and not converged:
         tolerance = LAST_TOLERANCE if tau <= last else TOLERANCE
         step = gauss_newton_step(model, point, tau, iterations=ITERATIONS, tolerance=tolerance, inner=inner,
                                  calibrate=tau <= max(last, CALIBRATED_BELOW))  # fmt: skip
@@ -161,7 +163,7 @@ def fit_jointly(
             fit = JointFit(problem, guess, model, point, unit, tau, False, steps, inner)
             model, point, guess, chosen = _smoothed_anew(fit, first, inner=inner, generator=generator)
         if converged and guess.closed and _leaks(model, point, tau):
-            guess, converged, chosen = replace(guess, closed=False), False, False
+            guess, converged, chosen, most = replace(guess, closed=False), False, False, steps + MAX_STEPS
             model, point = _opened(problem, guess, model, point)
         following = max(last, TAU_FACTOR * tau)
         if following <= CALIBRATED_BELOW < tau and _is_hidden(problem, _cut(problem, point.phi_h[0])):

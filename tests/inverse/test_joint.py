@@ -372,6 +372,20 @@ def test_where_single_precision_finds_no_descent_double_goes_on(small_problem, m
     assert taken == [torch.float32] * 3 + [torch.float64] * (fit.steps - 3)
 
 
+def test_a_fit_that_opens_its_border_has_all_its_steps_anew(small_problem, monkeypatch):
+    """The disc is cut from a larger pattern, and taken for a nucleus at first."""
+
+    def fit():
+        return fit_jointly(small_problem(), Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"),
+                           inner=torch.float32, generator=torch.Generator().manual_seed(0))  # fmt: skip
+
+    free = fit()
+    assert free.converged
+    assert not free.guess.closed
+    monkeypatch.setattr(joint, "MAX_STEPS", free.steps - 1)
+    assert fit().converged
+
+
 def log_rate_samples(fit, count, **settings):
     own, _ = posterior_samples(fit.model, fit.point, fit.tau, count=count, iterations=600, tolerance=1e-3,
                                generator=torch.Generator().manual_seed(1), inner=torch.float32, **settings)  # fmt: skip
