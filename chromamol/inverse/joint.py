@@ -150,12 +150,12 @@ def fit_jointly(
         step = gauss_newton_step(model, point, tau, iterations=ITERATIONS, tolerance=tolerance, inner=inner,
                                  calibrate=tau <= max(last, CALIBRATED_BELOW))  # fmt: skip
         moved = _rms_change(model, point, step.point, balanced)
-        point, steps = step.point, steps + 1
-        if not bool(step.decreased.all()) and inner is not torch.float64:
+        point, steps, descended = step.point, steps + 1, bool(step.decreased.all())
+        if not descended and inner is not torch.float64:
             inner = torch.float64  # rounding can spoil a solve where little noise makes the balance stiff
             continue
-        if tau <= last and not bool(step.decreased.all()):
-            break  # no descent was found: what was reached is not known to be the minimum
+        if tau <= last and not descended:
+            break  # what was reached is not known to be the minimum
         rests = moved < SETTLED and bool((step.gained < SETTLED_COST * step.cost).all())
         whole = float(step.length.min()) == 1.0
         converged = tau <= last and whole and rests and chosen

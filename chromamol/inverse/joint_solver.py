@@ -80,14 +80,9 @@ def gauss_newton_step(
         length = torch.where(decreased, length, 0.5 * length)
     stay = torch.where(decreased, length, torch.zeros_like(length))
     reached = torch.where(decreased, cost, before)
-    # Where no step was taken the change may be NaN, and 0 · NaN is NaN.
-    taken = x.plus(stay, change).map(lambda a, b: torch.where(_wide(decreased, a), a, b), x)
+    # Where no step is taken the change may be NaN, and 0 · NaN is NaN.
+    taken = x.plus(stay, change.map(torch.nan_to_num))
     return Step(taken, reached, before - reached, decreased, stay)
-
-
-def _wide(each: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """One value per entry of the batch, to go with all of an entry."""
-    return each.view(-1, *(1,) * (like.ndim - 1))
 
 
 def posterior_samples(
