@@ -149,7 +149,7 @@ def first_gains(problem: JointProblem) -> tuple[float, ...]:
         if sd == 0.0 or dense == 0.0:
             gains.append(1.0)
             continue
-        smooth = _smoothed(field.values, field.mask, SMOOTHING_PX)
+        smooth = mean_inside(field.values, field.mask, SMOOTHING_PX)
         low, high = np.percentile(smooth[field.mask], PLATEAU_PERCENTILES)
         expected = PLATEAU_DIFFERENCE * problem.parameters.phi_max / 0.7
         gains.append(
@@ -330,19 +330,19 @@ def first_fields(problem: JointProblem) -> tuple[FloatField, FloatField]:
     """φ_h and φ_e to start from: each mark denoised, or total chromatin above its dark level."""
     mask = problem.mask
     total_only = len(problem.images) == 1
-    smooth = [_smoothed(f.values, mask, SMOOTHING_PX) for f in problem.images]
+    smooth = [mean_inside(f.values, mask, SMOOTHING_PX) for f in problem.images]
     phi_max = problem.parameters.phi_max
     if total_only:
         dark = float(np.percentile(smooth[0][mask], 10.0)) - 0.04
         return np.clip(smooth[0] - dark, 0.01, phi_max - 0.01), np.full(mask.shape, dark)
-    wide = _smoothed(problem.images[1].values, mask, 6.0 * SMOOTHING_PX)
+    wide = mean_inside(problem.images[1].values, mask, 6.0 * SMOOTHING_PX)
     if problem.mixing[1] == (1.0, 1.0):
-        wide = _smoothed(problem.images[1].values - problem.images[0].values, mask, 6.0 * SMOOTHING_PX)
+        wide = mean_inside(problem.images[1].values - problem.images[0].values, mask, 6.0 * SMOOTHING_PX)
     return smooth[0], wide
 
 
-def _smoothed(values: FloatField, mask: Mask, sd_px: float) -> FloatField:
-    """Gaussian mean over the pixels of the nucleus only."""
+def mean_inside(values: FloatField, mask: Mask, sd_px: float) -> FloatField:
+    """Gaussian mean over the pixels of `mask` alone; 0 far from all of them."""
     weight = ndimage.gaussian_filter(mask.astype(float), sd_px, mode="nearest")
     summed = ndimage.gaussian_filter(np.where(mask, values, 0.0), sd_px, mode="nearest")
     return np.divide(summed, weight, out=np.zeros_like(summed), where=weight > 1e-6)

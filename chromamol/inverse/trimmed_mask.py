@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from chromamol.field import Field
+from chromamol.inverse.joint_setup import mean_inside
 from chromamol.shapes import FloatField, Mask
 
 DARK = 0.5
@@ -62,7 +63,7 @@ def trimmed(mask: Mask, brightness: FloatField) -> Mask:
 
 def _dim_phase(mask: Mask, brightness: FloatField) -> float:
     """Brightness of what lies between the domains; 0 where there is nothing bright."""
-    seen = _mean(mask, brightness)[mask]
+    seen = mean_inside(brightness, mask, SMOOTHING_PX)[mask]
     bright = float(np.percentile(seen, 90.0))
     return float(np.percentile(seen[seen >= NOTHING * bright], DIM_PERCENTILE)) if bright > 0.0 else 0.0
 
@@ -76,14 +77,8 @@ def _peeled(mask: Mask, brightness: FloatField, threshold: float) -> Mask:
         inner = ndimage.binary_erosion(mask, border_value=1)
         behind = inner & ~ndimage.binary_erosion(inner, iterations=BEHIND_PX, border_value=1)
         layer = mask & ~inner & ~judged
-        dark = layer & (_mean(layer, brightness) < np.maximum(threshold, STEEP * _mean(behind, brightness)))
+        seen, next_ones = (mean_inside(brightness, where, SMOOTHING_PX) for where in (layer, behind))
+        dark = layer & (seen < np.maximum(threshold, STEEP * next_ones))
         if not dark.any():
             return mask
         mask, judged = mask & ~dark, judged | layer
-
-
-def _mean(where: Mask, values: FloatField) -> FloatField:
-    """The Gaussian mean over these pixels alone; 0 far from all of them."""
-    weight = ndimage.gaussian_filter(where.astype(float), SMOOTHING_PX, mode="constant")
-    summed = ndimage.gaussian_filter(np.where(where, values, 0.0), SMOOTHING_PX, mode="constant")
-    return np.divide(summed, weight, out=np.zeros_like(summed), where=weight > 1e-9)
