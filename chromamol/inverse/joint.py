@@ -100,7 +100,7 @@ class JointFit:
     Parameters
     ----------
     guess : where it began, with the smoothness of the rates that it found.
-    model, point : the residual's constants and where the fit ended; lengths in units of `unit_um`.
+    model, point : the residual's constants and where the fit ended.
     tau : of the last step.
     converged : whether the rates had stopped moving, with a calibration that is possible.
     steps : Gauss-Newton steps taken.
@@ -111,7 +111,6 @@ class JointFit:
     guess: Guess
     model: JointModel
     point: Unknowns
-    unit_um: float
     tau: float
     converged: bool
     steps: int
@@ -140,7 +139,7 @@ def fit_jointly(
     inner : number type of the inner linear solves; where those find no descent they go on in float64.
     generator : of the random signs with which the evidence of a smoothness is estimated.
     """
-    model, unit = build_model(problem, guess, device=device)
+    model = build_model(problem, guess, device=device)
     point = start(problem, model)
     last = last_tau(problem)
     tau, converged, steps, first, chosen = max(FIRST_TAU, last), False, 0, guess, False
@@ -160,7 +159,7 @@ def fit_jointly(
         whole = float(step.length.min()) == 1.0
         converged = tau <= last and whole and rests and chosen
         if tau * TAU_FACTOR <= last and whole and moved < NEARLY_SETTLED and not chosen:
-            fit = JointFit(problem, guess, model, point, unit, tau, False, steps, inner)
+            fit = JointFit(problem, guess, model, point, tau, False, steps, inner)
             model, point, guess, chosen = _smoothed_anew(fit, first, inner=inner, generator=generator)
         if converged and guess.closed and _leaks(model, point, tau):
             guess, converged, chosen, most = replace(guess, closed=False), False, False, steps + MAX_STEPS
@@ -170,7 +169,7 @@ def fit_jointly(
             break
         tau = following
     converged = converged and _is_calibrated(model, point)
-    return JointFit(problem, guess, model, point, unit, tau, converged, steps, inner)
+    return JointFit(problem, guess, model, point, tau, converged, steps, inner)
 
 
 def _smoothed_anew(
@@ -181,15 +180,13 @@ def _smoothed_anew(
     `first` is the guess that the whole fit began with.
     """
     now = fit.guess
-    basis = log_rate_basis(fit.problem, now, fit.unit_um)
+    basis = log_rate_basis(fit.problem, now)
     behind = np.log([now.log_sd / first.log_sd, now.correlation_um / first.correlation_um])
     step = evidence_step(fit.model, fit.point, fit.tau, basis.slopes(), behind=behind, iterations=ITERATIONS,
                          generator=generator, inner=inner)  # fmt: skip
     log_sd, length = np.exp(step) * (now.log_sd, now.correlation_um)
     better = _smooth(now, fit.problem, float(length), float(log_sd))
-    model, point = in_basis(
-        fit.model, fit.point, basis, log_rate_basis(fit.problem, better, fit.unit_um), better.log_sd
-    )
+    model, point = in_basis(fit.model, fit.point, basis, log_rate_basis(fit.problem, better), better.log_sd)
     gone = np.log([better.log_sd / now.log_sd, better.correlation_um / now.correlation_um])
     return model, point, better, bool(np.abs(gone).max() < (1.0 - 1e-6) * LARGEST_STEP)
 
@@ -206,7 +203,7 @@ def _opened(
     problem: JointProblem, guess: Guess, model: JointModel, point: Unknowns
 ) -> tuple[JointModel, Unknowns]:
     """Return the model with an open border, and the same point without outer potentials: a step finds them at once."""
-    model, _ = build_model(problem, guess, device=model.images.device)
+    model = build_model(problem, guess, device=model.images.device)
     return model, replace(point, outer=point.outer.new_zeros((1, model.outer_potentials.shape[1])))
 
 
@@ -320,7 +317,7 @@ def _with_maps(result: Rates, fit: JointFit, own: Unknowns, common: Unknowns) ->
     """
     model, problem = fit.model, fit.problem
     valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
-    values = [fit.scale**2 * _cut(problem, rate[0]) / fit.unit_um**2 for rate in model.rates(fit.point)]
+    values = [fit.scale**2 * _cut(problem, rate[0]) for rate in model.rates(fit.point)]
     spreads = [_log_rate_deviations(fit, samples) for samples in (own, common)]
     width = [POOLING * fit.guess.correlation_um / h for h in problem.grid.spacing_um]
     maps, relative = [], []

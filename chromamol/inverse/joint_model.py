@@ -134,10 +134,10 @@ class JointModel:
     holding : (n,), flat indices of the box.
     cosines : per axis, (modes, box) tables of the log-rates;
     root : (maps, *modes) prior deviations.
-    known : (B, *box) of Γ_ac in units of the model, when it is known.
+    known : (B, *box) of Γ_ac in um⁻², when it is known.
     scalar_sd : prior deviation of each scalar; 0 fixes it, inf leaves it free.
     scalar_mean : (B, scalars).
-    phi_max, interface : expected φ_max and ℓ; ℓ in units of the model.
+    phi_max, interface : expected φ_max and ℓ; ℓ in um.
     roughness_scale : per axis, ℓ² / h².
     flux_sd : prior deviation of the mean exchange, which a closed nucleus makes zero.
     mirror : what is expected of the exchange beyond the border.
@@ -259,7 +259,7 @@ class JointModel:
         return torch.cat([one[: self.globals], self.scalar_sd[self.globals :]])
 
     def rates(self, x: Unknowns) -> tuple[torch.Tensor, torch.Tensor]:
-        """Γ_me / s² and Γ_ac / s² in units of the model, (B, *box)."""
+        """Γ_me / s² and Γ_ac / s² in um⁻², (B, *box)."""
         named = self.named_scalars(x)
         rate = torch.exp(self.synthesise(x.modes * self.root) + named["log_rates"])
         if self.known is None:
@@ -283,7 +283,7 @@ class JointModel:
         return [0, self.channels - 1]
 
     def square_length(self, x: Unknowns) -> torch.Tensor:
-        """λ² = (ℓ / s)² in units of the model, (B, ...)."""
+        """λ² = (ℓ / s)² in um², (B, ...)."""
         named = self.named_scalars(x)
         return self.interface**2 * torch.exp(2.0 * (named["log_interface"] - named["log_scale"])[:, 0])
 

@@ -1,7 +1,7 @@
-"""From images and their calibration to the joint fit's model and starting point, in units of its own.
+"""From images and their calibration to the joint fit's model and starting point.
 
-Lengths are in units of L0 = √(D / Γ_ac) of the first guess, so that the constants of the model's prior mean
-the same for every nucleus.
+Lengths are in um. What is expected beyond the border is said in terms of L0 = √(D / Γ_ac) of the first guess, so that
+the constants of that prior mean the same for every nucleus.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def rescaled(problem: JointProblem, gains: tuple[float, ...]) -> JointProblem:
     return replace(problem, images=images)
 
 
-def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) -> tuple[JointModel, float]:
-    """Return the model (batch of one) and L0 in um.
+def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) -> JointModel:
+    """Return the model, a batch of one.
 
     Raises
     ------
@@ -178,8 +178,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
             expected=f"somewhere {2 * WALL_PX + 1} pixels across: a rim of {WALL_PX} tells nothing.",
             do="use a finer pixel size, or leave the nucleus out.",
         )
-    unit = 1.0 / math.sqrt(guess.acetylation)
-    spacing = [h / unit for h in problem.grid.spacing_um]
+    spacing, unit = problem.grid.spacing_um, 1.0 / math.sqrt(guess.acetylation)
     shape = problem.grid.shape
     box = tuple(next_fast_len(n + MARGIN_PX, real=True) for n in shape)
 
@@ -193,7 +192,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
 
     laplacian, averaging, square = _symbols(box, spacing)
     inverse = np.divide(averaging**2, laplacian, out=np.zeros_like(laplacian), where=laplacian != 0.0)
-    basis = log_rate_basis(problem, guess, unit)
+    basis = log_rate_basis(problem, guess)
     root = basis.root(guess.log_sd)
     inside = embed(1.0)
     where_balanced = embed(balanced.astype(float))
@@ -202,19 +201,18 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
     holding = where_balanced.flatten().nonzero()[:, 0]
     behind = (sides < 0.0) & guess.closed
     walls, edges = (
-        outer_potentials(tensor(inverse), tensor(square), tensor(strength) * (1.0 - inside), holding,
-                         smallest_norm=0.3 * last_tau(problem))
+        outer_potentials(tensor(inverse / unit**2), tensor(square * unit**2), tensor(strength) * (1.0 - inside),
+                         holding, smallest_norm=0.3 * last_tau(problem))
         for strength in (WALL_SOURCE_SD * behind, EDGE_SOURCE_SD * ~behind)
     )  # fmt: skip
     maps = 1 if problem.known_acetylation is not None else 2
     calibration, channels = problem.calibration, len(problem.images)
     sd = [RATE_SD] * maps + [math.inf] * 2 + [*calibration.gains(channels)]
     sd += [calibration.offset_sd] * channels + [calibration.phi_max_sd, calibration.interface_sd]
-    ratio = guess.methylation / guess.acetylation
     means = np.zeros(len(sd))
-    means[:maps] = [math.log(ratio), 0.0][:maps]
+    means[:maps] = np.log([guess.methylation, guess.acetylation][:maps])
     known = problem.known_acetylation
-    model = JointModel(
+    return JointModel(
         images=torch.stack([embed(np.where(f.mask, f.values, 0.0)) for f in problem.images])[None],
         inverse_sd=torch.stack([embed(1.0 / np.asarray(s, dtype=float)) for s in problem.noise_sd])[None],
         mixing=tensor(problem.mixing),
@@ -228,7 +226,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         laplacian=tensor(laplacian),
         averaging=tensor(averaging),
         inverse_laplacian=tensor(inverse),
-        transfer=tensor(np.exp(-0.5 * square * (problem.psf_sigma_um / unit) ** 2)),
+        transfer=tensor(np.exp(-0.5 * square * problem.psf_sigma_um**2)),
         # Often one of them has none, and a copy of the other takes a quarter of a gigabyte at 400² pixels.
         outer_potentials=(
             torch.cat([walls, edges]) if len(walls) and len(edges) else max(walls, edges, key=len)
@@ -237,27 +235,23 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         holding=holding,
         cosines=tuple(tensor(table) for table in basis.tables(box)),
         root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
-        known=None
-        if known is None
-        else embed(known * unit**2, float(known[problem.mask].mean()) * unit**2)[None],
+        known=None if known is None else embed(known, float(known[problem.mask].mean()))[None],
         scalar_sd=tensor(sd),
         scalar_mean=tensor(means)[None],
         phi_max=problem.parameters.phi_max,
-        interface=problem.parameters.interface_length_um / unit,
-        roughness_scale=tuple((problem.parameters.interface_length_um / unit / h) ** 2 for h in spacing),
-        flux_sd=FLUX_ERROR,
+        interface=problem.parameters.interface_length_um,
+        roughness_scale=tuple((problem.parameters.interface_length_um / h) ** 2 for h in spacing),
+        flux_sd=FLUX_ERROR * guess.acetylation,
         box=box,
-        mirror=mirror_images(problem.mask, behind, spacing, device=device),
+        mirror=mirror_images(problem.mask, behind, [h / unit for h in spacing], device=device),
         blurs=problem.psf_sigma_um > 0.0,
         walled=bool((sides < 0.0).any()),
     )
-    return model, unit
 
 
-def log_rate_basis(problem: JointProblem, guess: Guess, unit_um: float) -> LogRateBasis:
+def log_rate_basis(problem: JointProblem, guess: Guess) -> LogRateBasis:
     """Return the cosines for the correlation length of a guess."""
-    spacing = tuple(h / unit_um for h in problem.grid.spacing_um)
-    return LogRateBasis(problem.grid.shape, spacing, guess.correlation_um / unit_um)
+    return LogRateBasis(problem.grid.shape, problem.grid.spacing_um, guess.correlation_um)
 
 
 def _unbalanced(problem: JointProblem, box: tuple[int, ...], balanced: Mask) -> tuple[Mask, Mask]:
@@ -278,7 +272,7 @@ def _sides(problem: JointProblem, box: tuple[int, ...]) -> FloatField:
     return np.where(np.roll(beyond, [-(m // 2) for m in margins], range(len(box))), 1.0, -1.0)
 
 
-def _symbols(box: tuple[int, ...], spacing: list[float]) -> tuple[FloatField, FloatField, FloatField]:
+def _symbols(box: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[FloatField, FloatField, FloatField]:
     """Of A and B of the compact scheme and of |k|², on the half spectrum of the box."""
     laplacian, averaging, square = np.zeros(()), np.ones(()), np.zeros(())
     before: list[tuple[float, FloatField]] = []

@@ -53,7 +53,7 @@ class LogRateBasis:
 
     Parameters
     ----------
-    shape, spacing : of the nucleus's box; lengths in units of the model.
+    shape, spacing : of the nucleus's box; lengths in um.
     length : the correlation length ξ that the cosines were chosen for.
     """
 

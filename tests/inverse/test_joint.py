@@ -51,7 +51,7 @@ ONE_GAIN_EXACT = CalibrationPrior((0.1, 0.0), 0.01, 0.1, 0.1)
 def linearised(request, small_problem):
     channels, blur, calibration, known = request.param
     problem = small_problem(channels=channels, blur_um=blur, calibration=calibration, known=known)
-    model, _ = build_model(problem, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
+    model = build_model(problem, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
     point = start(problem, model)
     point = point.plus(torch.tensor([0.1], dtype=torch.float64), random_direction(point, 0))
     return model, point, Linearisation.at(model, point, 0.01)
@@ -238,7 +238,7 @@ def test_a_nucleus_that_is_cut_has_sources_behind_its_wall_and_others_beyond_the
     cut = replace(problem, images=tuple(Field(f.values, f.grid, "1", mask) for f in problem.images))
     guess = Guess(0.8, 1.0, 1.6, 0.3)
     closed, opened = (
-        build_model(cut, replace(guess, closed=closed), device=torch.device("cpu"))[0]
+        build_model(cut, replace(guess, closed=closed), device=torch.device("cpu"))
         for closed in (True, False)
     )
     assert 0 < closed.wall_potentials < closed.outer_potentials.shape[1]
@@ -257,7 +257,7 @@ def test_a_nucleus_that_is_cut_has_sources_behind_its_wall_and_others_beyond_the
 
 def test_curvature_on_the_rim_is_asked_on_each_side_of_a_wall_alone(small_problem):
     problem = small_problem(blur_um=0.05)
-    model, _ = build_model(problem, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
+    model = build_model(problem, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
     fields_end = 0.4 * (model.sides > 0.0).double()
     assert float(model.roughness(fields_end).abs().max()) < 1e-14
     y = torch.arange(model.box[0], dtype=torch.float64)[:, None].expand(model.box)
@@ -341,7 +341,7 @@ def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(sma
 
 
 def test_a_solve_that_breaks_down_leaves_the_point_where_it_was(small_problem, monkeypatch):
-    model, _ = build_model(small_problem(), Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
+    model = build_model(small_problem(), Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
     point = start(small_problem(), model)
 
     def broken(self, right, **_):
@@ -396,8 +396,8 @@ def log_rate_samples(fit, count, **settings):
 def unbegun(small_problem):
     """A fit that has not begun: enough for a posterior, which is linear."""
     problem, guess = small_problem(), Guess(0.8, 1.0, 0.5, 0.3)
-    model, unit = build_model(problem, guess, device=torch.device("cpu"))
-    return joint.JointFit(problem, guess, model, start(problem, model), unit, 2e-3, True, 0, torch.float32)
+    model = build_model(problem, guess, device=torch.device("cpu"))
+    return joint.JointFit(problem, guess, model, start(problem, model), 2e-3, True, 0, torch.float32)
 
 
 def test_few_samples_pooled_tell_the_errors_of_many(unbegun):
@@ -452,13 +452,13 @@ def test_a_regression_that_tells_nothing_is_no_guess(small_problem):
 
 def test_a_fit_that_rests_at_an_impossible_calibration_has_not_converged(small_problem):
     problem = small_problem(channels=1, calibration=UNCERTAIN)
-    model, _ = build_model(problem, Guess(0.8, 1.0, 1.0, 0.3), device=torch.device("cpu"))
+    model = build_model(problem, Guess(0.8, 1.0, 1.0, 0.3), device=torch.device("cpu"))
     point = start(problem, model)
     for deviations, possible in ((0.0, True), (3.9, True), (-5.7, False)):
         scalars = point.scalars.clone()
         scalars[:, model.estimated[-1]] = deviations
         assert joint._is_calibrated(model, replace(point, scalars=scalars)) is possible
-    exact, _ = build_model(small_problem(), Guess(0.8, 1.0, 1.0, 0.3), device=torch.device("cpu"))
+    exact = build_model(small_problem(), Guess(0.8, 1.0, 1.0, 0.3), device=torch.device("cpu"))
     assert joint._is_calibrated(exact, start(small_problem(), exact))
 
 

@@ -50,8 +50,8 @@ def test_another_basis_holds_the_same_map(length):
 @pytest.fixture(scope="module")
 def begun(small_problem):
     problem, guess = small_problem().crop((slice(20, 52),) * 2), Guess(0.8, 1.0, 1.0, 0.3)
-    model, unit = build_model(problem, guess, device=torch.device("cpu"))
-    return problem, guess, model, unit, start(problem, model)
+    model = build_model(problem, guess, device=torch.device("cpu"))
+    return problem, guess, model, start(problem, model)
 
 
 def random_modes(model, point, deviations):
@@ -61,10 +61,10 @@ def random_modes(model, point, deviations):
 
 
 def test_a_change_of_smoothness_keeps_the_rates(begun):
-    problem, guess, model, unit, point = begun
+    problem, guess, model, point = begun
     point = random_modes(model, point, 1.0)
-    old = log_rate_basis(problem, guess, unit)
-    shorter = log_rate_basis(problem, Guess(0.8, 1.0, 0.8, 0.4), unit)
+    old = log_rate_basis(problem, guess)
+    shorter = log_rate_basis(problem, Guess(0.8, 1.0, 0.8, 0.4))
     changed, moved = in_basis(model, point, old, shorter, 0.4)
     inside = model.inside[0] > 0.0
     for before, after in zip(model.rates(point), changed.rates(moved), strict=True):
@@ -75,9 +75,9 @@ def test_a_change_of_smoothness_keeps_the_rates(begun):
 
 def test_the_step_is_that_of_the_dense_evidence(begun, monkeypatch):
     """Slope and Fisher information from random signs, against those of the whole posterior covariance."""
-    problem, guess, model, unit, point = begun
+    problem, guess, model, point = begun
     point = random_modes(model, point, 0.15)
-    slopes = log_rate_basis(problem, guess, unit).slopes()
+    slopes = log_rate_basis(problem, guess).slopes()
     at = Linearisation.at(model, point, TAU)
     solver = NormalSolver.of(at, at, iterations=600, tolerance=1e-4, calibrate=True)
     waves = (model.root > 0.0).flatten().nonzero()[:, 0]
