@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "calculus": ["MollifierLayer", "mollified_derivative"],
         "inverse.bound": ["cramer_rao_bound"],
         "inverse.generic": ["InverseProblem"],
-        "inverse.infer": ["infer_rates"],
+        "inverse.infer": ["infer_rates", "infer_rates_together"],
         "inverse.infer_over_time": ["infer_rates_over_time"],
         "io": ["read_image", "read_localizations"],
         "nucleus": ["segment_nuclei"],

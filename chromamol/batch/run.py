@@ -25,7 +25,7 @@ from chromamol.batch.output import require_free, staged, unwritable
 from chromamol.batch.threads import single_threaded
 from chromamol.device import resolve_device
 from chromamol.errors import ChromamolError, ImageContentError, OutputError, ParameterError
-from chromamol.inverse.infer import METHODS
+from chromamol.inverse.inference import METHODS
 from chromamol.io import (
     Found,
     Localizations,

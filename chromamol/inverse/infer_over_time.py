@@ -18,7 +18,7 @@ from chromamol.field import Field
 from chromamol.inverse.arrays import as_array, as_fields, noise_of
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.from_images import problem_of_images, problem_or_none, widened
-from chromamol.inverse.infer import is_resolved
+from chromamol.inverse.inference import is_resolved
 from chromamol.inverse.joint_setup import JointProblem
 from chromamol.inverse.moved import Sides, each_side, moved_scales, spread, wider_by
 from chromamol.inverse.moving_fit import MovingFit, choose_width

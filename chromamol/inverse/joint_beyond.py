@@ -30,12 +30,12 @@ at .12, .20, .27, .35, .43; four patterns, even and uneven rates)."""
 
 
 class MirrorImages(NamedTuple):
-    """Images of sources, on a periodic box.
+    """Images of sources, on a periodic box; batch first.
 
     Parameters
     ----------
-    at, of : (n,), flat indices of pixels outside the nucleus and of the pixels in it that they mirror.
-    charge : (n,), of an image per source.
+    at, of : (B, n), flat indices of pixels outside the nucleus and of the pixels in it that they mirror.
+    charge : (B, n), of an image per source.
     """
 
     at: torch.Tensor
@@ -44,21 +44,31 @@ class MirrorImages(NamedTuple):
 
     def add_to_(self, source: torch.Tensor, axes: int) -> torch.Tensor:
         """Add its images to a contiguous source over the last `axes` axes, in place."""
-        flat = source.flatten(-axes)
-        flat.index_add_(-1, self.at, flat[..., self.of] * self.charge)
+        self._carry_(source.flatten(-axes), self.of, self.at)
         return source
 
     def gather_(self, potential: torch.Tensor, axes: int) -> torch.Tensor:
         """The adjoint of `add_to_`, in place."""
-        flat = potential.flatten(-axes)
-        flat.index_add_(-1, self.of, flat[..., self.at] * self.charge)
+        self._carry_(potential.flatten(-axes), self.at, self.of)
         return potential
+
+    def _carry_(self, flat: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> None:
+        if len(source) == 1:
+            flat.index_add_(-1, target[0], flat[..., source[0]] * self.charge[0])
+            return
+        # As many samples of every nucleus as there are.
+        each = flat.unflatten(0, (len(source), -1))
+        source, target, charge = (
+            part.reshape(len(part), *(1,) * (each.ndim - 2), -1).expand(*each.shape[:-1], -1)
+            for part in (source, target, self.charge)
+        )
+        each.scatter_add_(-1, target, each.gather(-1, source) * charge)
 
 
 def mirror_images(
     mask: Mask, behind: Mask, spacing: Sequence[float], *, device: torch.device
 ) -> MirrorImages:
-    """Return the images of a nucleus.
+    """Return the images of a nucleus, a batch of one.
 
     Parameters
     ----------
@@ -80,7 +90,7 @@ def mirror_images(
     at, of = np.append(behind_wall, beyond_edge), np.append(wall_of, edge_of)
     charge = np.append(np.ones(len(wall_of)), resembles)
     at, of, charge = order.ravel()[at[charge > 0.0]], order.ravel()[of[charge > 0.0]], charge[charge > 0.0]
-    return MirrorImages(*(torch.as_tensor(part, device=device) for part in (at, of, charge)))
+    return MirrorImages(*(torch.as_tensor(part, device=device)[None] for part in (at, of, charge)))
 
 
 def _mirrored(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
-from chromamol.inverse.joint_model import (
-    CURVATURE_SD,
-    LOOSE_SD,
-    JointModel,
-    Residuals,
-    Unknowns,
-)
+from chromamol.inverse.joint_model import CURVATURE_SD, LOOSE_SD, JointModel
+from chromamol.inverse.joint_unknowns import Residuals, Unknowns
 from chromamol.physics.free_energy import bulk_stiffness
 
 
@@ -22,7 +19,8 @@ class Linearisation:
 
     Parameters
     ----------
-    model, tau : of the residuals.
+    model : of the residuals.
+    tau : (B, 1, ...), that of every entry, which multiplies (B, n, *box).
     square : λ², (B, ...).
     pointwise : (B, 2, *box): f'(φ_h) and 1 / s², what the balances hold of the fields at the same pixel.
     rates : Γ_me and Γ_ac, 0 outside the nucleus.
@@ -35,7 +33,7 @@ class Linearisation:
     """
 
     model: JointModel
-    tau: float
+    tau: torch.Tensor
     square: torch.Tensor
     pointwise: torch.Tensor
     rates: tuple[torch.Tensor, torch.Tensor]
@@ -52,7 +50,7 @@ class Linearisation:
     loosely: torch.Tensor
 
     @classmethod
-    def at(cls, model: JointModel, x: Unknowns, tau: float) -> Linearisation:
+    def at(cls, model: JointModel, x: Unknowns, tau: torch.Tensor | float) -> Linearisation:
         named = model.named_scalars(x)
         square, bright = model.square_length(x), model.bright(x)
         fields = torch.stack([x.phi_h, x.phi_e], 1)
@@ -64,8 +62,9 @@ class Linearisation:
         gain = torch.exp(model.log_brightness(named))
         weight = (gain * model.inverse_sd).square()
         shown = bright * fields
+        weights = model.per_entry(tau).expand(len(square), *(-1,) * square.ndim)
         return cls(
-            model, tau, square, torch.stack([stiffness, softness.expand_as(stiffness)], 1),
+            model, weights, square, torch.stack([stiffness, softness.expand_as(stiffness)], 1),
             (methylation, acetylation), (methylation * x.phi_e, -(acetylation * x.phi_h)), x.phi_e,
             square[:, None] * model.curvature(fields),
             torch.einsum("cf,bf...->bc...", model.mixing, model.blurred(fields)),
@@ -74,6 +73,23 @@ class Linearisation:
             torch.einsum("bc...,cf,cg->bfg...", weight, model.mixing, model.mixing),
             model.unbalanced * (bright / LOOSE_SD).square(),
         )  # fmt: skip
+
+    def entry(self, index: int) -> Linearisation:
+        """Return that of one nucleus of several."""
+        if len(self.square) == 1:
+            return self
+        return self._mapped(self.model.entry(index), lambda part: part[index : index + 1])
+
+    def repeated(self, count: int) -> Linearisation:
+        """Return that for `count` samples of every nucleus."""
+        if len(self.square) == 1:
+            return self
+        return self._mapped(self.model.repeated(count), lambda part: part.repeat_interleave(count, 0))
+
+    def _mapped(self, model: JointModel, function: Callable[[torch.Tensor], torch.Tensor]) -> Linearisation:
+        own: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
+        own = {n: tuple(map(function, a)) if isinstance(a, tuple) else function(a) for n, a in own.items()}
+        return Linearisation(model, **own)
 
     def forward(self, d: Unknowns) -> Residuals:
         """J d."""
@@ -199,7 +215,7 @@ class Linearisation:
 
     def as_fields(self, phi: torch.Tensor) -> Unknowns:
         """A direction of both fields, (B, 2, *box), and nothing else."""
-        return replace(self.nothing(len(phi)), phi_h=phi[:, 0], phi_e=phi[:, 1])
+        return replace(self.model.nothing(len(phi)), phi_h=phi[:, 0], phi_e=phi[:, 1])
 
     def adjoint_globals(self, r: Residuals) -> Unknowns:
         """Jᵀ r for the log-rates, the outer potentials and the constants, zero elsewhere; `r` may lack the priors."""
@@ -207,7 +223,7 @@ class Linearisation:
         difference = weight[:, 1] - weight[:, 0]
         exchange = self._pull_on_exchange(r, m.integrated_twice(difference))
         log = torch.stack([self.flows[which] * exchange for which in range(m.maps)], 1)
-        nothing = self.nothing(len(log))
+        nothing = self.model.nothing(len(log))
         scalars = torch.cat([log.sum(m.dims), -weight.sum(m.dims), nothing.scalars[:, m.globals :]], 1)
         found = replace(nothing, outer=m.along_outer_potentials(difference), modes=m.analyse(log) * m.root,
                         scalars=scalars)  # fmt: skip
@@ -234,7 +250,7 @@ class Linearisation:
             scale = scale - 2.0 * (self.flows[1] * exchange).sum(m.dims)
         pulls = torch.cat([gains, data.sum(m.dims), scale[:, None], length[:, None]], 1)
         pulls = pulls * m.whitening()[m.globals :] + m.scalar_residual(r["scalars"])[:, m.globals :]
-        nothing = self.nothing(len(pulls))
+        nothing = self.model.nothing(len(pulls))
         return replace(nothing, scalars=torch.cat([nothing.scalars[:, : m.globals], pulls], 1))
 
     def _pull_on_exchange(self, r: Residuals, potential: torch.Tensor) -> torch.Tensor:
@@ -243,13 +259,6 @@ class Linearisation:
         wide = (1,) * len(m.box)
         flux = (r["flux"][:, 0] / m.inside.sum(m.dims) / m.flux_sd).reshape(-1, *wide)
         return flux - m.pull_on_source(potential)
-
-    def nothing(self, batch: int) -> Unknowns:
-        """A direction of zeros."""
-        m = self.model
-        zero = self.square.new_zeros((batch, *m.box))
-        return Unknowns(zero, zero, zero.new_zeros((batch, m.outer_potentials.shape[1])),
-                        zero.new_zeros((batch, *m.root.shape)), zero.new_zeros((batch, len(m.scalar_sd))))  # fmt: skip
 
     def normal(self, d: Unknowns) -> Unknowns:
         """JᵀJ d."""

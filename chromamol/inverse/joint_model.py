@@ -21,7 +21,9 @@ true rates s² Γ, and what the image tells directly are g = s · gain and λ = 
 the image leaves open without the fields having to follow; with true fields as unknowns every step there had to be cut
 to a sixteenth, and the fit ended nowhere. The prior of a gain that is not exact is that of g: its phases tell it.
 
-Everything has a leading batch axis: nuclei, or samples of one nucleus.
+Everything has a leading batch axis: nuclei (`joint_batch`), and for each as many samples as it has, one after the
+other. What all entries share has it in length one, or not at all where nuclei that are fitted together have it in
+common; what is too large to be repeated for every sample has it in the length of the nuclei.
 
 References
 ----------
@@ -31,13 +33,13 @@ Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z (the m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
 
 from chromamol.inverse.joint_beyond import MirrorImages
+from chromamol.inverse.joint_unknowns import Residuals, Unknowns
 from chromamol.inverse.stencil import SECOND_DIFFERENCE, averaged, compact_laplacian, cross_stencil
 from chromamol.physics.free_energy import bulk_potential
 
@@ -61,61 +63,8 @@ LOG_RATE_SD = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Unknowns:
-    """A point, a direction or a gradient of the joint fit; batch first.
-
-    Parameters
-    ----------
-    phi_h, phi_e : (B, *box), over s.
-    outer : (B, outer potentials), whitened.
-    modes : (B, maps, *modes), whitened cosine coefficients of the log-rates.
-    scalars : (B, maps + 2 + 2 C + 2): mean log-rates, c_h, c_e, then whitened: log-gain and offset of each
-        channel, log φ_max, log ℓ.
-    """
-
-    phi_h: torch.Tensor
-    phi_e: torch.Tensor
-    outer: torch.Tensor
-    modes: torch.Tensor
-    scalars: torch.Tensor
-
-    def parts(self) -> tuple[torch.Tensor, ...]:
-        return tuple(getattr(self, f.name) for f in fields(self))
-
-    def map(self, function: Callable[..., torch.Tensor], *others: Unknowns) -> Unknowns:
-        """Apply `function` to corresponding parts."""
-        return Unknowns(*(function(*p) for p in zip(self.parts(), *(o.parts() for o in others), strict=True)))
-
-    def plus(self, factor: torch.Tensor, other: Unknowns) -> Unknowns:
-        """self + factor · other, one factor per entry of the batch."""
-        return self.map(lambda a, b: torch.addcmul(a, factor.view(-1, *(1,) * (a.ndim - 1)), b), other)
-
-    def add_(self, factor: torch.Tensor, other: Unknowns) -> None:
-        """Add factor · other in place, one factor per entry of the batch."""
-        for a, b in zip(self.parts(), other.parts(), strict=True):
-            a.addcmul_(factor.view(-1, *(1,) * (a.ndim - 1)), b)
-
-    def dot(self, other: Unknowns) -> torch.Tensor:
-        """Inner product of each entry of the batch, (B,)."""
-        pairs = (
-            torch.broadcast_tensors(a.flatten(1), b.flatten(1))
-            for a, b in zip(self.parts(), other.parts(), strict=True)
-        )
-        products = [torch.bmm(a[:, None], b[..., None]).flatten() for a, b in pairs]
-        return torch.stack(products).sum(0)
-
-
-Residuals = dict[str, torch.Tensor]
-
-
-def squares(residuals: Residuals) -> torch.Tensor:
-    """Sum of squares of each entry of the batch, (B,)."""
-    return torch.stack([r.square().flatten(1).sum(1) for r in residuals.values()]).sum(0)
-
-
-@dataclass(frozen=True, eq=False)
 class JointModel:
-    """What the residual needs, on the padded box, batch first (1 where all entries share it).
+    """What the residual needs, on the padded box.
 
     Parameters
     ----------
@@ -130,16 +79,16 @@ class JointModel:
     laplacian, averaging, inverse_laplacian, transfer : symbols on the half spectrum: A and B of the compact scheme
         (`stencil`), B² / A, and the point spread function.
     outer_potentials : (B, r, n), times their prior deviation, at the pixels `holding` where the balance holds.
-    wall_potentials : how many of them, the first ones, are of sources behind a wall.
-    holding : (n,), flat indices of the box.
-    cosines : per axis, (modes, box) tables of the log-rates;
-    root : (maps, *modes) prior deviations.
+    wall_potentials : how many of them, the first ones, are of sources behind a wall; of a single nucleus.
+    holding : (B, n), flat indices of the box.
+    cosines : per axis, (B, modes, box) tables of the log-rates;
+    root : (B, maps, *modes) prior deviations.
     known : (B, *box) of Γ_ac in um⁻², when it is known.
     scalar_sd : prior deviation of each scalar; 0 fixes it, inf leaves it free.
     scalar_mean : (B, scalars).
     phi_max, interface : expected φ_max and ℓ; ℓ in um.
     roughness_scale : per axis, ℓ² / h².
-    flux_sd : prior deviation of the mean exchange, which a closed nucleus makes zero.
+    flux_sd : (B,), prior deviation of the mean exchange, which a closed nucleus makes zero.
     mirror : what is expected of the exchange beyond the border.
     blurs : False where the transfer is one everywhere, which saves its transforms.
     walled : False where all sides are 1.
@@ -170,7 +119,7 @@ class JointModel:
     phi_max: float
     interface: float
     roughness_scale: tuple[float, ...]
-    flux_sd: float
+    flux_sd: torch.Tensor
     box: tuple[int, ...]
     mirror: MirrorImages
     blurs: bool = True
@@ -178,7 +127,7 @@ class JointModel:
 
     @property
     def maps(self) -> int:
-        return self.root.shape[0]
+        return self.root.shape[1]
 
     @property
     def globals(self) -> int:
@@ -226,6 +175,27 @@ class JointModel:
 
         return replace(self, **{f.name: cast(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
 
+    def entry(self, index: int) -> JointModel:
+        """Return the model of one nucleus of several."""
+        if len(self.inside) == 1:
+            return self
+        one = slice(index, index + 1)
+        own = {name: getattr(self, name)[one] for name in OF_EACH_NUCLEUS if getattr(self, name) is not None}
+        return replace(self, **own, cosines=tuple(table[one] for table in self.cosines),
+                       mirror=MirrorImages(*(part[one] for part in self.mirror)))  # fmt: skip
+
+    def repeated(self, count: int) -> JointModel:
+        """Return the model for `count` samples of every nucleus; large parts are shared by them, see above."""
+        if len(self.inside) == 1:
+            return self
+        shared = ("outer_potentials", "holding")
+        own = {
+            name: getattr(self, name).repeat_interleave(count, 0)
+            for name in OF_EACH_NUCLEUS
+            if name not in shared and getattr(self, name) is not None
+        }
+        return replace(self, **own)
+
     def forward_transform(self, values: torch.Tensor) -> torch.Tensor:
         return torch.fft.rfftn(values, dim=self.dims)
 
@@ -233,16 +203,23 @@ class JointModel:
         return torch.fft.irfftn(values, s=self.box, dim=self.dims)
 
     def synthesise(self, modes: torch.Tensor) -> torch.Tensor:
-        """Σ c_k B_k on the box: (..., *modes) -> (..., *box)."""
+        """Σ c_k B_k on the box: (B, n, *modes) -> (B, n, *box)."""
         for dim, table in zip(self.dims, self.cosines, strict=True):
-            modes = (modes.movedim(dim, -1) @ table).movedim(-1, dim)
+            modes = _times(modes.movedim(dim, -1), table).movedim(-1, dim)
         return modes
 
     def analyse(self, values: torch.Tensor) -> torch.Tensor:
         """The adjoint of `synthesise`."""
         for dim, table in zip(reversed(self.dims), reversed(self.cosines), strict=True):
-            values = (values.movedim(dim, -1) @ table.T).movedim(-1, dim)
+            values = _times(values.movedim(dim, -1), table.mT).movedim(-1, dim)
         return values
+
+    def nothing(self, batch: int) -> Unknowns:
+        """A direction of zeros."""
+        zero = self.inside.new_zeros((batch, *self.box))
+        outer, modes = self.outer_potentials.shape[1], self.root.shape[1:]
+        return Unknowns(zero, zero, zero.new_zeros((batch, outer)), zero.new_zeros((batch, *modes)),
+                        zero.new_zeros((batch, len(self.scalar_sd))))  # fmt: skip
 
     def named_scalars(self, x: Unknowns) -> dict[str, torch.Tensor]:
         """The scalars of a point, each (B, ...) and broadcastable to the box; nuisances in natural units."""
@@ -342,16 +319,25 @@ class JointModel:
 
     def outer_potential(self, white: torch.Tensor) -> torch.Tensor:
         """Σ_j q_j u_j: (B, r) -> (B, *box)."""
-        basis = self.outer_potentials
-        # A batch that shares one basis is one matrix product; as a batch of products it took ten times as long.
-        summed = white @ basis[0] if len(basis) == 1 else (white[:, None] @ basis)[:, 0]
+        summed = _times(white[:, None], self.outer_potentials)[:, 0]
         everywhere = summed.new_zeros((len(summed), math.prod(self.box)))
-        return everywhere.index_copy_(1, self.holding, summed).reshape(-1, *self.box)
+        if len(self.holding) == 1:
+            everywhere.index_copy_(1, self.holding[0], summed)
+        else:
+            each = _of_nuclei(summed, self.holding)
+            where = self.holding[:, None].expand_as(each)
+            _of_nuclei(everywhere, self.holding).scatter_add_(2, where, each)
+        return everywhere.reshape(-1, *self.box)
 
     def along_outer_potentials(self, values: torch.Tensor) -> torch.Tensor:
         """The adjoint of `outer_potential`."""
-        basis, flat = self.outer_potentials, values.flatten(1).index_select(1, self.holding)
-        return flat @ basis[0].T if len(basis) == 1 else (basis @ flat[..., None])[..., 0]
+        flat = values.flatten(1)
+        if len(self.holding) == 1:
+            held = flat.index_select(1, self.holding[0])
+        else:
+            each = _of_nuclei(flat, self.holding)
+            held = each.gather(2, self.holding[:, None].expand(-1, each.shape[1], -1)).flatten(0, 1)
+        return _times(held[:, None], self.outer_potentials.mT)[:, 0]
 
     def continued(self, source: torch.Tensor) -> torch.Tensor:
         """A source and its mirror images, whose mean, which a periodic box cannot hold, is taken off outside."""
@@ -366,8 +352,13 @@ class JointModel:
         )
         return self.mirror.gather_((potential - mean).contiguous(), len(self.box))
 
-    def residuals(self, x: Unknowns, tau: float) -> Residuals:
-        """All residuals at a point, whitened."""
+    def per_entry(self, values: torch.Tensor | float) -> torch.Tensor:
+        """A number, or one for each entry, as (B, 1, ...) that multiplies (B, n, *box)."""
+        wide = torch.as_tensor(values, dtype=self.inside.dtype, device=self.inside.device)
+        return wide.reshape(-1, 1, *(1,) * len(self.box))
+
+    def residuals(self, x: Unknowns, tau: torch.Tensor | float) -> Residuals:
+        """All residuals at a point, whitened; `tau` is one for all or one for each entry."""
         named = self.named_scalars(x)
         scale = named["log_scale"]
         square = self.square_length(x)
@@ -384,7 +375,7 @@ class JointModel:
         return {
             "data": (torch.exp(self.log_brightness(named)) * seen + named["offset"] - self.images)
             * self.inverse_sd,
-            "balance": balance * self.balanced[:, None] / tau,
+            "balance": balance * self.balanced[:, None] / self.per_entry(tau),
             "outer": x.outer,
             "unbalanced": self.unbalanced * (phi - self.expected) / LOOSE_SD,
             "rough": self.bent * self.roughness(phi) / CURVATURE_SD,
@@ -397,3 +388,26 @@ class JointModel:
         """Whitened nuisances have unit priors; mean log-rates their own; the constants none."""
         free = self.globals
         return torch.cat([scalars[:, :free] / self.scalar_sd[:free], scalars[:, free:]], 1)
+
+
+OF_EACH_NUCLEUS = ("images", "inverse_sd", "inside", "outside", "balanced", "unbalanced", "bent", "sides", "expected",
+                   "outer_potentials", "holding", "root", "known", "scalar_mean", "flux_sd")  # fmt: skip
+"""Parts of a model that have the batch axis; so have the tables in `cosines` and `mirror`."""
+
+
+def _of_nuclei(values: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    """Split the batch axis into nuclei, as many as `shared` has, and samples."""
+    return values.unflatten(0, (len(shared), -1))
+
+
+def _times(values: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
+    """Multiply (N, ..., m) by the table of its nucleus, of (B, m, n).
+
+    A batch that shares one table is one matrix product; as a batch of products it took ten times as long.
+    """
+    if len(tables) == 1:
+        return values @ tables[0]
+    each = _of_nuclei(values, tables)
+    if each.shape[-2] == 1:  # samples of vectors: one product for each nucleus
+        return (each.flatten(1, -2) @ tables).reshape(*each.shape[:-1], -1).flatten(0, 1)
+    return (each @ tables.reshape(len(tables), *(1,) * (each.ndim - 3), *tables.shape[1:])).flatten(0, 1)

@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from chromamol.inverse.joint_linear import Linearisation, added
-from chromamol.inverse.joint_model import CURVATURE_SD, LOOSE_SD, JointModel, Residuals, Unknowns
+from chromamol.inverse.joint_model import CURVATURE_SD, LOOSE_SD, JointModel
+from chromamol.inverse.joint_unknowns import Residuals, Unknowns
 from chromamol.inverse.stencil import cross_stencil
 
 ELIMINATED_MODES = 400
@@ -55,7 +56,7 @@ class FourierPreconditioner:
 
     @classmethod
     def of(cls, at: Linearisation) -> FourierPreconditioner:
-        m, tau = at.model, at.tau
+        m, tau = at.model, at.tau[:, 0]
         wide = (-1, *(1,) * len(m.box))
         weight = m.balanced / m.balanced.sum(m.dims, keepdim=True)
         stiff = (at.pointwise[:, 0].square() * weight).sum(m.dims).sqrt().reshape(wide)
@@ -70,6 +71,13 @@ class FourierPreconditioner:
         share = torch.where(m.inside[:, None] > 0.0, RIM_SHARE, 1.0)
         return cls(m, share * m.unbalanced / _unbalanced_diagonal(at, lit),
                    (n_ee / determinant, n_he / determinant, n_hh / determinant))  # fmt: skip
+
+    def repeated(self, model: JointModel, count: int) -> FourierPreconditioner:
+        """Return that for `count` samples of every nucleus, whose model is given."""
+        first, second, third = (part.repeat_interleave(count, 0) for part in self.inverse)
+        return FourierPreconditioner(
+            model, self.unbalanced.repeat_interleave(count, 0), (first, second, third)
+        )
 
     def __call__(self, r: Unknowns) -> Unknowns:
         m = self.model
@@ -88,7 +96,7 @@ def _unbalanced_diagonal(at: Linearisation, lit: torch.Tensor) -> torch.Tensor:
     m = at.model
     wide = (-1, 1, *(1,) * len(m.box))
     seen = torch.stack([lit[:, 0, 0], lit[:, 1, 1]], 1) * m.mean_square(m.transfer)
-    stencils = (m.square_stencil_sum(m.balanced) * at.square.reshape(wide)[:, 0] ** 2 / at.tau**2)[:, None]
+    stencils = m.square_stencil_sum(m.balanced)[:, None] * (at.square.reshape(wide) / at.tau) ** 2
     squares = [c**2 for c in m.roughness_scale]
     bent = (2.0 * sum(m.roughness_scale)) ** 2 * m.bent + cross_stencil(m.bent, (0.0, 1.0), squares)
     priors = at.bright.square() * (LOOSE_SD**-2 + bent * CURVATURE_SD**-2)
@@ -101,7 +109,8 @@ class GlobalBlock:
 
     Parameters
     ----------
-    chosen : indices of the cosines that take part, per map the same; `free` is 1 at the others.
+    chosen : (B, k), indices of the cosines that take part, per map the same.
+    free : (B, 1, *modes), 1 at the others.
     scale, factor : (B, P) and (B, P, P): B = diag(1/scale) L Lᵀ diag(1/scale);
         P = outer potentials + maps · (chosen + 1) + 2.
     """
@@ -116,13 +125,16 @@ class GlobalBlock:
     def of(cls, at: Linearisation, rough: Linearisation) -> GlobalBlock:
         """`at` in float64, because B has eigenvalues from one to 10⁸; its columns from `rough`, maybe in float32."""
         m = at.model
-        strength = m.root[0].flatten()
-        chosen = torch.argsort(strength, descending=True, stable=True)[:ELIMINATED_MODES]
-        free = torch.ones_like(strength)
-        free[chosen] = 0.0
+        strength = m.root[:, 0].flatten(1)
+        chosen = torch.argsort(strength, dim=1, descending=True, stable=True)[:, :ELIMINATED_MODES]
+        free = torch.ones_like(strength).scatter_(1, chosen, 0.0)
         empty = strength.new_zeros((1, 0))
-        block = cls(m, chosen, free.reshape(m.root.shape[1:]), empty, empty)
-        matrix = _through_the_balance(_columns(rough, chosen))
+        block = cls(m, chosen, free.reshape(m.root[:, :1].shape), empty, empty)
+        # One nucleus at a time: columns take the most memory of all, and their products fill a device by themselves.
+        each = (rough.entry(i) for i in range(len(chosen)))
+        matrix = torch.cat(
+            [_through_the_balance(_columns(one, own)) for one, own in zip(each, chosen, strict=True)]
+        )
         matrix = matrix + torch.diag_embed(block._priors().expand(len(matrix), -1))
         flux = block.pack(at.adjoint_globals({
             "balance": torch.zeros_like(at.curvatures), "flux": torch.ones_like(at.curvatures[:, 0].flatten(1)[:, :1]),
@@ -138,60 +150,65 @@ class GlobalBlock:
     def _priors(self) -> torch.Tensor:
         """(P,): prior precision."""
         m = self.model
-        whitened = torch.ones_like(m.scalar_sd[:1]).repeat(
-            m.outer_potentials.shape[1] + m.maps * len(self.chosen)
-        )
+        whitened = m.scalar_sd.new_ones(m.outer_potentials.shape[1] + m.maps * self.chosen.shape[1])
         return torch.cat([whitened, m.scalar_sd[: m.globals] ** -2])
 
     def pack(self, d: Unknowns) -> torch.Tensor:
         """(B, P): what is eliminated of a direction."""
-        modes = d.modes.flatten(2)[:, :, self.chosen].flatten(1)
-        return torch.cat([d.outer, modes, d.scalars[:, : self.model.globals]], 1)
+        modes = d.modes.flatten(2)
+        alike = len(self.chosen) == 1
+        chosen = modes[..., self.chosen[0]] if alike else modes.gather(2, self._in_each_map(len(modes)))
+        return torch.cat([d.outer, chosen.flatten(1), d.scalars[:, : self.model.globals]], 1)
 
     def solve(self, r: Unknowns) -> Unknowns:
         """B⁻¹ r, zero elsewhere; in float64 inside."""
         m, dtype = self.model, r.modes.dtype
-        packed = self.scale * self.pack(r).to(self.scale.dtype)
-        if len(self.factor) == 1:
-            solved = torch.cholesky_solve(packed.T, self.factor[0]).T
+        packed = self.pack(r).to(self.scale.dtype).unflatten(0, (len(self.factor), -1)) * self.scale[:, None]
+        solved = torch.cholesky_solve(packed.mT, self.factor).mT * self.scale[:, None]
+        solved = solved.flatten(0, 1).to(dtype)
+        outer, strong, scalars = solved.split([r.outer.shape[1], m.maps * self.chosen.shape[1], m.globals], 1)
+        modes, strong = torch.zeros_like(r.modes).flatten(2), strong.reshape(len(strong), m.maps, -1)
+        if len(self.chosen) == 1:
+            modes[..., self.chosen[0]] = strong
         else:
-            solved = torch.cholesky_solve(packed[..., None], self.factor)[..., 0]
-        solved = (self.scale * solved).to(dtype)
-        outer, strong, scalars = solved.split([r.outer.shape[1], m.maps * len(self.chosen), m.globals], 1)
-        modes = torch.zeros_like(r.modes).flatten(2)
-        modes[:, :, self.chosen] = strong.reshape(len(strong), m.maps, -1)
+            modes.scatter_(2, self._in_each_map(len(modes)), strong)
         rest = torch.zeros_like(r.scalars[:, m.globals :])
         zero = torch.zeros_like(r.phi_h)
         return Unknowns(zero, zero, outer, modes.reshape(r.modes.shape), torch.cat([scalars, rest], 1))
 
+    def _in_each_map(self, entries: int) -> torch.Tensor:
+        """(N, maps, k), for the samples of every nucleus."""
+        each = self.chosen.repeat_interleave(entries // len(self.chosen), 0)
+        return each[:, None].expand(-1, self.model.maps, -1)
+
 
 def _columns(at: Linearisation, chosen: torch.Tensor) -> torch.Tensor:
-    """(B, columns, pixels): what outer potentials, cosines, mean log-rates and a constant do to the balance, over τ.
+    """(1, columns, pixels): what outer potentials, cosines, mean log-rates and a constant do to the balance, over τ.
 
-    Only where the balance holds, and in float32, which halves the memory: what matters is that their products are
-    summed in float64.
+    Of a single nucleus, whose `chosen` cosines are (k,). Only where the balance holds, and in float32, which halves the
+    memory: what matters is that their products are summed in float64.
     """
     m = at.model
-    batch = len(at.square)
-    weight = at.balance_weight[:, 0].flatten(1)[:, None, m.holding]
+    holding = m.holding[0]
+    weight = at.balance_weight[:, 0].flatten(1)[:, None, holding]
     outer, per_map = m.outer_potentials.shape[1], len(chosen)
     count = outer + m.maps * (per_map + 1) + 1
-    columns = torch.empty((batch, count, weight.shape[-1]), dtype=torch.float32, device=weight.device)
+    columns = torch.empty((1, count, weight.shape[-1]), dtype=torch.float32, device=weight.device)
 
     def put(start: int, potentials: torch.Tensor) -> None:
-        seen = potentials.flatten(2)[..., m.holding] * weight
+        seen = potentials.flatten(2)[..., holding] * weight
         columns[:, start : start + seen.shape[1]] = seen.to(torch.float32)
 
     columns[:, :outer] = (m.outer_potentials * weight).to(torch.float32)
-    strength = m.root[0].flatten()
+    strength = m.root[0, 0].flatten()
     one = strength.new_ones((1, 1, *m.box))
     for which in range(m.maps):
         for start in range(0, per_map, _COLUMNS_PER_CHUNK):
             indices = chosen[start : start + _COLUMNS_PER_CHUNK]
             unit = strength.new_zeros((len(indices), len(strength)))
             unit[torch.arange(len(indices)), indices] = strength[indices]
-            logs = m.synthesise(unit.reshape(-1, *m.root.shape[1:]))
-            put(outer + which * per_map + start, at.potential_of(logs[None], which))
+            logs = m.synthesise(unit.reshape(1, -1, *m.root.shape[2:]))
+            put(outer + which * per_map + start, at.potential_of(logs, which))
         put(outer + m.maps * per_map + which, at.potential_of(one, which))
     columns[:, -1:] = weight.to(torch.float32)
     return columns
@@ -219,21 +236,27 @@ def _through_the_balance(columns: torch.Tensor) -> torch.Tensor:
 
 def conjugate_gradients(
     operator: Callable[[Unknowns], Unknowns], right: Unknowns, precondition: Callable[[Unknowns], Unknowns],
-    *, iterations: int, tolerance: float, floor: torch.Tensor | float = 0.0,
+    *, iterations: int, tolerance: torch.Tensor | float, floor: torch.Tensor | float = 0.0,
 ) -> Unknowns:  # fmt: skip
-    """Solve H x = b from x = 0 until √(r·Mr) has fallen by `tolerance`, or r·Mr to `floor`, in each entry."""
+    """Solve H x = b from x = 0 until √(r·Mr) has fallen by `tolerance`, or r·Mr to `floor`, in each entry.
+
+    An entry that is there stays where it is, so that it does not depend on what it is solved with.
+    """
     x = right.map(torch.zeros_like)
     residual, direction = right.map(torch.clone), precondition(right)
-    power = start = residual.dot(direction)
-    floor = torch.as_tensor(floor, dtype=start.dtype, device=start.device)
+    power = residual.dot(direction)
+    enough = (tolerance**2 * power).maximum(torch.as_tensor(floor, dtype=power.dtype, device=power.device))
+    going = torch.ones_like(power, dtype=torch.bool)
     for _ in range(iterations):
         image = operator(direction)
         step = power / direction.dot(image).clamp_min(torch.finfo(power.dtype).tiny)
+        step = torch.where(going, step, torch.zeros_like(step))
         x.add_(step, direction)
         residual.add_(-step, image)
         better = precondition(residual)
         following = residual.dot(better)
-        if bool((following <= (tolerance**2 * start).maximum(floor)).all()):
+        going = going & (following > enough)
+        if not bool(going.any()):
             break
         direction = better.plus(following / power.clamp_min(torch.finfo(power.dtype).tiny), direction)
         power = following
@@ -248,7 +271,7 @@ class FieldSolver:
     block: GlobalBlock
     precondition: FourierPreconditioner
     iterations: int
-    tolerance: float
+    tolerance: torch.Tensor | float
 
     def __call__(self, right: Unknowns, *, floor: torch.Tensor | float = 0.0) -> Unknowns:
         own = self.block.solve(right)
@@ -293,7 +316,7 @@ class FieldSolver:
 
     @property
     def _some_free(self) -> bool:
-        return len(self.block.chosen) < self.block.free.numel()
+        return self.block.chosen.shape[1] < self.block.free[0].numel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,7 +339,13 @@ class NormalSolver:
 
     @classmethod
     def of(
-        cls, exact: Linearisation, at: Linearisation, *, iterations: int, tolerance: float, calibrate: bool
+        cls,
+        exact: Linearisation,
+        at: Linearisation,
+        *,
+        iterations: int,
+        tolerance: torch.Tensor | float,
+        calibrate: bool,
     ) -> NormalSolver:
         """`exact` is the linearisation in float64, for B; `at` the one that is iterated with."""
         m = at.model
@@ -328,8 +357,22 @@ class NormalSolver:
             responses.append(one.map(torch.sub, rest(held(at.normal(one), m))))
         images = [at.normal(w) for w in responses]
         rows = [torch.stack([w.dot(image) for image in images], 1) for w in responses]
-        schur = torch.stack(rows, 1) if rows else m.scalar_sd.new_zeros((1, 0, 0))
+        schur = torch.stack(rows, 1) if rows else m.scalar_sd.new_zeros((len(at.square), 0, 0))
         return cls(rest, tuple(responses), schur)
+
+    def repeated(self, count: int) -> NormalSolver:
+        """Return that for `count` samples of every nucleus."""
+        if len(self.rest.at.square) == 1:
+            return self
+        at, block, tolerance = self.rest.at.repeated(count), self.rest.block, self.rest.tolerance
+        if isinstance(tolerance, torch.Tensor):
+            tolerance = tolerance.repeat_interleave(count, 0)
+        rest = FieldSolver(
+            at, replace(block, free=block.free.repeat_interleave(count, 0)),
+            self.rest.precondition.repeated(at.model, count), self.rest.iterations, tolerance,
+        )  # fmt: skip
+        responses = tuple(w.map(lambda part: part.repeat_interleave(count, 0)) for w in self.responses)
+        return NormalSolver(rest, responses, self.schur.repeat_interleave(count, 0))
 
     def __call__(
         self, right: Unknowns, *, floor: torch.Tensor | float = 0.0, largest: float = math.inf
@@ -349,7 +392,7 @@ class NormalSolver:
 
 def unit(at: Linearisation, scalar: int) -> Unknowns:
     """A direction of one scalar alone."""
-    zero = at.nothing(len(at.square))
+    zero = at.model.nothing(len(at.square))
     scalars = zero.scalars.clone()
     scalars[:, scalar] = 1.0
     return replace(zero, scalars=scalars)

@@ -7,7 +7,7 @@ the constants of that prior mean the same for every nucleus.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,6 +72,12 @@ class JointProblem:
     @property
     def mask(self) -> Mask:
         return self.images[0].mask
+
+    @property
+    def common(self) -> tuple[Hashable, ...]:
+        """What nuclei need to have in common to be fitted together."""
+        return (self.grid.spacing_um, self.mixing, self.psf_sigma_um, self.parameters, self.calibration,
+                self.known_acetylation is None)  # fmt: skip
 
     def crop(self, window: tuple[slice, ...]) -> JointProblem:
         """Return the problem on `grid.crop(window)`."""
@@ -164,8 +170,15 @@ def rescaled(problem: JointProblem, gains: tuple[float, ...]) -> JointProblem:
     return replace(problem, images=images)
 
 
-def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) -> JointModel:
-    """Return the model, a batch of one.
+def own_box(problem: JointProblem) -> tuple[int, ...]:
+    """Return the smallest periodic box for a nucleus."""
+    return tuple(next_fast_len(n + MARGIN_PX, real=True) for n in problem.grid.shape)
+
+
+def build_model(
+    problem: JointProblem, guess: Guess, *, box: tuple[int, ...] | None = None, device: torch.device
+) -> JointModel:
+    """Return the model, a batch of one, on `own_box` or a larger box.
 
     Raises
     ------
@@ -180,7 +193,7 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
         )
     spacing, unit = problem.grid.spacing_um, 1.0 / math.sqrt(guess.acetylation)
     shape = problem.grid.shape
-    box = tuple(next_fast_len(n + MARGIN_PX, real=True) for n in shape)
+    box = own_box(problem) if box is None else box
 
     def tensor(values: object) -> torch.Tensor:
         return torch.as_tensor(np.asarray(values, dtype=np.float64), device=device)
@@ -232,16 +245,16 @@ def build_model(problem: JointProblem, guess: Guess, *, device: torch.device) ->
             torch.cat([walls, edges]) if len(walls) and len(edges) else max(walls, edges, key=len)
         )[None],
         wall_potentials=len(walls),
-        holding=holding,
-        cosines=tuple(tensor(table) for table in basis.tables(box)),
-        root=tensor(root)[None].repeat(maps, *(1,) * root.ndim),
+        holding=holding[None],
+        cosines=tuple(tensor(table)[None] for table in basis.tables(box)),
+        root=tensor(root).repeat(1, maps, *(1,) * root.ndim),
         known=None if known is None else embed(known, float(known[problem.mask].mean()))[None],
         scalar_sd=tensor(sd),
         scalar_mean=tensor(means)[None],
         phi_max=problem.parameters.phi_max,
         interface=problem.parameters.interface_length_um,
         roughness_scale=tuple((problem.parameters.interface_length_um / h) ** 2 for h in spacing),
-        flux_sd=FLUX_ERROR * guess.acetylation,
+        flux_sd=tensor([FLUX_ERROR * guess.acetylation]),
         box=box,
         mirror=mirror_images(problem.mask, behind, [h / unit for h in spacing], device=device),
         blurs=problem.psf_sigma_um > 0.0,
@@ -315,9 +328,8 @@ def start(problem: JointProblem, model: JointModel) -> Unknowns:
     for channel, (gain, sd) in enumerate(zip(gains, problem.calibration.gains(len(gains)), strict=True)):
         if sd > 0.0:
             scalars[:, first + channel] = math.log(gain) / sd
-    modes, outer = (torch.zeros((1, *shape), dtype=torch.float64, device=model.images.device)
-                    for shape in (model.root.shape, model.outer_potentials.shape[1:2]))  # fmt: skip
-    return Unknowns(phi_h, phi_e, outer, modes, scalars)
+    outer = model.outer_potentials.new_zeros(model.outer_potentials.shape[:2])
+    return Unknowns(phi_h, phi_e, outer, torch.zeros_like(model.root), scalars)
 
 
 def first_fields(problem: JointProblem) -> tuple[FloatField, FloatField]:

@@ -23,10 +23,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from chromamol.inverse.joint_linear import Linearisation
-from chromamol.inverse.joint_model import JointModel, Unknowns
-from chromamol.inverse.joint_normal import NormalSolver
-from chromamol.inverse.joint_solver import solve_in_parts
+from chromamol.inverse.joint_model import JointModel
+from chromamol.inverse.joint_together import Fit, Solution
+from chromamol.inverse.joint_unknowns import Unknowns
 from chromamol.shapes import FloatField
 
 EXTENSION = 1.2
@@ -130,16 +129,16 @@ def in_basis(
     means = tensor(written.reshape(*written.shape[:2], -1)[..., 0])
     scalars = torch.cat([point.scalars[:, : model.maps] + means, point.scalars[:, model.maps :]], 1)
     changed = replace(
-        model, cosines=tuple(tensor(table) for table in new.tables(model.box)),
-        root=tensor(root).expand(model.maps, *root.shape),
+        model, cosines=tuple(tensor(table)[None] for table in new.tables(model.box)),
+        root=tensor(root).expand(1, model.maps, *root.shape),
     )  # fmt: skip
     return changed, replace(point, modes=tensor(whitened), scalars=scalars)
 
 
 def evidence_step(
-    model: JointModel, point: Unknowns, tau: float, slopes: FloatField, *, behind: FloatField, iterations: int,
+    model: JointModel, point: Unknowns, tau: float, slopes: FloatField, *, behind: FloatField,
     generator: torch.Generator, inner: torch.dtype,
-) -> FloatField:  # fmt: skip
+) -> Fit[FloatField]:  # fmt: skip
     """Return how far to go in ln a and ln ξ: one step of Fisher's scoring, at most `LARGEST_STEP`.
 
     Parameters
@@ -148,15 +147,13 @@ def evidence_step(
     slopes : of the basis, (2, *modes).
     behind : ln a and ln ξ now, less those at the start of the fit.
     """
-    exact = Linearisation.at(model, point, tau)
-    at = Linearisation.at(model.to(inner), point.map(lambda a: a.to(inner)), tau)
-    solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=PROBE_TOLERANCE, calibrate=False)
     bend = torch.as_tensor(slopes, dtype=point.modes.dtype).to(point.modes.device)
-    signs = torch.randint(0, 2, (PROBES, *model.root.shape), generator=generator).to(bend) * 2.0 - 1.0
+    signs = torch.randint(0, 2, (PROBES, *model.root.shape[1:]), generator=generator).to(bend) * 2.0 - 1.0
     signs = signs * (model.root > 0.0)
     probes = torch.cat([signs, bend[1] * signs])
-    right = replace(at.nothing(len(probes)), modes=probes.to(inner))
-    determined = probes - solve_in_parts(solver, right).modes.to(probes.dtype)
+    right = replace(model.nothing(len(probes)), modes=probes)
+    (found,) = yield Solution(model, point, tau, (right,), (PROBE_TOLERANCE,), inner, calibrate=False)
+    determined = probes - found.modes
     first, second = determined.split(PROBES)
 
     def trace(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Damped Gauss-Newton steps of the joint fit, and samples of its linearised posterior.
+"""Damped Gauss-Newton steps of the joint fit, and solutions of its normal equations.
 
 References
 ----------
@@ -7,15 +7,15 @@ Nocedal & Wright, Numerical Optimization (2006), chapter 10.
 
 from __future__ import annotations
 
-import functools
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from chromamol.inverse.joint_linear import Linearisation
-from chromamol.inverse.joint_model import JointModel, Unknowns, squares
-from chromamol.inverse.joint_normal import NormalSolver, unit
+from chromamol.inverse.joint_model import JointModel
+from chromamol.inverse.joint_normal import NormalSolver
+from chromamol.inverse.joint_unknowns import Unknowns, concatenated, squares
 
 LARGEST_CHANGE = 0.3
 """Largest change of a volume fraction in one step: beyond it f(φ) is another function."""
@@ -29,6 +29,12 @@ they know little, and a full first step led to fractions far below zero."""
 PIXELS_AT_ONCE = 300_000
 """Samples that are solved for together on a CPU, in pixels: with twice as many the arrays of one product fill 64 MB,
 which the C library then gives back and asks for again every time (a quarter of the time)."""
+
+ITERATIONS = 600
+"""Most inner iterations of a solve."""
+
+PIXELS_AT_ONCE_ON_GPU = 16_000_000
+"""The same on a GPU, for samples of many nuclei: about 4 GB."""
 
 LEAST_GAIN = 1e-7
 """Share of the cost below which r·Mr is not worth another inner iteration."""
@@ -54,19 +60,17 @@ class Step:
 
 
 def gauss_newton_step(
-    model: JointModel, x: Unknowns, tau: float, *, iterations: int, tolerance: float,
+    model: JointModel, x: Unknowns, tau: torch.Tensor | float, *, tolerance: torch.Tensor | float,
     inner: torch.dtype = torch.float64, calibrate: bool = True,
 ) -> Step:  # fmt: skip
     """Take one damped step: cut to a change of `LARGEST_CHANGE`, then halved until the cost falls.
 
-    Without `calibrate` the calibration stays as it is.
+    `tau` and `tolerance` are one for all or one for each entry. Without `calibrate` the calibration stays as it is.
     """
     residuals = model.residuals(x, tau)
-    exact = Linearisation.at(model, x, tau)
+    exact, solver = _solver(model, x, tau, tolerance=tolerance, inner=inner, calibrate=calibrate)
     right = exact.adjoint(residuals).map(lambda g: -g.to(inner))
     before = 0.5 * squares(residuals)
-    at = Linearisation.at(model.to(inner), x.map(lambda a: a.to(inner)), tau)
-    solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=tolerance, calibrate=calibrate)
     change = solver(right, floor=(LEAST_GAIN * before).to(inner), largest=LARGEST_RECALIBRATION)
     change = change.map(lambda a: a.to(x.phi_h.dtype))
     largest = (change.phi_h * model.balanced).abs().flatten(1).amax(1)
@@ -85,53 +89,45 @@ def gauss_newton_step(
     return Step(taken, reached, before - reached, decreased, stay)
 
 
-def posterior_samples(
-    model: JointModel, x: Unknowns, tau: float, *, count: int, iterations: int, tolerance: float,
-    generator: torch.Generator, inner: torch.dtype = torch.float64, balance_error: float | None = None,
-) -> tuple[Unknowns, Unknowns]:  # fmt: skip
-    """Draw deviations from the linearised posterior of the first entry, and those of the calibration, (count, ...).
+def solve_normal(
+    model: JointModel, x: Unknowns, tau: torch.Tensor | float, rights: Sequence[Sequence[Unknowns]],
+    *, tolerances: Sequence[float], inner: torch.dtype = torch.float64, calibrate: bool = True,
+) -> list[tuple[Unknowns, ...]]:  # fmt: skip
+    """Return H⁻¹ times right sides, with the calibration held unless `calibrate`.
 
-    H⁻¹ Jᵀ n with white n has the covariance H⁻¹ JᵀJ H⁻¹ = H⁻¹. Where the balance is known to err by less than the `tau`
-    that weighs it, its part of n is that smaller `balance_error`: the samples are then of what the estimate errs by.
-    Independent of them is what the considered numbers of the calibration do: each is drawn from its prior, and
-    everything that is estimated responds as the fit would.
-
-    References
+    Parameters
     ----------
-    Bardsley et al., SIAM J. Sci. Comput. 36, A1895 (2014), doi:10.1137/140964023; Schmidt, Adv. Control Syst. 3, 293
-    (1966) (considered parameters).
+    rights : groups of right sides, (n, ...) each, for every nucleus of the batch.
+    tolerances : of each group; what depends on the calibration is solved for to the least of them.
     """
+    _, solver = _solver(model, x, tau, tolerance=min(tolerances), inner=inner, calibrate=calibrate)
+    solved = [
+        _solved(replace(solver, rest=replace(solver.rest, tolerance=tolerance)), group, inner)
+        for group, tolerance in zip(zip(*rights, strict=True), tolerances, strict=True)
+    ]
+    return [
+        tuple(each.map(lambda a: a.to(x.phi_h.dtype)) for each in mine) for mine in zip(*solved, strict=True)
+    ]
+
+
+def _solved(solver: NormalSolver, right: Sequence[Unknowns], inner: torch.dtype) -> list[Unknowns]:
+    """Solve for as many right sides of every nucleus at a time as memory is good for."""
+    first = right[0].phi_h
+    most = PIXELS_AT_ONCE if first.device.type == "cpu" else PIXELS_AT_ONCE_ON_GPU
+    at_once = max(1, most // (len(right) * first[0].numel()))
+    solved = []
+    for part in zip(*(each.split(at_once) for each in right), strict=True):
+        count = len(part[0].phi_h)
+        solved.append(solver.repeated(count)(concatenated(part).map(lambda a: a.to(inner))).split(count))
+    return [concatenated(mine) for mine in zip(*solved, strict=True)]
+
+
+def _solver(
+    model: JointModel, x: Unknowns, tau: torch.Tensor | float, *, tolerance: torch.Tensor | float,
+    inner: torch.dtype, calibrate: bool,
+) -> tuple[Linearisation, NormalSolver]:  # fmt: skip
+    """Return the derivative in float64, and the normal equations with it, which are iterated on in `inner`."""
     exact = Linearisation.at(model, x, tau)
     at = Linearisation.at(model.to(inner), x.map(lambda a: a.to(inner)), tau)
-    shapes = at.forward(x.map(lambda a: torch.zeros_like(a, dtype=inner)))
-    white = {
-        name: torch.randn((count, *value.shape[1:]), generator=generator, dtype=inner).to(value.device)
-        for name, value in shapes.items()
-    }
-    if balance_error is not None:
-        white["balance"] *= min(1.0, balance_error / tau)
-    solver = NormalSolver.of(exact, at, iterations=iterations, tolerance=tolerance, calibrate=True)
-    deviations = solve_in_parts(solver, at.adjoint(white))
-    drawn = _orthogonal(count, len(model.considered), generator).to(deviations.phi_h)
-    considered = deviations.map(torch.zeros_like)
-    for j, factors in zip(model.considered, drawn.T, strict=True):
-        one = unit(at, j)
-        considered = considered.plus(factors, one.map(torch.sub, solver(at.normal(one))))
-    own, common = (d.map(lambda a: a.to(x.phi_h.dtype)) for d in (deviations, considered))
-    return own, common
-
-
-def solve_in_parts(solver: NormalSolver, right: Unknowns) -> Unknowns:
-    """Return H⁻¹ `right`, as many entries of the batch at a time as memory is good for."""
-    at_once = len(right.phi_h) if right.phi_h.is_cuda else max(1, PIXELS_AT_ONCE // right.phi_h[0].numel())
-    parts = zip(*(part.split(at_once) for part in right.parts()), strict=True)
-    return functools.reduce(
-        lambda some, more: some.map(lambda a, b: torch.cat([a, b]), more),
-        (solver(Unknowns(*part)) for part in parts),
-    )
-
-
-def _orthogonal(count: int, columns: int, generator: torch.Generator) -> torch.Tensor:
-    """(count, columns) of mean square one and without correlation: few samples that have the variance of many."""
-    drawn = torch.randn((count, columns), generator=generator, dtype=torch.float64)
-    return math.sqrt(count) * torch.linalg.qr(drawn)[0]
+    solver = NormalSolver.of(exact, at, iterations=ITERATIONS, tolerance=tolerance, calibrate=calibrate)
+    return exact, solver

@@ -12,12 +12,13 @@ import chromamol as cm
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
-from chromamol.inverse import joint, joint_normal, joint_outer
+from chromamol.inverse import joint, joint_fit, joint_maps, joint_normal, joint_outer, joint_together
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
-from chromamol.inverse.joint import fit_jointly
+from chromamol.inverse.joint_fit import fit_jointly
 from chromamol.inverse.joint_linear import Linearisation
 from chromamol.inverse.joint_normal import FieldSolver, FourierPreconditioner, GlobalBlock, NormalSolver, held
 from chromamol.inverse.joint_outer import OUTER_WAVENUMBER, outer_potentials
+from chromamol.inverse.joint_posterior import posterior_of
 from chromamol.inverse.joint_setup import (
     Guess,
     JointProblem,
@@ -26,12 +27,17 @@ from chromamol.inverse.joint_setup import (
     first_gains,
     start,
 )
-from chromamol.inverse.joint_solver import gauss_newton_step, posterior_samples
-from chromamol.inverse.pooled_variance import pooled_variance
+from chromamol.inverse.joint_solver import gauss_newton_step
+from chromamol.inverse.joint_together import run_alone
 from chromamol.inverse.rates import Outcome
 from chromamol.inverse.stencil import cross_stencil
 
 CENTRE = slice(60, 132)
+
+
+def fitted(problem, guess):
+    return run_alone(fit_jointly(problem, guess, device=torch.device("cpu"), inner=torch.float32,
+                                 generator=torch.Generator().manual_seed(0)))  # fmt: skip
 
 
 def random_direction(x, seed):
@@ -296,7 +302,7 @@ def test_what_is_known_too_badly_is_nan_and_said(truth, monkeypatch):
         np.median((whole.acetylation.standard_error / whole.acetylation.values)[whole.acetylation.valid])
     )
     assert "partly_not_identifiable" not in whole.flags
-    monkeypatch.setattr(joint, "LARGEST_RELATIVE_ERROR", limit)
+    monkeypatch.setattr(joint_maps, "LARGEST_RELATIVE_ERROR", limit)
     rates = cm.infer_rates(phi_h, phi_e, **settings)
     for rate in (rates.methylation, rates.acetylation):
         assert (rate.standard_error[rate.valid] <= limit * rate.values[rate.valid]).all()
@@ -324,15 +330,14 @@ def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(sma
     # The total is a sum of two images, each with a noise of .035.
     brighter = replace(problem, images=images, noise_sd=(1.1 * math.sqrt(2.0) * 0.035,))
     # The disc is cut from a larger pattern.
-    fit = fit_jointly(brighter, Guess(0.8, 1.0, 1.6, 0.3, closed=False), device=torch.device("cpu"),
-                      inner=torch.float32, generator=torch.Generator().manual_seed(0))  # fmt: skip
+    fit = fitted(brighter, Guess(0.8, 1.0, 1.6, 0.3, closed=False))
     assert fit.converged
     found = fit.model.named_scalars(fit.point)
     assert float(torch.exp(found["log_gain"])) == pytest.approx(1.1, rel=0.03)
     assert float(found["offset"]) == float(found["log_scale"]) == 0.0
-    own, common = posterior_samples(fit.model, fit.point, fit.tau, count=4, iterations=600, tolerance=1e-3,
-                                    generator=torch.Generator().manual_seed(0), inner=torch.float32)  # fmt: skip
-    samples = own.map(torch.add, common)
+    posterior = run_alone(posterior_of(fit.model, fit.point, fit.tau, valid=problem.mask, count=4,
+                                       generator=torch.Generator().manual_seed(0), inner=torch.float32))  # fmt: skip
+    samples = posterior.own.map(torch.add, posterior.common)
     spread = {name: float(s.square().mean().sqrt()) for name, s in fit.model.named_scalars(samples).items()}
     assert spread["offset"] == pytest.approx(0.01, rel=1e-5)
     assert spread["log_scale"] == pytest.approx(0.1, rel=1e-5)
@@ -348,7 +353,7 @@ def test_a_solve_that_breaks_down_leaves_the_point_where_it_was(small_problem, m
         return right.map(lambda a: torch.full_like(a, torch.nan))
 
     monkeypatch.setattr(NormalSolver, "__call__", broken)
-    step = gauss_newton_step(model, point, 0.05, iterations=10, tolerance=0.1, calibrate=False)
+    step = gauss_newton_step(model, point, 0.05, tolerance=0.1, calibrate=False)
     assert not step.decreased.any()
     for after, before in zip(step.point.parts(), point.parts(), strict=True):
         assert torch.equal(after, before)
@@ -364,9 +369,8 @@ def test_where_single_precision_finds_no_descent_double_goes_on(small_problem, m
             return replace(step, point=point, decreased=torch.zeros_like(step.decreased))
         return step
 
-    monkeypatch.setattr(joint, "gauss_newton_step", failing_once)
-    fit = fit_jointly(small_problem(), Guess(0.8, 1.0, 1.6, 0.3, closed=False), device=torch.device("cpu"),
-                      inner=torch.float32, generator=torch.Generator().manual_seed(0))  # fmt: skip
+    monkeypatch.setattr(joint_together, "gauss_newton_step", failing_once)
+    fit = fitted(small_problem(), Guess(0.8, 1.0, 1.6, 0.3, closed=False))
     assert fit.converged
     assert fit.inner is torch.float64
     assert taken == [torch.float32] * 3 + [torch.float64] * (fit.steps - 3)
@@ -374,59 +378,11 @@ def test_where_single_precision_finds_no_descent_double_goes_on(small_problem, m
 
 def test_a_fit_that_opens_its_border_has_all_its_steps_anew(small_problem, monkeypatch):
     """The disc is cut from a larger pattern, and taken for a nucleus at first."""
-
-    def fit():
-        return fit_jointly(small_problem(), Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"),
-                           inner=torch.float32, generator=torch.Generator().manual_seed(0))  # fmt: skip
-
-    free = fit()
+    free = fitted(small_problem(), Guess(0.8, 1.0, 1.6, 0.3))
     assert free.converged
     assert not free.guess.closed
-    monkeypatch.setattr(joint, "MAX_STEPS", free.steps - 1)
-    assert fit().converged
-
-
-def log_rate_samples(fit, count, **settings):
-    own, _ = posterior_samples(fit.model, fit.point, fit.tau, count=count, iterations=600, tolerance=1e-3,
-                               generator=torch.Generator().manual_seed(1), inner=torch.float32, **settings)  # fmt: skip
-    return joint._log_rate_deviations(fit, own)
-
-
-@pytest.fixture(scope="module")
-def unbegun(small_problem):
-    """A fit that has not begun: enough for a posterior, which is linear."""
-    problem, guess = small_problem(), Guess(0.8, 1.0, 0.5, 0.3)
-    model = build_model(problem, guess, device=torch.device("cpu"))
-    return joint.JointFit(problem, guess, model, start(problem, model), 2e-3, True, 0, torch.float32)
-
-
-def test_few_samples_pooled_tell_the_errors_of_many(unbegun):
-    fit = unbegun
-    many = log_rate_samples(fit, 80)
-    expected = np.sqrt(np.mean(many**2, axis=0))
-    inside = fit.problem.mask
-    width = [joint.POOLING * fit.guess.correlation_um / h for h in fit.problem.grid.spacing_um]
-    away = {False: [], True: []}
-    for few in np.split(many, 10):
-        for which, variance in enumerate(np.mean(few**2, axis=0)):
-            for pooled in (False, True):
-                error = np.sqrt(pooled_variance(variance, inside, width, 8) if pooled else variance)
-                away[pooled].append((error / expected[which])[inside])
-    scatter = {pooled: np.std(each, axis=0).mean() for pooled, each in away.items()}
-    assert 0.2 < scatter[False] < 0.3  # one over the root of twice eight
-    assert scatter[True] < 0.9 * scatter[False]  # the neighbourhood is half a correlation length wide
-    assert np.mean(away[True]) == pytest.approx(1.0, abs=0.1)
-
-
-def test_a_balance_that_holds_better_than_it_is_weighed_adds_less_to_the_errors(unbegun):
-    fit = replace(unbegun, tau=0.02)
-    loose, same, tight = (
-        log_rate_samples(fit, 8, **settings)
-        for settings in ({}, {"balance_error": 0.04}, {"balance_error": 0.002})
-    )
-    np.testing.assert_array_equal(loose, same)
-    inside = fit.problem.mask
-    assert np.mean(tight[..., inside] ** 2) < 0.9 * np.mean(loose[..., inside] ** 2)
+    monkeypatch.setattr(joint_fit, "MAX_STEPS", free.steps - 1)
+    assert fitted(small_problem(), Guess(0.8, 1.0, 1.6, 0.3)).converged
 
 
 def test_a_regression_that_tells_nothing_is_no_guess(small_problem):
@@ -457,9 +413,9 @@ def test_a_fit_that_rests_at_an_impossible_calibration_has_not_converged(small_p
     for deviations, possible in ((0.0, True), (3.9, True), (-5.7, False)):
         scalars = point.scalars.clone()
         scalars[:, model.estimated[-1]] = deviations
-        assert joint._is_calibrated(model, replace(point, scalars=scalars)) is possible
+        assert joint_fit._is_calibrated(model, replace(point, scalars=scalars)) is possible
     exact = build_model(small_problem(), Guess(0.8, 1.0, 1.0, 0.3), device=torch.device("cpu"))
-    assert joint._is_calibrated(exact, start(small_problem(), exact))
+    assert joint_fit._is_calibrated(exact, start(small_problem(), exact))
 
 
 @pytest.mark.parametrize("first", [96, 20])

@@ -16,7 +16,7 @@ from chromamol.inverse.arrays import as_fields
 from chromamol.inverse.calibration import EXACT
 from chromamol.inverse.from_images import two_channel_problem
 from chromamol.inverse.gaps import noise_among_gaps
-from chromamol.inverse.infer import _joint_problem
+from chromamol.inverse.inference import _joint_problem
 from chromamol.inverse.joint import first_guess
 from chromamol.inverse.network import build_network_model, network_rates_of_batch
 from chromamol.inverse.network_settings import NetworkSettings
