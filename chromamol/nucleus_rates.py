@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ from scipy import ndimage
 from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus
 from chromamol.channels import Channels
 from chromamol.domains import Domains
-from chromamol.errors import FieldError, ImageContentError, ParameterError
+from chromamol.errors import ChromamolError, FieldError, ImageContentError, ParameterError
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
-from chromamol.inverse.infer import infer_rates
+from chromamol.inverse.infer import infer_rates_together
 from chromamol.inverse.infer_over_time import infer_rates_over_time
 from chromamol.inverse.joint_setup import Noise
 from chromamol.inverse.network_settings import NetworkSettings
@@ -52,19 +52,9 @@ Report = Callable[[str], None]
 """Called with the loss of a training."""
 
 
-def infer_nucleus(
-    fractions: dict[str, FloatField],
-    nucleus: Nucleus,
-    spacing_um: tuple[float, ...],
-    settings: Settings,
-    *,
-    noise_sd: Noise = None,
-    gains: Mapping[str, float] | None = None,
-    calibration: CalibrationPrior = EXACT,
-    seen: Mask | None = None,
-    report: Report | None = None,
-) -> Rates:
-    """Infer the rates of one nucleus from its volume fractions ("phi_h", "phi_e", "total").
+@dataclass(frozen=True, eq=False)
+class Fractions:
+    """Volume fractions of one nucleus ("phi_h", "phi_e", "total"), and what is known of them.
 
     Parameters
     ----------
@@ -73,41 +63,71 @@ def infer_nucleus(
     calibration : how well the fractions' scale is known.
     seen : where the pixels were measured, when not everywhere: `auto` then takes the network.
     """
-    method, network = settings.method, None
-    if seen is not None and method == "auto":
+
+    nucleus: Nucleus
+    values: dict[str, FloatField]
+    noise_sd: Noise = None
+    gains: Mapping[str, float] | None = None
+    calibration: CalibrationPrior = EXACT
+    seen: Mask | None = None
+
+    @classmethod
+    def of(cls, nucleus: Nucleus, found: NucleusCalibration, seen: Mask | None = None) -> Fractions:
+        return cls(nucleus, found.fractions, found.noise_sd, found.gains, found.prior, seen)
+
+
+def infer_nuclei(
+    nuclei: Sequence[Fractions],
+    spacing_um: tuple[float, ...],
+    settings: Settings,
+    report: Report | None = None,
+) -> list[Rates | ChromamolError]:
+    """Infer the rates of the nuclei of an image, or the error of each."""
+    asked = [_arguments(nucleus, spacing_um, settings, report) for nucleus in nuclei]
+    found = infer_rates_together(asked, device=settings.device)
+    return [
+        replace(rates, reason="pixels of the nucleus were not seen, and the network takes gaps")
+        if isinstance(rates, Rates) and arguments["method"] != settings.method
+        else rates
+        for rates, arguments in zip(found, asked, strict=True)
+    ]
+
+
+def _arguments(
+    fractions: Fractions, spacing_um: tuple[float, ...], settings: Settings, report: Report | None
+) -> dict[str, Any]:
+    """Return the arguments of `infer_rates` for one nucleus."""
+    method, network, noise_sd, mask = settings.method, None, fractions.noise_sd, fractions.nucleus.mask
+    if fractions.seen is not None and method == "auto":
         method = "network"
+    gains = fractions.gains
     if settings.photons_per_count is not None and gains is not None and noise_sd is None:
-        noise_sd, photons = light_noise(fractions, gains, settings)
+        noise_sd, photons = light_noise(fractions.values, gains, settings)
         if method == "network":
             network = NetworkSettings(photons_per_fraction=photons)
-            read = tuple(settings.read_noise_counts / gains[name] for name in _ordered(fractions))
+            read = tuple(settings.read_noise_counts / gains[name] for name in _ordered(fractions.values))
             noise_sd = read if settings.read_noise_counts > 0.0 else None
-    rates = infer_rates(
-        fractions.get("phi_h"),
-        fractions.get("phi_e"),
-        total=fractions.get("total"),
-        pixel_size_um=spacing_um,
-        parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
-        mask=nucleus.mask,
-        known_acetylation_per_um2=settings.known_acetylation_per_um2,
-        noise_sd=noise_sd,
-        psf_sigma_um=settings.psf_sigma_um or 0.0,
-        section_thickness_um=settings.section_thickness_um if nucleus.mask.ndim == 2 else None,
-        split_constant=settings.split_constant,
-        split_constant_sd=settings.split_constant_sd,
-        calibration=calibration,
-        method=method,
-        network=network,
-        seen=seen,
-        progress=None
-        if report is None
-        else lambda message: report(f"    nucleus {nucleus.label}, {message}"),
-        device=settings.device,
-        seed=settings.seed,
-    )
-    if method != settings.method:
-        return replace(rates, reason="pixels of the nucleus were not seen, and the network takes gaps")
-    return rates
+    label = fractions.nucleus.label
+    return {
+        "phi_h": fractions.values.get("phi_h"),
+        "phi_e": fractions.values.get("phi_e"),
+        "total": fractions.values.get("total"),
+        "pixel_size_um": spacing_um,
+        "parameters": ChromatinParameters(settings.phi_max, settings.interface_length_um),
+        "mask": mask,
+        "known_acetylation_per_um2": settings.known_acetylation_per_um2,
+        "noise_sd": noise_sd,
+        "psf_sigma_um": settings.psf_sigma_um or 0.0,
+        "section_thickness_um": settings.section_thickness_um if mask.ndim == 2 else None,
+        "split_constant": settings.split_constant,
+        "split_constant_sd": settings.split_constant_sd,
+        "calibration": fractions.calibration,
+        "method": method,
+        "network": network,
+        "seen": fractions.seen,
+        "progress": None if report is None else lambda message: report(f"    nucleus {label}, {message}"),
+        "seed": settings.seed,
+    }
 
 
 def scale_told(each: list[tuple[NucleusCalibration, Rates]], shared: SharedScale) -> SharedScale | None:
@@ -211,12 +231,15 @@ def scale_sensitivity(
     for change, moved in changes.items():
         try:
             found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, shared=None, **moved)
-            rates = infer_nucleus(
-                found.fractions, nucleus, spacing, quick, noise_sd=found.noise_sd, gains=found.gains
-            )
         # A total that is no volume fraction any more, no room for euchromatin: there is no answer to compare.
         except (FieldError, ImageContentError, ParameterError):
             continue
+        exactly = replace(Fractions.of(nucleus, found), calibration=EXACT)
+        (rates,) = infer_nuclei([exactly], spacing, quick)
+        if isinstance(rates, FieldError | ImageContentError | ParameterError):
+            continue
+        if isinstance(rates, ChromamolError):
+            raise rates
         rows.append({"nucleus": nucleus.label, "change": change, "gamma_me_per_um2": rates.methylation.mean,
                      "gamma_ac_per_um2": rates.acetylation.mean, "rate_ratio": rates.ratio})  # fmt: skip
     return rows

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus, share_scale
+from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
 from chromamol.channels import Channels, choose_channels
-from chromamol.errors import AxesError, FieldError, ImageContentError, ParameterError
+from chromamol.errors import AxesError, ImageContentError, ParameterError
 from chromamol.illumination import apply_shading, divide_by_flat_field, even_out
+from chromamol.image_inference import ImageInference
 from chromamol.inverse.rates import Rates
 from chromamol.io import (
     Localizations,
@@ -19,23 +20,19 @@ from chromamol.io import (
     TimeSeries,
     check_content,
 )
-from chromamol.measured import MeasuredDomains, nucleus_domains
 from chromamol.nucleus import Nucleus, find_nuclei
 from chromamol.nucleus.flags import join as join_flags
 from chromamol.nucleus.segment import require_method
 from chromamol.nucleus_rates import (
     Report,
-    infer_moving_nucleus,
-    infer_nucleus,
     nucleus_row,
     scale_sensitivity,
-    scale_told,
 )
 from chromamol.outlines import nucleus_labels, require_plausible_size, saturation_level
 from chromamol.rendered import render_localizations
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
-from chromamol.unseen import close_unseen, require_all_seen, require_takes_gaps, unseen_of
+from chromamol.unseen import close_unseen, require_all_seen, require_takes_gaps
 
 MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se", "valid")
 
@@ -151,8 +148,8 @@ def _analyse(
     maps = {name: np.full(labels.shape, np.nan, dtype=np.float32) for name in MAP_NAMES}
     maps["valid"][:] = 0.0
     settings = _one_scale(channels, labels, nuclei, spacing, settings)
-    inferred, notes = _infer_all(channels, labels, nuclei, spacing, settings, series=series, frames=frames,
-                                 report=report)  # fmt: skip
+    inference = ImageInference(channels, labels, spacing, settings, series, frames, report)
+    inferred, notes = inference.of(nuclei), inference.notes
     rows, unsplit, domains, record = [], {}, [], []
     for each in inferred:
         nucleus, rates, measured = each.nucleus, each.rates, each.measured
@@ -179,67 +176,6 @@ def _analyse(
                          channels.note, micrograph.axes_note, notes, domains, record,
                          scale_sensitivity([(each.nucleus, each.found, each.rates) for each in inferred],
                                            channels, labels, spacing, settings))  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class _Inferred:
-    """One nucleus: how it was calibrated, its rates (per time too, from a series), and its domains."""
-
-    nucleus: Nucleus
-    found: NucleusCalibration
-    rates: Rates
-    per_time: dict[str, float]
-    measured: MeasuredDomains
-
-
-def _infer_all(
-    channels: Channels, labels: Labels, nuclei: list[Nucleus], spacing: tuple[float, ...], settings: Settings,
-    *, series: TimeSeries | None, frames: list[Channels], report: Report | None,
-) -> tuple[list[_Inferred], list[str]]:  # fmt: skip
-    """Infer the rates of every nucleus, and note those that can't be analysed, whose labels are then erased.
-
-    Where nuclei share a gain, it is that of their phases or water at first, then what their joint fits tell together.
-    """
-    shared = share_scale(channels, labels, nuclei, spacing, settings) if settings.shared_gain else None
-
-    def infer(nucleus: Nucleus, shared: SharedScale | None) -> _Inferred:
-        found = calibrate_nucleus(channels, labels, nucleus, spacing, settings, shared=shared)
-        per_time: dict[str, float] = {}
-        if series is None:
-            rates = infer_nucleus(found.fractions, nucleus, spacing, settings, noise_sd=found.noise_sd,
-                                  gains=found.gains, calibration=found.prior, report=report,
-                                  seen=unseen_of(channels, nucleus.slices, nucleus.mask))  # fmt: skip
-        else:
-            rates, per_time = infer_moving_nucleus(
-                frames,
-                labels,
-                nucleus,
-                spacing,
-                settings,
-                series.interval_s,
-                calibration=found.prior,
-                shared=shared,
-            )
-        return _Inferred(nucleus, found, rates, per_time, nucleus_domains(channels, nucleus, rates, settings))
-
-    notes: list[str] = []
-
-    def infer_each(nuclei: list[Nucleus], shared: SharedScale | None) -> list[_Inferred]:
-        inferred = []
-        for nucleus in nuclei:
-            try:
-                inferred.append(infer(nucleus, shared))
-            except (ImageContentError, FieldError) as error:
-                # One nucleus must not cost the others of its image.
-                notes.append(f"nucleus {nucleus.label}: {error}")
-                labels[labels == nucleus.label] = 0
-        return inferred
-
-    inferred = infer_each(nuclei, shared)
-    told = None if shared is None else scale_told([(each.found, each.rates) for each in inferred], shared)
-    if told is not None:
-        inferred = infer_each([each.nucleus for each in inferred], told)
-    return inferred, notes
 
 
 def _one_scale(

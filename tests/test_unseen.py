@@ -25,11 +25,11 @@ class Caught(Exception):
 def _handed_over(monkeypatch, image: np.ndarray, settings: Settings) -> dict:
     given = {}
 
-    def catch(*_, **arguments):
-        given.update(arguments)
+    def catch(nuclei, **_):
+        given.update(*nuclei)
         raise Caught
 
-    monkeypatch.setattr(nucleus_rates, "infer_rates", catch)
+    monkeypatch.setattr(nucleus_rates, "infer_rates_together", catch)
     with pytest.raises(Caught):
         analyse_image(Micrograph(image[None], ("0",), 0.1), settings)
     return given
