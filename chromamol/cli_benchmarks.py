@@ -83,6 +83,35 @@ def simulation(
 
 
 @benchmarks.command()
+def together(
+    truths: Annotated[
+        Path,
+        typer.Option(
+            help="Folder that the pattern is kept in; making it takes a minute.", show_default=False
+        ),
+    ],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:N].")] = "auto",
+    nuclei: Annotated[
+        int | None, typer.Option(help="Nuclei in the batch.", show_default="64; quick: 3")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels along a side.", show_default="192; quick: 64")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few small nuclei: a minute.")] = False,
+) -> None:
+    """Print how long the joint fits of many nuclei take, one by one and in a batch."""
+
+    def work() -> str:
+        from chromamol.benchmarks.footprint import machine  # noqa: PLC0415 - --help stays fast
+        from chromamol.benchmarks.together import run  # noqa: PLC0415 - --help stays fast
+
+        table = run(truths=truths, device=device, nuclei=nuclei, size=size, quick=quick, progress=say)
+        return f"{table.to_string(index=False, float_format='%.3g')}\n\n{machine()}"
+
+    print(guarded(work))
+
+
+@benchmarks.command()
 def segmentation(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the table.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A twelfth of the fields.")] = False,

@@ -91,7 +91,8 @@ def _rates_of(fit: JointFit, first: Rates, generator: torch.Generator) -> Fit[Ra
         return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_CONVERGED,
                        flags=("not_converged",))  # fmt: skip
     valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
-    posterior = yield from posterior_of(fit.model, fit.point, fit.tau, valid=valid, generator=generator,
+    averaged = valid if valid.any() else problem.mask
+    posterior = yield from posterior_of(fit.model, fit.point, fit.tau, valid=averaged, generator=generator,
                                         inner=fit.inner, balance_error=LEAST_TAU)  # fmt: skip
     return with_maps(result, fit, posterior, valid)
 

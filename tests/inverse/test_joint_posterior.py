@@ -108,6 +108,21 @@ def test_forms_of_approximate_solutions_err_by_the_product_of_their_errors(small
     assert float(product.abs().max()) < 2e-3 * float(exact.abs().max())
 
 
+def test_samples_take_a_covariance_of_errors_that_are_nearly_the_same(small_problem):
+    fit = not_begun(small_problem().crop((slice(14, 54),) * 2))
+    slopes = joint_posterior._gradients(fit.model, fit.point, fit.problem.mask)
+    generator = torch.Generator().manual_seed(0)
+    samples = fit.model.nothing(8).map(lambda a: torch.randn(a.shape, generator=generator).to(a))
+    same = torch.tensor([[1.0, 1.0], [1.0, 1.0 + 1e-9]], dtype=torch.float64)
+    shifted = joint_posterior._with_covariance(samples, slopes, same)
+    means = joint_posterior._flat(shifted) @ joint_posterior._flat(slopes).T
+    torch.testing.assert_close(means.T @ means / 8, same, rtol=1e-6, atol=1e-6)
+    # Nothing but the level of the rates has moved.
+    assert torch.equal(shifted.modes, samples.modes)
+    torch.testing.assert_close(shifted.scalars[:, 2:], samples.scalars[:, 2:])
+    assert joint_posterior._with_covariance(samples, slopes, torch.nan * same) is samples
+
+
 def test_a_rate_without_a_pixel_has_no_error_and_leaves_the_other_alone():
     deviations = np.ones((8, 2, 3)) * np.arange(8)[:, None, None]
     nowhere, here = np.zeros(3, bool), np.array([True, False, True])
