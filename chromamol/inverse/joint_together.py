@@ -136,6 +136,7 @@ class _Run:
 
     def goes_on(self, answer: Any) -> bool:
         """Run to the next request; whether there is one."""
+        self.request = None  # its model need not outlive the answer
         try:
             self.request = self.fit.throw(answer) if isinstance(answer, Exception) else self.fit.send(answer)
         except StopIteration as stop:
