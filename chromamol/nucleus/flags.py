@@ -58,7 +58,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "negative_rate": "The data ask for a negative rate somewhere, beyond its error: the model fails there.",
         "unsteady": "No smooth rates keep this pattern at rest within its noise: it moves, or a given rate or constant "
         "is wrong. Don't read the rates as those of a steady state.",
-        "not_converged": "The solver stopped before it converged: don't use the rates.",
+        "not_converged": "The solver stopped before it converged: don't use the rates. Blur that the fit was not told "
+        "of (--psf-sigma-um) is one reason.",
     }
 )
 """Flag name -> one-line description. The order here is the order in tables."""
