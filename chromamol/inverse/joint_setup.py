@@ -100,9 +100,11 @@ class Guess:
     closed: bool = True
 
 
-WALL_PX = 3
-"""Steps from the border of the nucleus within which the balance is not used: there the fields end, and a mask may be a
-pixel or two off."""
+WALL_PX, WALL_PX_OF_ONE = 3, 1
+"""Steps from the border of the nucleus within which the balance is not used, with two images and with one: there the
+fields end, what sticks to the wall has an energy of its own, and a mask may be a pixel or two off. But one image tells
+φ_e from φ_h by the balance alone, and what it loses on a rim of 3 costs more (five walled nuclei, masks that fit or are
+a pixel off)."""
 
 
 def balanced_pixels(problem: JointProblem) -> Mask:
@@ -111,8 +113,12 @@ def balanced_pixels(problem: JointProblem) -> Mask:
     A nucleus that is cut by the edge of its image goes on there, so that one pixel is lost, not `WALL_PX`.
     """
     next_ones, around = (ndimage.generate_binary_structure(problem.grid.ndim, reach) for reach in (1, 2))
-    off_wall = ndimage.binary_erosion(problem.mask, next_ones, iterations=WALL_PX, border_value=1)
+    off_wall = ndimage.binary_erosion(problem.mask, next_ones, iterations=_wall_px(problem), border_value=1)
     return np.asarray(off_wall & ndimage.binary_erosion(problem.mask, around))
+
+
+def _wall_px(problem: JointProblem) -> int:
+    return WALL_PX if len(problem.images) > 1 else WALL_PX_OF_ONE
 
 
 TAU_PER_NOISE = 0.04
@@ -186,9 +192,10 @@ def build_model(
     """
     balanced = balanced_pixels(problem)
     if not balanced.any():
+        rim = _wall_px(problem)
         raise FieldError(
             f"A nucleus of {np.count_nonzero(problem.mask)} pixels within {problem.grid.shape}.",
-            expected=f"somewhere {2 * WALL_PX + 1} pixels across: a rim of {WALL_PX} tells nothing.",
+            expected=f"somewhere {2 * rim + 1} pixels across: a rim of {rim} tells nothing.",
             do="use a finer pixel size, or leave the nucleus out.",
         )
     spacing, unit = problem.grid.spacing_um, 1.0 / math.sqrt(guess.acetylation)

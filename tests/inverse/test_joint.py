@@ -235,6 +235,10 @@ def test_the_balance_is_left_out_at_a_wall_and_used_to_the_edge_of_an_image(smal
     balanced = balanced_pixels(cut)
     assert np.flatnonzero(balanced.any(axis=1)).tolist() == list(range(13, 57))
     assert np.flatnonzero(balanced.any(axis=0)).tolist() == list(range(43, 71))
+    # One image tells φ_e from φ_h by the balance alone.
+    (total,) = small_problem(channels=1).images
+    one = replace(small_problem(channels=1), images=(Field(total.values, total.grid, "1", mask),))
+    assert np.flatnonzero(balanced_pixels(one).any(axis=1)).tolist() == list(range(11, 59))
 
 
 def test_a_nucleus_that_is_cut_has_sources_behind_its_wall_and_others_beyond_the_edge(small_problem):
