@@ -60,7 +60,8 @@ def run(
     asked = [
         Scene.of(CASES["both_5"], truth, seed).arguments() | {"method": "joint"} for seed in range(count)
     ]
-    infer_rates_together(asked[:1], device=str(where))  # the first one loads and compiles
+    if where.type == "cuda":
+        infer_rates_together(asked[:1], device=str(where))  # the first one loads and compiles
     alone = _measured(asked[:ALONE], where, at_once=1)
     batch = _measured(asked, where, at_once=count)
     table = pd.DataFrame([alone, batch])
