@@ -146,5 +146,5 @@ def infer_rates_together(
         raise ParameterError(f"at_once = {at_once}.", expected="a number of nuclei >= 1, or None.",
                              do="leave it out.")  # fmt: skip
     where = resolve_device(device)
-    fits = (inference(**{**nucleus, "device": str(where)}) for nucleus in nuclei)
+    fits = (inference(**nucleus, device=str(where)) for nucleus in nuclei)
     return run_together(fits, at_once=at_once, device=where)

@@ -362,15 +362,13 @@ class NormalSolver:
         return cls(rest, tuple(responses), schur)
 
     def repeated(self, count: int) -> NormalSolver:
-        """Return that for `count` samples of every nucleus."""
+        """Return that for `count` samples of every nucleus, solved for to one tolerance."""
         if len(self.rest.at.square) == 1:
             return self
-        at, block, tolerance = self.rest.at.repeated(count), self.rest.block, self.rest.tolerance
-        if isinstance(tolerance, torch.Tensor):
-            tolerance = tolerance.repeat_interleave(count, 0)
+        at, block = self.rest.at.repeated(count), self.rest.block
         rest = FieldSolver(
             at, replace(block, free=block.free.repeat_interleave(count, 0)),
-            self.rest.precondition.repeated(at.model, count), self.rest.iterations, tolerance,
+            self.rest.precondition.repeated(at.model, count), self.rest.iterations, self.rest.tolerance,
         )  # fmt: skip
         responses = tuple(w.map(lambda part: part.repeat_interleave(count, 0)) for w in self.responses)
         return NormalSolver(rest, responses, self.schur.repeat_interleave(count, 0))

@@ -25,7 +25,7 @@ SAMPLES, SAMPLE_TOLERANCE = 8, 1e-3
 
 MEAN_TOLERANCE, CALIBRATED_MEAN_TOLERANCE = 3e-2, 1e-3
 """Of what tells the errors of means, to .4 % of them and to 1.2 % of the ratio's; and where gains or ℓ are fitted or
-considered, which then need the solves, too, to .5 %."""
+considered, which then need the solves, too, to .6 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def posterior_of(
     sides = concatenated([_mixed(slopes), *pulls])
     own, solved = yield Solution(model, x, tau, (at.adjoint(white), sides),
                                  (SAMPLE_TOLERANCE, calibrated), inner, calibrate=True)  # fmt: skip
-    means, *responses = solved.map(lambda a: a.to(inner)).parts_of([model.maps, *(1 for _ in moved)])
+    means, *responses = solved.map(lambda a: a.to(inner)).split([model.maps, *(1 for _ in moved)])
     means = _mixed(means).map(lambda a: a / model.maps)
     caused = at.forward(means)
     caused["balance"] = share * caused["balance"]

@@ -52,12 +52,8 @@ class Unknowns:
         products = [torch.bmm(a[:, None], b[..., None]).flatten() for a, b in pairs]
         return torch.stack(products).sum(0)
 
-    def parts_of(self, sizes: list[int]) -> list[Unknowns]:
-        """Parts of so many entries of the batch."""
-        return [Unknowns(*part) for part in zip(*(p.split(sizes) for p in self.parts()), strict=True)]
-
-    def split(self, size: int) -> list[Unknowns]:
-        """Parts of `size` entries of the batch."""
+    def split(self, size: int | list[int]) -> list[Unknowns]:
+        """Parts of `size` entries of the batch, or of as many as each of a list says."""
         return [Unknowns(*part) for part in zip(*(p.split(size) for p in self.parts()), strict=True)]
 
 
