@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from chromamol.inverse.per_nucleus import of_nuclei
 from chromamol.shapes import FloatField, Mask
 
 RESEMBLANCE = 0.47
@@ -56,8 +57,7 @@ class MirrorImages(NamedTuple):
         if len(source) == 1:
             flat.index_add_(-1, target[0], flat[..., source[0]] * self.charge[0])
             return
-        # As many samples of every nucleus as there are.
-        each = flat.unflatten(0, (len(source), -1))
+        each = of_nuclei(flat, source)
         source, target, charge = (
             part.reshape(len(part), *(1,) * (each.ndim - 2), -1).expand(*each.shape[:-1], -1)
             for part in (source, target, self.charge)

@@ -40,6 +40,7 @@ import torch
 
 from chromamol.inverse.joint_beyond import MirrorImages
 from chromamol.inverse.joint_unknowns import Residuals, Unknowns
+from chromamol.inverse.per_nucleus import of_nuclei, times_own
 from chromamol.inverse.stencil import SECOND_DIFFERENCE, averaged, compact_laplacian, cross_stencil
 from chromamol.physics.free_energy import bulk_potential
 
@@ -205,13 +206,13 @@ class JointModel:
     def synthesise(self, modes: torch.Tensor) -> torch.Tensor:
         """Σ c_k B_k on the box: (B, n, *modes) -> (B, n, *box)."""
         for dim, table in zip(self.dims, self.cosines, strict=True):
-            modes = _times(modes.movedim(dim, -1), table).movedim(-1, dim)
+            modes = times_own(modes.movedim(dim, -1), table).movedim(-1, dim)
         return modes
 
     def analyse(self, values: torch.Tensor) -> torch.Tensor:
         """The adjoint of `synthesise`."""
         for dim, table in zip(reversed(self.dims), reversed(self.cosines), strict=True):
-            values = _times(values.movedim(dim, -1), table.mT).movedim(-1, dim)
+            values = times_own(values.movedim(dim, -1), table.mT).movedim(-1, dim)
         return values
 
     def nothing(self, batch: int) -> Unknowns:
@@ -319,14 +320,14 @@ class JointModel:
 
     def outer_potential(self, white: torch.Tensor) -> torch.Tensor:
         """Σ_j q_j u_j: (B, r) -> (B, *box)."""
-        summed = _times(white[:, None], self.outer_potentials)[:, 0]
+        summed = times_own(white[:, None], self.outer_potentials)[:, 0]
         everywhere = summed.new_zeros((len(summed), math.prod(self.box)))
         if len(self.holding) == 1:
             everywhere.index_copy_(1, self.holding[0], summed)
         else:
-            each = _of_nuclei(summed, self.holding)
+            each = of_nuclei(summed, self.holding)
             where = self.holding[:, None].expand_as(each)
-            _of_nuclei(everywhere, self.holding).scatter_add_(2, where, each)
+            of_nuclei(everywhere, self.holding).scatter_add_(2, where, each)
         return everywhere.reshape(-1, *self.box)
 
     def along_outer_potentials(self, values: torch.Tensor) -> torch.Tensor:
@@ -335,9 +336,9 @@ class JointModel:
         if len(self.holding) == 1:
             held = flat.index_select(1, self.holding[0])
         else:
-            each = _of_nuclei(flat, self.holding)
+            each = of_nuclei(flat, self.holding)
             held = each.gather(2, self.holding[:, None].expand(-1, each.shape[1], -1)).flatten(0, 1)
-        return _times(held[:, None], self.outer_potentials.mT)[:, 0]
+        return times_own(held[:, None], self.outer_potentials.mT)[:, 0]
 
     def continued(self, source: torch.Tensor) -> torch.Tensor:
         """A source and its mirror images, whose mean, which a periodic box cannot hold, is taken off outside."""
@@ -393,21 +394,3 @@ class JointModel:
 OF_EACH_NUCLEUS = ("images", "inverse_sd", "inside", "outside", "balanced", "unbalanced", "bent", "sides", "expected",
                    "outer_potentials", "holding", "root", "known", "scalar_mean", "flux_sd")  # fmt: skip
 """Parts of a model that have the batch axis; so have the tables in `cosines` and `mirror`."""
-
-
-def _of_nuclei(values: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-    """Split the batch axis into nuclei, as many as `shared` has, and samples."""
-    return values.unflatten(0, (len(shared), -1))
-
-
-def _times(values: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
-    """Multiply (N, ..., m) by the table of its nucleus, of (B, m, n).
-
-    A batch that shares one table is one matrix product; as a batch of products it took ten times as long.
-    """
-    if len(tables) == 1:
-        return values @ tables[0]
-    each = _of_nuclei(values, tables)
-    if each.shape[-2] == 1:  # samples of vectors: one product for each nucleus
-        return (each.flatten(1, -2) @ tables).reshape(*each.shape[:-1], -1).flatten(0, 1)
-    return (each @ tables.reshape(len(tables), *(1,) * (each.ndim - 3), *tables.shape[1:])).flatten(0, 1)

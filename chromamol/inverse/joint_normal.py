@@ -19,11 +19,11 @@ doi:10.1017/S0962492904000212 (Schur complements).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
+from chromamol.inverse.conjugate_gradients import conjugate_gradients
 from chromamol.inverse.joint_linear import Linearisation, added
 from chromamol.inverse.joint_model import CURVATURE_SD, LOOSE_SD, JointModel
 from chromamol.inverse.joint_unknowns import Residuals, Unknowns
@@ -233,35 +233,6 @@ def _through_the_balance(columns: torch.Tensor) -> torch.Tensor:
         torch.cat([across, total, none], 2),
         torch.cat([-across, none, total], 2),
     ], 1)  # fmt: skip
-
-
-def conjugate_gradients(
-    operator: Callable[[Unknowns], Unknowns], right: Unknowns, precondition: Callable[[Unknowns], Unknowns],
-    *, iterations: int, tolerance: torch.Tensor | float, floor: torch.Tensor | float = 0.0,
-) -> Unknowns:  # fmt: skip
-    """Solve H x = b from x = 0 until √(r·Mr) has fallen by `tolerance`, or r·Mr to `floor`, in each entry.
-
-    An entry that is there stays where it is, so that it does not depend on what it is solved with.
-    """
-    x = right.map(torch.zeros_like)
-    residual, direction = right.map(torch.clone), precondition(right)
-    power = residual.dot(direction)
-    enough = (tolerance**2 * power).maximum(torch.as_tensor(floor, dtype=power.dtype, device=power.device))
-    going = torch.ones_like(power, dtype=torch.bool)
-    for _ in range(iterations):
-        image = operator(direction)
-        step = power / direction.dot(image).clamp_min(torch.finfo(power.dtype).tiny)
-        step = torch.where(going, step, torch.zeros_like(step))
-        x.add_(step, direction)
-        residual.add_(-step, image)
-        better = precondition(residual)
-        following = residual.dot(better)
-        going = going & (following > enough)
-        if not bool(going.any()):
-            break
-        direction = better.plus(following / power.clamp_min(torch.finfo(power.dtype).tiny), direction)
-        power = following
-    return x
 
 
 @dataclass(frozen=True, eq=False)
