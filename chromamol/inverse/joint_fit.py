@@ -122,14 +122,15 @@ def fit_jointly(
     point = start(problem, model)
     last = last_tau(problem)
     tau, converged, steps, first, chosen = max(FIRST_TAU, last), False, 0, guess, False
-    most, balanced = MAX_STEPS, model.balanced > 0.0
+    most, balanced, responses = MAX_STEPS, model.balanced > 0.0, None
     while steps < most and not converged:
         tolerance = LAST_TOLERANCE if tau <= last else TOLERANCE
         step = yield NextStep(
-            model, point, tau, tolerance, inner, calibrate=tau <= max(last, CALIBRATED_BELOW)
+            model, point, tau, tolerance, inner, calibrate=tau <= max(last, CALIBRATED_BELOW), near=responses
         )
         moved = _rms_change(model, point, step.point, balanced)
         point, steps, descended = step.point, steps + 1, bool(step.decreased.all())
+        responses = step.responses
         if not descended and inner is not torch.float64:
             inner = torch.float64  # rounding can spoil a solve where little noise makes the balance stiff
             continue

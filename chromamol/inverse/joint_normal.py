@@ -245,12 +245,18 @@ class FieldSolver:
     iterations: int
     tolerance: torch.Tensor | float
 
-    def __call__(self, right: Unknowns, *, floor: torch.Tensor | float = 0.0) -> Unknowns:
+    def __call__(
+        self, right: Unknowns, *, floor: torch.Tensor | float = 0.0, start: torch.Tensor | None = None
+    ) -> Unknowns:
+        """Return H⁻¹ `right`, iterated from the fields `start`, (N, 2, *box)."""
         own = self.block.solve(right)
         remaining = self._iterated(right.map(torch.sub, self._back(self.at.forward_globals(own))))
+        near = None
+        if start is not None:
+            near = replace(remaining.map(torch.zeros_like), phi_h=start[:, 0], phi_e=start[:, 1])
         found = conjugate_gradients(
             self.schur_complement, remaining, self.precondition,
-            iterations=self.iterations, tolerance=self.tolerance, floor=floor,
+            iterations=self.iterations, tolerance=self.tolerance, floor=floor, start=near,
         )  # fmt: skip
         return found.map(torch.add, own.map(torch.sub, self._follow(self._forward(found))))
 
@@ -302,9 +308,12 @@ class NormalSolver:
 
     Parameters
     ----------
-    responses, schur : the W_j, and Wᵀ H W, (B, k, k).
+    exact : the linearisation in float64, for what is left of large numbers that nearly cancel: Wᵀ H W, Wᵀ b, residuals.
+    rest : the solver with the calibration held, iterated in the number type of its own linearisation.
+    responses, schur : the W_j, and Wᵀ H W, (B, k, k), in float64.
     """
 
+    exact: Linearisation
     rest: FieldSolver
     responses: tuple[Unknowns, ...]
     schur: torch.Tensor
@@ -318,19 +327,43 @@ class NormalSolver:
         iterations: int,
         tolerance: torch.Tensor | float,
         calibrate: bool,
+        passes: int = 1,
+        near: torch.Tensor | None = None,
     ) -> NormalSolver:
-        """`exact` is the linearisation in float64, for B; `at` the one that is iterated with."""
+        """Factorise B, and solve for the responses.
+
+        Parameters
+        ----------
+        exact, at : the linearisation in float64, for B, and the one that is iterated with.
+        tolerance : of the responses, and of what is solved for unless `solving_to` another.
+        passes : of the responses (`refined`).
+        near : `fields_of_responses` at a point nearby, to start from.
+        """
         m = at.model
         precondition = FourierPreconditioner.of(at)
         rest = FieldSolver(at, GlobalBlock.of(exact, at), precondition, iterations, tolerance)
+        solver = cls(exact, rest, (), exact.square.new_zeros((len(at.square), 0, 0)))
         responses = []
-        for j in m.estimated if calibrate else []:
-            one = unit(at, j)
-            responses.append(one.map(torch.sub, rest(held(at.normal(one), m))))
-        images = [at.normal(w) for w in responses]
+        for k, j in enumerate(m.estimated if calibrate else []):
+            one = unit(exact, j)
+            start = None if near is None else -near[:, k].to(at.square.dtype)
+            responses.append(one.map(torch.sub, solver.refined(exact.normal(one), passes, start=start)))
+        if not responses:
+            return solver
+        images = [exact.normal(w) for w in responses]
         rows = [torch.stack([w.dot(image) for image in images], 1) for w in responses]
-        schur = torch.stack(rows, 1) if rows else m.scalar_sd.new_zeros((len(at.square), 0, 0))
-        return cls(rest, tuple(responses), schur)
+        return replace(solver, responses=tuple(responses), schur=torch.stack(rows, 1))
+
+    def solving_to(self, tolerance: torch.Tensor | float) -> NormalSolver:
+        """Return the same with another tolerance of the solves to come, one for all or one for each entry."""
+        return replace(self, rest=replace(self.rest, tolerance=tolerance))
+
+    @property
+    def fields_of_responses(self) -> torch.Tensor | None:
+        """φ_h and φ_e of the W_j, (B, k, 2, *box); None where nothing is calibrated."""
+        if not self.responses:
+            return None
+        return torch.stack([torch.stack([w.phi_h, w.phi_e], 1) for w in self.responses], 1)
 
     def repeated(self, count: int) -> NormalSolver:
         """Return that for `count` samples of every nucleus, solved for to one tolerance."""
@@ -342,13 +375,28 @@ class NormalSolver:
             self.rest.precondition.repeated(at.model, count), self.rest.iterations, self.rest.tolerance,
         )  # fmt: skip
         responses = tuple(w.map(lambda part: part.repeat_interleave(count, 0)) for w in self.responses)
-        return NormalSolver(rest, responses, self.schur.repeat_interleave(count, 0))
+        return NormalSolver(
+            self.exact.repeated(count), rest, responses, self.schur.repeat_interleave(count, 0)
+        )
+
+    def refined(self, right: Unknowns, passes: int, *, start: torch.Tensor | None = None) -> Unknowns:
+        """Return H⁻¹ `right` in several passes, of which each solves for what the one before left, in float64."""
+        found = self(right, start=start)
+        for _ in range(passes - 1):
+            left = right.map(torch.sub, self.exact.normal(found))
+            found = found.map(torch.add, self(left))
+        return found
 
     def __call__(
-        self, right: Unknowns, *, floor: torch.Tensor | float = 0.0, largest: float = math.inf
-    ) -> Unknowns:
+        self, right: Unknowns, *, floor: torch.Tensor | float = 0.0, largest: float = math.inf,
+        start: torch.Tensor | None = None,
+    ) -> Unknowns:  # fmt: skip
         """Return H⁻¹ `right`, with the change of the calibration cut to a norm of `largest` (prior deviations)."""
-        found = self.rest(held(right, self.rest.at.model), floor=floor)
+        inner = self.rest.at.square.dtype
+        found = self.rest(
+            held(right, self.rest.at.model).map(lambda a: a.to(inner)), floor=floor, start=start
+        )
+        found = found.map(lambda a: a.to(right.phi_h.dtype))
         if not self.responses:
             return found
         pull = torch.stack([w.dot(right) for w in self.responses], 1)

@@ -152,7 +152,7 @@ def evidence_step(
     signs = signs * (model.root > 0.0)
     probes = torch.cat([signs, bend[1] * signs])
     right = replace(model.nothing(len(probes)), modes=probes)
-    (found,) = yield Solution(model, point, tau, (right,), (PROBE_TOLERANCE,), inner, calibrate=False)
+    (found,) = yield Solution(model, point, tau, (right,), (PROBE_TOLERANCE,), (1,), inner, calibrate=False)
     determined = probes - found.modes
     first, second = determined.split(PROBES)
 

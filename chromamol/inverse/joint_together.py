@@ -52,21 +52,23 @@ class NextStep:
     tolerance: float
     inner: torch.dtype
     calibrate: bool
+    near: torch.Tensor | None
 
     @property
     def alike(self) -> Hashable:
-        return NextStep, self.inner, self.calibrate
+        return NextStep, self.inner, self.calibrate, self.near is None
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Asks for H⁻¹ times groups of right sides, with a tolerance for each (`joint_solver.solve_normal`)."""
+    """Asks for H⁻¹ times groups of right sides, with a tolerance and passes for each (`joint_solver.solve_normal`)."""
 
     model: JointModel
     point: Unknowns
     tau: float
     rights: tuple[Unknowns, ...]
     tolerances: tuple[float, ...]
+    passes: tuple[int, ...]
     inner: torch.dtype
     calibrate: bool
 
@@ -77,6 +79,7 @@ class Solution:
             self.inner,
             self.calibrate,
             self.tolerances,
+            self.passes,
             *(len(right.phi_h) for right in self.rights),
         )
 
@@ -216,16 +219,19 @@ def _computed(requests: Sequence[Any]) -> list[Any]:
 
     tau = of_each("tau", point.scalars.dtype)
     if isinstance(first, NextStep):
-        step = gauss_newton_step(model, point, tau, tolerance=of_each("tolerance", first.inner), **same)
+        near = None if first.near is None else torch.cat([request.near for request in requests])
+        tolerance = of_each("tolerance", first.inner)
+        step = gauss_newton_step(model, point, tau, tolerance=tolerance, near=near, **same)
         return [_own_step(step, i, own) for i, own in enumerate(models)]
     groups = zip(*(request.rights for request in requests), strict=True)
     wide = (stacked_unknowns(alike).split(len(alike[0].phi_h)) for alike in groups)
     rights = list(zip(*wide, strict=True))
-    solved = solve_normal(model, point, tau, rights, tolerances=first.tolerances, **same)
+    solved = solve_normal(model, point, tau, rights, tolerances=first.tolerances, passes=first.passes, **same)
     return [tuple(own_unknowns(each, own) for each in mine) for mine, own in zip(solved, models, strict=True)]
 
 
 def _own_step(step: Step, index: int, model: JointModel) -> Step:
     one = slice(index, index + 1)
     point = own_unknowns(step.point.map(lambda part: part[one]), model)
-    return Step(point, step.cost[one], step.gained[one], step.decreased[one], step.length[one])
+    responses = None if step.responses is None else step.responses[one]
+    return Step(point, step.cost[one], step.gained[one], step.decreased[one], step.length[one], responses)

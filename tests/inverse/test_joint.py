@@ -199,7 +199,8 @@ def test_too_small_a_nucleus_is_refused(truth):
         )
 
 
-def test_pixels_too_coarse_for_the_interfaces_are_flagged(truth):
+def test_pixels_too_coarse_for_the_interfaces_are_flagged(truth, monkeypatch):
+    monkeypatch.setattr(joint_fit, "MAX_STEPS", 1)  # the flag does not wait for what the fit makes of them
     state = truth("known_0")
     phi_h, phi_e = (phi[76:116, 76:116] for phi in state.noisy(0.05, 0))
     settings = state.settings | {"pixel_size_um": 3.0 * state.pixel_size_um}
@@ -301,6 +302,14 @@ def test_what_is_known_too_badly_is_nan_and_said(truth, monkeypatch):
     state = truth("both_0")
     phi_h, phi_e = (phi[CENTRE, CENTRE] for phi in state.noisy(0.1, 0))
     settings = state.settings | {"noise_sd": 0.07, "method": "joint", "device": "cpu"}
+    fits, fit = [], joint.fit_jointly
+
+    def once(*arguments, **more):
+        if not fits:
+            fits.append((yield from fit(*arguments, **more)))
+        return fits[0]
+
+    monkeypatch.setattr(joint, "fit_jointly", once)
     whole = cm.infer_rates(phi_h, phi_e, **settings)
     limit = float(
         np.median((whole.acetylation.standard_error / whole.acetylation.values)[whole.acetylation.valid])
@@ -326,6 +335,57 @@ def test_solver_with_a_calibration_solves_the_normal_equations(linearised):
     found = solver(at.normal(solution))
     error = found.map(torch.sub, solution)
     assert float(error.dot(at.normal(error))) < 1e-10 * float(solution.dot(at.normal(solution)))
+
+
+@pytest.fixture(scope="module")
+def uncalibrated(small_problem):
+    """A point near nothing in particular, its linearisation in both precisions, and a right side with its solution."""
+    problem = small_problem(channels=1, calibration=UNCERTAIN)
+    model = build_model(problem, Guess(0.8, 1.0, 1.6, 0.3), device=torch.device("cpu"))
+    point = start(problem, model)
+    exact = Linearisation.at(model, point, 0.01)
+    rounded = Linearisation.at(model.to(torch.float32), point.map(lambda a: a.to(torch.float32)), 0.01)
+    solution = random_direction(point, 6)
+    scalars = torch.zeros_like(solution.scalars)
+    free = [*range(model.globals), *model.estimated]
+    scalars[:, free] = solution.scalars[:, free]
+    solution = replace(solution, scalars=scalars)
+    return exact, rounded, exact.normal(solution), solution
+
+
+def test_a_second_pass_solves_for_what_the_first_one_left(uncalibrated):
+    exact, rounded, right, solution = uncalibrated
+    solver = NormalSolver.of(exact, rounded, iterations=600, tolerance=3e-2, calibrate=True, passes=2)
+    errors = [solver.refined(right, passes).map(torch.sub, solution) for passes in (1, 2, 3)]
+    sizes = [math.sqrt(float(e.dot(exact.normal(e)) / solution.dot(right))) for e in errors]
+    assert sizes[0] < 0.1
+    assert sizes[1] < 0.1 * sizes[0]
+    assert sizes[2] < 0.1 * sizes[1]
+
+
+def test_responses_to_the_calibration_start_from_those_of_a_step_before(uncalibrated, monkeypatch):
+    exact, rounded, _, _ = uncalibrated
+    products, whole = [], FieldSolver.schur_complement
+
+    def counted(self, d):
+        products.append(1)
+        return whole(self, d)
+
+    monkeypatch.setattr(FieldSolver, "schur_complement", counted)
+
+    def responses(near=None):
+        products.clear()
+        solver = NormalSolver.of(exact, rounded, iterations=600, tolerance=1e-2, calibrate=True, near=near)
+        return solver.fields_of_responses, len(products)
+
+    cold, effort = responses()
+    warm, again = responses(1.02 * cold)
+    assert again < 0.5 * effort
+    assert float((warm - cold).norm()) < 0.05 * float(cold.norm())
+    # A start that a broken solve left behind is not taken.
+    fresh, as_before = responses(torch.nan * cold)
+    torch.testing.assert_close(fresh, cold)
+    assert as_before == effort + len(exact.model.estimated)
 
 
 def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(small_problem):
