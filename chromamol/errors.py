@@ -64,6 +64,10 @@ class SimulationError(ChromamolError, RuntimeError):
     """A simulation left the range of physical states, or its steps became too small to go on."""
 
 
+class SolverError(ChromamolError, ArithmeticError):
+    """The equations of one nucleus can't be solved: a matrix is singular, or too large for the device's memory."""
+
+
 class DeviceError(ChromamolError, RuntimeError):
     """The device that was asked for is not there."""
 

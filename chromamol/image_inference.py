@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus, share_scale
 from chromamol.channels import Channels
-from chromamol.errors import ChromamolError, FieldError, ImageContentError
+from chromamol.errors import ChromamolError, FieldError, ImageContentError, SolverError
 from chromamol.inverse.rates import Rates
 from chromamol.io import TimeSeries
 from chromamol.measured import MeasuredDomains, nucleus_domains
@@ -109,7 +109,7 @@ class ImageInference:
         """One nucleus must not cost the others of its image."""
         try:
             return action()
-        except (ImageContentError, FieldError) as error:
+        except (ImageContentError, FieldError, SolverError) as error:
             self.notes.append(f"nucleus {nucleus.label}: {error}")
             self.labels[self.labels == nucleus.label] = 0
             return None

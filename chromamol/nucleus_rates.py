@@ -13,7 +13,7 @@ from scipy import ndimage
 from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus
 from chromamol.channels import Channels
 from chromamol.domains import Domains
-from chromamol.errors import ChromamolError, FieldError, ImageContentError, ParameterError
+from chromamol.errors import ChromamolError, FieldError, ImageContentError, ParameterError, SolverError
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.infer import infer_rates_together
 from chromamol.inverse.infer_over_time import infer_rates_over_time
@@ -236,7 +236,7 @@ def scale_sensitivity(
             continue
         exactly = replace(Fractions.of(nucleus, found), calibration=EXACT)
         (rates,) = infer_nuclei([exactly], spacing, quick)
-        if isinstance(rates, FieldError | ImageContentError | ParameterError):
+        if isinstance(rates, FieldError | ImageContentError | ParameterError | SolverError):
             continue
         if isinstance(rates, ChromamolError):
             raise rates

@@ -86,6 +86,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     FieldError : arrays of different shapes, NaN inside the mask (except for the network), values that are not
         volume fractions.
     ParameterError, DeviceError : a setting out of its range; a device that is not there.
+    SolverError : equations that are singular, or too many for the memory of the device.
 
     References
     ----------

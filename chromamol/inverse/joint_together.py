@@ -13,9 +13,10 @@ from collections.abc import Generator, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
-from chromamol.errors import ChromamolError
+from chromamol.errors import ChromamolError, SolverError
 from chromamol.inverse.joint_batch import own_unknowns, stacked_models, stacked_unknowns
 from chromamol.inverse.joint_model import JointModel
 from chromamol.inverse.joint_solver import Step, gauss_newton_step, solve_normal
@@ -147,9 +148,26 @@ class _Run:
             self.end = stop.value
         except ChromamolError as error:
             self.end = error
+        except (np.linalg.LinAlgError, torch.linalg.LinAlgError, torch.OutOfMemoryError) as error:
+            self.end = _explained(error)
         else:
             return True
         return False
+
+
+def _explained(error: Exception) -> SolverError:
+    """What ended a fit that no smaller batch could save."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return SolverError(
+            f"The fit of this nucleus does not fit the memory of the device ({error}).",
+            expected=f"about {BYTES_PER_PIXEL} bytes free for each of its pixels, and of a margin around it.",
+            do="take device 'cpu' or method 'regression', or larger pixels.",
+        )
+    return SolverError(
+        f"A matrix of this nucleus is singular ({error}).",
+        expected="fields that vary, with noise and domains in them.",
+        do="look at its fields; where they are as they should be, report this as a fault of chromamol.",
+    )
 
 
 def _packed(runs: list[_Run], budget: float, most: int) -> list[list[_Run]]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import chromamol as cm
-from chromamol.errors import FieldError, ParameterError
+from chromamol.errors import FieldError, ParameterError, SolverError
 from chromamol.field import Field
 from chromamol.grid import Grid
-from chromamol.inverse import joint, joint_together
+from chromamol.inverse import joint, joint_solver, joint_together
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.inference import inference
 from chromamol.inverse.joint_batch import own_unknowns, side_by_side, stacked_models, stacked_unknowns
@@ -22,7 +22,7 @@ from chromamol.inverse.joint_together import Place, run_alone, run_together
 from chromamol.inverse.rates import Outcome
 
 CPU = torch.device("cpu")
-TAUS = (0.05, 0.03, 0.02)
+TAUS = (0.05, 0.02)
 
 
 def ellipse(shape, stretch):
@@ -57,7 +57,7 @@ def models(request, truth):
     """Models on their common box, and a point of each."""
     channels, blur, calibration = request.param
     problems = []
-    for nucleus in made(truth, ((32, 36), (30, 28), (36, 30))):
+    for nucleus in made(truth, ((32, 36), (30, 28), (36, 30)))[:2]:
         images = (
             (nucleus["phi_h"], nucleus["phi_e"]) if channels == 2 else (nucleus["phi_h"] + nucleus["phi_e"],)
         )
@@ -68,7 +68,7 @@ def models(request, truth):
             JointProblem(fields, mixing, (0.05,) * channels, blur, nucleus["parameters"], None, calibration)
         )
     box = tuple(max(sizes) for sizes in zip(*(own_box(problem) for problem in problems), strict=True))
-    guesses = (Guess(0.8, 1.0, 0.4, 0.3), Guess(0.9, 1.2, 1.0, 0.3, closed=False), Guess(1.0, 0.9, 1.6, 0.2))
+    guesses = (Guess(0.8, 1.0, 0.4, 0.3), Guess(0.9, 1.2, 1.0, 0.3, closed=False))
     built = [build_model(p, g, box=box, device=CPU) for p, g in zip(problems, guesses, strict=True)]
     points = []
     for seed, (problem, model) in enumerate(zip(problems, built, strict=True)):
@@ -107,7 +107,7 @@ def test_residuals_and_their_derivative_are_those_of_each_nucleus(models):
 
 def test_a_step_of_many_is_the_step_of_each(models):
     built, points = models
-    tolerances = torch.tensor([1e-2, 1e-3, 1e-2], dtype=torch.float64)
+    tolerances = torch.tensor([1e-2, 1e-3], dtype=torch.float64)
     step = gauss_newton_step(stacked_models(built), stacked_unknowns(points), torch.tensor(TAUS, dtype=torch.float64),
                              tolerance=tolerances)  # fmt: skip
     for i, (one, own, tau) in enumerate(zip(built, points, TAUS, strict=True)):
@@ -118,7 +118,8 @@ def test_a_step_of_many_is_the_step_of_each(models):
         assert_same(found, alone.point, 5e-3)
 
 
-def test_samples_of_many_are_solved_as_those_of_each(models):
+def test_samples_of_many_are_solved_as_those_of_each(models, monkeypatch):
+    monkeypatch.setattr(joint_solver, "ITERATIONS", 40)  # as far as each comes with them
     built, points = models
     rights = []
     for seed, one in enumerate(built):
@@ -131,12 +132,12 @@ def test_samples_of_many_are_solved_as_those_of_each(models):
         stacked_unknowns([r.split(1)[0] for r in rights]).split(1),
         strict=True,
     )
-    settings = {"tolerances": (1e-2, 1e-1), "passes": (1, 2)}
+    settings = {"tolerances": (3e-2, 1e-1), "passes": (1, 2)}
     together = solve_normal(stacked_models(built), stacked_unknowns(points), 0.02, list(groups), **settings)
     for one, own, mine, found in zip(built, points, rights, together, strict=True):
         alone = solve_normal(one, own, 0.02, [(mine, mine.split(1)[0])], **settings)[0]
         for its, expected in zip(found, alone, strict=True):
-            assert_same(own_unknowns(its, one), expected, 5e-3)  # solved for to a hundredth
+            assert_same(own_unknowns(its, one), expected, 1e-5)
 
 
 def test_nuclei_together_have_the_rates_of_each(nuclei, monkeypatch):
@@ -213,8 +214,22 @@ def test_a_batch_without_memory_is_halved(answered):
     ends = run_together([waiting([], name, (64, 64)) for name in "abcdef"], at_once=6, device=CPU)
     assert [end[1] for end in ends] == ["a", "b+c", "b+c", "d", "e+f", "e+f"]
     answered["most"] = 0
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(SolverError, match="memory of the device"):
         run_alone(waiting([], "a", (64, 64)))
+
+
+@pytest.mark.parametrize("kind", [torch.linalg.LinAlgError, np.linalg.LinAlgError])
+def test_a_singular_matrix_costs_its_own_nucleus_alone(answered, kind):
+    def singular():
+        yield Place((64, 64), "same")
+        yield Asked("s")
+        raise kind("not positive definite")
+
+    fits = [waiting([], "a", (64, 64)), singular(), waiting([], "b", (64, 64))]
+    first, broken, last = run_together(fits, at_once=3, device=CPU)
+    assert isinstance(broken, SolverError)
+    assert "not positive definite" in str(broken)
+    assert (first, last) == (("a", "a+b"), ("b", "a+b"))
 
 
 def test_sizes_that_differ_are_filled_up():
