@@ -103,8 +103,8 @@ class Guess:
 WALL_PX, WALL_PX_OF_ONE = 3, 1
 """Steps from the border of the nucleus within which the balance is not used, with two images and with one: there the
 fields end, what sticks to the wall has an energy of its own, and a mask may be a pixel or two off. But one image tells
-φ_e from φ_h by the balance alone, and what it loses on a rim of 3 costs more (five walled nuclei of exact calibration,
-masks that fit or are a pixel off). Where a gain is fitted, too, the fit took twice the time, and three stay."""
+φ_e from φ_h by the balance alone, and what it loses on a rim of 3 costs more (five walled nuclei of exact calibration
+and four of an uncertain one, masks that fit or are a pixel off)."""
 
 
 def balanced_pixels(problem: JointProblem) -> Mask:
@@ -113,13 +113,12 @@ def balanced_pixels(problem: JointProblem) -> Mask:
     A nucleus that is cut by the edge of its image goes on there, so that one pixel is lost, not `WALL_PX`.
     """
     next_ones, around = (ndimage.generate_binary_structure(problem.grid.ndim, reach) for reach in (1, 2))
-    off_wall = ndimage.binary_erosion(problem.mask, next_ones, iterations=_wall_px(problem), border_value=1)
+    off_wall = ndimage.binary_erosion(problem.mask, next_ones, iterations=_rim_px(problem), border_value=1)
     return np.asarray(off_wall & ndimage.binary_erosion(problem.mask, around))
 
 
-def _wall_px(problem: JointProblem) -> int:
-    alone = len(problem.images) == 1 and problem.calibration.is_exact
-    return WALL_PX_OF_ONE if alone else WALL_PX
+def _rim_px(problem: JointProblem) -> int:
+    return WALL_PX_OF_ONE if len(problem.images) == 1 else WALL_PX
 
 
 TAU_PER_NOISE = 0.04
@@ -193,7 +192,7 @@ def build_model(
     """
     balanced = balanced_pixels(problem)
     if not balanced.any():
-        rim = _wall_px(problem)
+        rim = _rim_px(problem)
         raise FieldError(
             f"A nucleus of {np.count_nonzero(problem.mask)} pixels within {problem.grid.shape}.",
             expected=f"somewhere {2 * rim + 1} pixels across: a rim of {rim} tells nothing.",

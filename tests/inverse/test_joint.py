@@ -12,7 +12,15 @@ import chromamol as cm
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
-from chromamol.inverse import joint, joint_fit, joint_maps, joint_normal, joint_outer, joint_together
+from chromamol.inverse import (
+    joint,
+    joint_fit,
+    joint_maps,
+    joint_normal,
+    joint_outer,
+    joint_setup,
+    joint_together,
+)
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.joint_fit import fit_jointly
 from chromamol.inverse.joint_linear import Linearisation
@@ -359,8 +367,8 @@ def test_a_second_pass_solves_for_what_the_first_one_left(uncalibrated):
     errors = [solver.refined(right, passes).map(torch.sub, solution) for passes in (1, 2, 3)]
     sizes = [math.sqrt(float(e.dot(exact.normal(e)) / solution.dot(right))) for e in errors]
     assert sizes[0] < 0.1
-    assert sizes[1] < 0.1 * sizes[0]
-    assert sizes[2] < 0.1 * sizes[1]
+    assert sizes[1] < 0.2 * sizes[0]
+    assert sizes[2] < 0.2 * sizes[1]
 
 
 def test_responses_to_the_calibration_start_from_those_of_a_step_before(uncalibrated, monkeypatch):
@@ -388,12 +396,13 @@ def test_responses_to_the_calibration_start_from_those_of_a_step_before(uncalibr
     assert as_before == effort + len(exact.model.estimated)
 
 
-def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(small_problem):
+def test_an_unknown_gain_is_found_and_what_is_considered_lends_its_deviation(small_problem, monkeypatch):
+    # Cut from a larger pattern, the disc takes three times as long with the balance to one pixel from its border.
+    monkeypatch.setattr(joint_setup, "WALL_PX_OF_ONE", joint_setup.WALL_PX)
     problem = small_problem(channels=1, calibration=UNCERTAIN)
     images = tuple(f.like(1.1 * f.values) for f in problem.images)
     # The total is a sum of two images, each with a noise of .035.
     brighter = replace(problem, images=images, noise_sd=(1.1 * math.sqrt(2.0) * 0.035,))
-    # The disc is cut from a larger pattern.
     fit = fitted(brighter, Guess(0.8, 1.0, 1.6, 0.3, closed=False))
     assert fit.converged
     found = fit.model.named_scalars(fit.point)
