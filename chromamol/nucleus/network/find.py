@@ -55,7 +55,7 @@ def find_with_network(
             break
     labels, maps = look.labels, look.maps
     if labels.size <= MAX_MIRRORED_PIXELS and labels.any():
-        maps = ask_mirrored(network, resize(values, DIAMETER / look.asked))
+        maps = ask_mirrored(network, look.image, maps)
         labels = decode(maps, settings)
     return _on_pixels(labels, maps, values.shape, settings)
 
@@ -66,12 +66,14 @@ class _Look:
 
     Parameters
     ----------
-    labels, maps : on the pixels of the rescaled image.
+    image : rescaled.
+    labels, maps : on its pixels.
     asked : nuclear diameter that the scale was made for, in pixels of the image; that of the scale in effect.
     diameter : that of the median nucleus found; `asked` when there is none.
     certainty : of the median nucleus, 0..1: how deep its deepest pixel is to the network, times how nuclear it is.
     """
 
+    image: Image
     labels: Int32[np.ndarray, "y x"]
     maps: Maps
     asked: float
@@ -83,16 +85,17 @@ def _look(values: Image, diameter: float, network: NucleusNet, settings: DecodeS
     """Look for nuclei of about the given diameter."""
     most = max(1.0, math.sqrt(MAX_PIXELS / values.size))
     scale = min(DIAMETER / diameter, most, MAX_ENLARGEMENT)
-    maps = ask(network, resize(values, scale))
+    image = resize(values, scale)
+    maps = ask(network, image)
     labels = decode(maps, settings)
     asked = DIAMETER / scale
     if not labels.any():
-        return _Look(labels, maps, asked, asked, 0.0)
+        return _Look(image, labels, maps, asked, asked, 0.0)
     names = np.arange(1, int(labels.max()) + 1)
     depth = ndimage.maximum(maps.depth, labels, names)
     nuclear = ndimage.mean(maps.nuclear, labels, names)
     certainty = float(np.median(depth) * np.median(nuclear))
-    return _Look(labels, maps, asked, median_diameter(labels) / scale, certainty)
+    return _Look(image, labels, maps, asked, median_diameter(labels) / scale, certainty)
 
 
 def _settle(values: Image, diameter: float, network: NucleusNet, settings: DecodeSettings) -> _Look:
@@ -126,10 +129,10 @@ def _on_pixels(
     return resize_labels(reach, shape, mask=mask)
 
 
-def ask_mirrored(network: NucleusNet, image: Image) -> Maps:
-    """Return the mean of what the network says about an image and its three mirror images."""
-    answers = []
-    for flip in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+def ask_mirrored(network: NucleusNet, image: Image, said: Maps) -> Maps:
+    """Return the mean of what the network `said` about an image and says about its three mirror images."""
+    answers = [np.stack([said.nuclear, said.depth, said.centre_y, said.centre_x])]
+    for flip in ((1, -1), (-1, 1), (-1, -1)):
         turn = (slice(None, None, flip[0]), slice(None, None, flip[1]))
         maps = ask(network, np.ascontiguousarray(image[turn]))
         parts = (maps.nuclear, maps.depth, flip[0] * maps.centre_y, flip[1] * maps.centre_x)

@@ -100,7 +100,10 @@ def test_brightness_and_offset_change_nothing(untrained):
 @pytest.mark.parametrize("axis", [0, 1])
 def test_mirrored_images_have_mirrored_answers(axis, untrained):
     image = np.random.default_rng(3).random((70, 50)).astype(np.float32)
-    straight, mirrored = (finding.ask_mirrored(untrained, i) for i in (image, np.flip(image, axis).copy()))
+    straight, mirrored = (
+        finding.ask_mirrored(untrained, i, finding.ask(untrained, i))
+        for i in (image, np.flip(image, axis).copy())
+    )
     np.testing.assert_allclose(np.flip(mirrored.nuclear, axis), straight.nuclear, atol=1e-5)
     signs = (-1, 1) if axis == 0 else (1, -1)
     np.testing.assert_allclose(signs[0] * np.flip(mirrored.centre_y, axis), straight.centre_y, atol=1e-4)
