@@ -308,7 +308,8 @@ class NormalSolver:
 
     Parameters
     ----------
-    exact : the linearisation in float64, for what is left of large numbers that nearly cancel: Wᵀ H W, Wᵀ b, residuals.
+    exact : the linearisation of every nucleus in float64, for what is left of large numbers that nearly cancel: Wᵀ H W,
+        Wᵀ b, residuals.
     rest : the solver with the calibration held, iterated in the number type of its own linearisation.
     responses, schur : the W_j, and Wᵀ H W, (B, k, k), in float64.
     """
@@ -375,16 +376,16 @@ class NormalSolver:
             self.rest.precondition.repeated(at.model, count), self.rest.iterations, self.rest.tolerance,
         )  # fmt: skip
         responses = tuple(w.map(lambda part: part.repeat_interleave(count, 0)) for w in self.responses)
-        return NormalSolver(
-            self.exact.repeated(count), rest, responses, self.schur.repeat_interleave(count, 0)
-        )
+        return NormalSolver(self.exact, rest, responses, self.schur.repeat_interleave(count, 0))
 
     def refined(self, right: Unknowns, passes: int, *, start: torch.Tensor | None = None) -> Unknowns:
         """Return H⁻¹ `right` in several passes, of which each solves for what the one before left, in float64."""
         found = self(right, start=start)
+        if passes == 1:
+            return found
+        exact = self.exact.repeated(len(right.phi_h) // len(self.exact.square))
         for _ in range(passes - 1):
-            left = right.map(torch.sub, self.exact.normal(found))
-            found = found.map(torch.add, self(left))
+            found = found.map(torch.add, self(right.map(torch.sub, exact.normal(found))))
         return found
 
     def __call__(

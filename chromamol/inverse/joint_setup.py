@@ -118,6 +118,7 @@ def balanced_pixels(problem: JointProblem) -> Mask:
 
 
 def _rim_px(problem: JointProblem) -> int:
+    """Width of the rim at the wall where the balance is not used."""
     return WALL_PX_OF_ONE if len(problem.images) == 1 else WALL_PX
 
 

@@ -15,7 +15,7 @@ from scipy.fft import next_fast_len
 from scipy.ndimage import gaussian_filter
 
 from chromamol.errors import FieldError
-from chromamol.shapes import Mask
+from chromamol.shapes import FloatField, Mask
 from chromamol.synthetic.krylov import conjugate_gradients
 
 
@@ -109,9 +109,15 @@ class WalledNucleus(_FourierSpace):
     flux leaves one cell and enters its neighbour, so a Laplacian sums to zero over the nucleus, to
     rounding. Values outside the mask are held at zero. `symbol` is that of the same stencil on a whole
     box; it serves to precondition, never as the operator.
+
+    Parameters
+    ----------
+    own : what the value of each cell weighs in Δ there, (*grid).
+    others : (axis, step, weights): what that of the cell `step` further along the axis weighs, for all that have one.
     """
 
-    open_faces: tuple[torch.Tensor, ...]
+    own: torch.Tensor
+    others: tuple[tuple[int, int, torch.Tensor], ...]
 
     @classmethod
     def build(
@@ -124,9 +130,13 @@ class WalledNucleus(_FourierSpace):
         waves = _wave_numbers(padded, spacing)
         seconds = [((2.0 - 2.0 * np.cos(k * h)) / h**2, h) for k, h in zip(waves, spacing, strict=True)]
         symbol = -sum(s + h**2 / 12.0 * s**2 for s, h in seconds)
-        faces = [np.diff(mask.astype(np.int8), axis=a) == 0 for a in range(mask.ndim)]
-        inner = [np.take(mask, range(1, mask.shape[a]), axis=a) for a in range(mask.ndim)]
-        weights = [(f & m) / h**2 for f, m, h in zip(faces, inner, spacing, strict=True)]
+        stencils = [_walled_stencil(mask, axis, h) for axis, h in enumerate(spacing)]
+        others = [
+            (axis, step, torch.as_tensor(weights, device=device))
+            for axis, stencil in zip(range(-mask.ndim, 0), stencils, strict=True)
+            for step, weights in stencil.items()
+            if step
+        ]
         return cls(
             mask.shape,
             tuple(spacing),
@@ -134,14 +144,16 @@ class WalledNucleus(_FourierSpace):
             torch.as_tensor(symbol, device=device),
             torch.as_tensor(mask.astype(np.float64), device=device),
             torch.as_tensor(wall_per_length(mask, spacing), device=device),
-            tuple(torch.as_tensor(w, device=device) for w in weights),
+            torch.as_tensor(np.sum([stencil[0] for stencil in stencils], axis=0), device=device),
+            tuple(others),
         )
 
     def laplacian(self, values: torch.Tensor) -> torch.Tensor:
-        out = torch.zeros_like(values)
-        for axis, faces, h in zip(self.axes, self.open_faces, self.spacing, strict=True):
-            second = _walled_second_derivative(values, axis, faces)
-            out += second - h**2 / 12.0 * _walled_second_derivative(second, axis, faces)
+        out = self.own * values
+        for axis, step, weights in self.others:
+            cells = weights.shape[axis]
+            here, there = max(0, -step), max(0, step)
+            out.narrow(axis, here, cells).addcmul_(weights, values.narrow(axis, there, cells))
         return out
 
     def solve_diffusion(
@@ -167,13 +179,32 @@ class WalledNucleus(_FourierSpace):
         return found - self.mean(found - right) * self.inside
 
 
-def _walled_second_derivative(values: torch.Tensor, axis: int, faces: torch.Tensor) -> torch.Tensor:
-    out = torch.zeros_like(values)
-    cells = values.shape[axis] - 1
-    flux = (values.narrow(axis, 1, cells) - values.narrow(axis, 0, cells)) * faces
-    out.narrow(axis, 0, cells).add_(flux)
-    out.narrow(axis, 1, cells).sub_(flux)
-    return out
+def _walled_stencil(mask: Mask, axis: int, spacing: float) -> dict[int, FloatField]:
+    """By step along the axis, what cells that far off weigh in L - (h² / 12) L L at every cell that has one there.
+
+    The weights are read off combs: of cells five apart no two reach the same one.
+    """
+    faces = (np.diff(mask.astype(np.int8), axis=axis) == 0) & np.take(mask, range(1, mask.shape[axis]), axis)
+    number = np.arange(mask.shape[axis]).reshape([-1 if a == axis else 1 for a in range(mask.ndim)])
+    answers = []
+    for first in range(5):
+        comb = np.broadcast_to(number % 5 == first, mask.shape).astype(np.float64)
+        second = _walled_second_derivative(comb, axis, faces / spacing**2)
+        fourth = _walled_second_derivative(second, axis, faces / spacing**2)
+        answers.append(second - spacing**2 / 12.0 * fourth)
+    stencil = {}
+    for step in range(-2, 3):
+        asked = np.broadcast_to((number + step) % 5, mask.shape)[None]
+        weights = np.take_along_axis(np.stack(answers), asked, axis=0)[0]
+        have = range(max(0, -step), mask.shape[axis] - max(0, step))
+        stencil[step] = np.ascontiguousarray(np.take(weights, have, axis))
+    return stencil
+
+
+def _walled_second_derivative(values: FloatField, axis: int, faces: FloatField) -> FloatField:
+    flux = np.diff(values, axis=axis) * faces
+    closed = [(int(a == axis),) * 2 for a in range(values.ndim)]  # nothing flows through the ends of the box
+    return np.diff(np.pad(flux, closed), axis=axis)
 
 
 def wall_per_length(mask: Mask, spacing: Sequence[float]) -> np.ndarray:

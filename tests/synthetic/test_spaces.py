@@ -39,7 +39,8 @@ def test_walled_laplacian_conserves_is_symmetric_and_never_positive(ndim: int) -
 def test_walled_laplacian_vanishes_on_constants_and_outside() -> None:
     mask, h = disc(20)
     space = WalledNucleus.build(mask, (h, h))
-    assert float(space.laplacian(space.inside).abs().max()) == 0.0
+    rounding = np.finfo(float).eps * float(space.own.abs().max())
+    assert float(space.laplacian(space.inside).abs().max()) < rounding
     rough = torch.as_tensor(np.random.default_rng(0).standard_normal(mask.shape) * mask)
     assert float(space.laplacian(rough)[~torch.as_tensor(mask)].abs().max()) == 0.0
 
