@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from chromamol.inverse.joint_calibrated import unit
 from chromamol.inverse.joint_linear import Linearisation
 from chromamol.inverse.joint_model import JointModel
-from chromamol.inverse.joint_normal import unit
 from chromamol.inverse.joint_together import Fit, Solution
 from chromamol.inverse.joint_unknowns import Unknowns, concatenated
 from chromamol.shapes import Mask

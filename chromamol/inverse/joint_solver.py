@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
+from chromamol.inverse.joint_calibrated import NormalSolver
 from chromamol.inverse.joint_linear import Linearisation
 from chromamol.inverse.joint_model import JointModel
-from chromamol.inverse.joint_normal import NormalSolver
 from chromamol.inverse.joint_unknowns import Unknowns, concatenated, squares
 
 LARGEST_CHANGE = 0.3

@@ -22,9 +22,10 @@ from chromamol.inverse import (
     joint_together,
 )
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
+from chromamol.inverse.joint_calibrated import NormalSolver, held
 from chromamol.inverse.joint_fit import fit_jointly
 from chromamol.inverse.joint_linear import Linearisation
-from chromamol.inverse.joint_normal import FieldSolver, FourierPreconditioner, GlobalBlock, NormalSolver, held
+from chromamol.inverse.joint_normal import FieldSolver, FourierPreconditioner, GlobalBlock
 from chromamol.inverse.joint_outer import OUTER_WAVENUMBER, outer_potentials
 from chromamol.inverse.joint_posterior import posterior_of
 from chromamol.inverse.joint_setup import (
