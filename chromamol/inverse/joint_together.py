@@ -28,8 +28,8 @@ lets other sources beyond its border be: maps of whole nuclei moved by up to .3 
 pattern by .4, neither nearer to the truth nor farther (margins of 24 to 56 pixels, 5 and 10 % noise)."""
 
 BYTES_PER_PIXEL = 6000
-"""Memory that a fit is taken to need on a GPU, per pixel of its box: 4,400 on a CPU, where three of 88 x 88 pixels with
-their samples took 102 MB. A batch that needs more is halved."""
+"""Memory that a fit is taken to need on a GPU, per pixel of its box: 5,000 on a CPU, where three of 88 x 88 pixels with
+their samples took 117 MB. A batch that needs more is halved."""
 
 SHARE_OF_MEMORY = 0.5
 """Of what a GPU has free, that fits are packed into."""

@@ -184,13 +184,16 @@ def _walled_stencil(mask: Mask, axis: int, spacing: float) -> dict[int, FloatFie
 
     The weights are read off combs: of cells five apart no two reach the same one.
     """
-    faces = (np.diff(mask.astype(np.int8), axis=axis) == 0) & np.take(mask, range(1, mask.shape[axis]), axis)
+    open_faces = (np.diff(mask.astype(np.int8), axis=axis) == 0) & np.take(
+        mask, range(1, mask.shape[axis]), axis
+    )
+    faces = open_faces / spacing**2
     number = np.arange(mask.shape[axis]).reshape([-1 if a == axis else 1 for a in range(mask.ndim)])
     answers = []
     for first in range(5):
         comb = np.broadcast_to(number % 5 == first, mask.shape).astype(np.float64)
-        second = _walled_second_derivative(comb, axis, faces / spacing**2)
-        fourth = _walled_second_derivative(second, axis, faces / spacing**2)
+        second = _walled_second_derivative(comb, axis, faces)
+        fourth = _walled_second_derivative(second, axis, faces)
         answers.append(second - spacing**2 / 12.0 * fourth)
     stencil = {}
     for step in range(-2, 3):
@@ -202,6 +205,7 @@ def _walled_stencil(mask: Mask, axis: int, spacing: float) -> dict[int, FloatFie
 
 
 def _walled_second_derivative(values: FloatField, axis: int, faces: FloatField) -> FloatField:
+    """The second difference L; `faces` holds 1 / h² where two cells meet inside, 0 at the wall."""
     flux = np.diff(values, axis=axis) * faces
     closed = [(int(a == axis),) * 2 for a in range(values.ndim)]  # nothing flows through the ends of the box
     return np.diff(np.pad(flux, closed), axis=axis)
