@@ -125,14 +125,14 @@ def _flat_residual(values: FloatField, mask: Mask | None) -> tuple[FloatField, M
             do="mark NaN pixels as outside.",
         )
     taps = _FILTER_1D if values.ndim == 1 else _FILTER
-    usable = ndimage.binary_erosion(inside, np.ones((taps.size,) * values.ndim), border_value=0)
+    usable = ndimage.minimum_filter(inside.astype(np.uint8), taps.size, mode="constant", cval=0) > 0
     if np.count_nonzero(usable) < _LEAST_PIXELS:
         raise FieldError(
             f"{np.count_nonzero(usable)} pixels with all neighbours inside the mask.",
             expected=f"at least {_LEAST_PIXELS}.",
             do="use a larger region, or pass the noise level.",
         )
-    residual = filled = np.where(inside, values, np.median(values[inside]))
+    residual = filled = values if inside.all() else np.where(inside, values, np.median(values[inside]))
     for axis in range(values.ndim):
         residual = ndimage.correlate1d(residual, taps, axis=axis)
     gradient = ndimage.gaussian_gradient_magnitude(filled, _GRADIENT_SIGMA_PX)

@@ -56,7 +56,7 @@ class Evidence:
     cross: np.ndarray
     basis: CosineBasis
     scales: np.ndarray
-    _scores: dict[tuple[int, int], float] = field(default_factory=dict)
+    _scores: dict[Place, float] = field(default_factory=dict)
     _scaled: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def best(self, *, near: tuple[float, float] | None = None) -> tuple[float, float]:
@@ -94,26 +94,33 @@ class Evidence:
             place = higher
 
     def _score(self, place: Place) -> float:
-        """Return ln p(b) at one length and amplitude."""
+        """Return ln p(b) at one length and amplitude.
+
+        With waves of deviation a and means of deviation 1, S, it is that of S⁻² + M₁ in place of 1 + S M₁ S, which need
+        not be written down.
+        """
         if place not in self._scores:
             gram, cross, is_wave = self._scaled_to(place[0])
             size = np.where(is_wave, AMPLITUDES[place[1]], 1.0)
-            root = factor_one_plus(gram * size[:, None] * size)
-            whitened, _ = lapack.dtrtrs(root, cross * size, lower=1)
-            self._scores[place] = 0.5 * float(whitened @ whitened) - float(np.log(root.diagonal()).sum())
+            root = factor_of_sum(gram.copy(), 1.0 / size**2)
+            whitened, _ = lapack.dtrtrs(root, cross, lower=1)
+            log_det = float(np.log(root.diagonal() * size).sum())
+            self._scores[place] = 0.5 * float(whitened @ whitened) - log_det
         return self._scores[place]
 
     def _scaled_to(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return M and z for one length and amplitude 1, of the modes that vary then, and which are no means."""
         if number not in self._scaled:
-            length_um = LENGTHS_PER_SHORTEST[number] * self.basis.shortest_length_um
+            length_um, maps = LENGTHS_PER_SHORTEST[number] * self.basis.shortest_length_um, len(self.scales)
             spectrum = self.basis.relative_spectrum(length_um)
-            varies = spectrum > _NEGLIGIBLE * spectrum.max()
-            is_mean = np.arange(self.basis.size) == 0
-            kept = np.flatnonzero(np.tile(varies | is_mean, len(self.scales)))
-            unit = prior_sd(self.basis, self.scales, length_um, 1.0)[kept]
-            gram = self.gram[np.ix_(kept, kept)] * unit[:, None] * unit
-            self._scaled[number] = gram, self.cross[kept] * unit, np.tile(~is_mean, len(self.scales))[kept]
+            kept = 1 + np.count_nonzero(
+                spectrum > _NEGLIGIBLE * spectrum.max()
+            )  # modes go from long waves to short
+            unit = prior_sd(self.basis, self.scales, length_um, 1.0).reshape(maps, -1)[:, :kept]
+            blocks = self.gram.reshape(maps, self.basis.size, maps, self.basis.size)[:, :kept, :, :kept]
+            gram = (blocks * unit[:, :, None, None] * unit).reshape(maps * kept, maps * kept)
+            cross = (self.cross.reshape(maps, -1)[:, :kept] * unit).ravel()
+            self._scaled[number] = gram, cross, np.tile(np.arange(kept) > 0, maps)
         return self._scaled[number]
 
 
@@ -125,14 +132,19 @@ def prior_sd(basis: CosineBasis, scales: np.ndarray, length_um: float, amplitude
 
 
 def factor_one_plus(matrix: np.ndarray) -> np.ndarray:
-    """Return the Cholesky factor of 1 + M for a positive semidefinite M, in the lower triangle.
+    """Return the Cholesky factor of 1 + M for a positive semidefinite M, in the lower triangle."""
+    return factor_of_sum(matrix.copy(), 1.0)
 
-    What rounding may have taken from M is added to its diagonal.
+
+def factor_of_sum(matrix: np.ndarray, diagonal: np.ndarray | float) -> np.ndarray:
+    """Return the Cholesky factor of M and a positive diagonal, in the lower triangle, and take M's memory for it.
+
+    M is positive semidefinite, in C order; what rounding may have taken from it is added to its diagonal.
     """
-    shifted = matrix.T.copy(order="F")  # LAPACK's order, so that it works in place
     rounding = len(matrix) * np.finfo(float).eps
-    np.fill_diagonal(shifted, 1.0 + (1.0 + rounding) * shifted.diagonal())
+    shifted = matrix.T  # LAPACK's order, so that it works in place
+    np.fill_diagonal(shifted, diagonal + (1.0 + rounding) * shifted.diagonal())
     root, failed = lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)
     if failed:
-        raise np.linalg.LinAlgError("1 + M is not positive definite: M has to be positive semidefinite.")
+        raise np.linalg.LinAlgError("M is not positive semidefinite, or has numbers that are not finite.")
     return root

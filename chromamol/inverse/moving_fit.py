@@ -24,7 +24,7 @@ from chromamol.inverse.moving_form import (
     moving_equations,
     windowed_images,
 )
-from chromamol.inverse.normal_equations import NormalEquations, Weights, noise_cross, noise_gram
+from chromamol.inverse.normal_equations import NormalEquations, expected_of_noise
 from chromamol.inverse.rates import RateMap
 from chromamol.inverse.single_fit import (
     FUNCTIONS_PER_MODE,
@@ -34,6 +34,7 @@ from chromamol.inverse.single_fit import (
     RegressionFit,
     solve_smooth,
 )
+from chromamol.inverse.weights import mirrored, weights_of
 from chromamol.inverse.width import candidates, central_window
 
 MOTION_AT = 4.0
@@ -232,16 +233,16 @@ def _add(
     methylation, acetylation, slowness = guess
     balance, grams, modes = equations.balance, equations.grams, equations.modes
     covariance = grams.residual_covariance(methylation, acetylation)
-    weights = Weights.of(covariance + slowness**2 * equations.motion_noise, device=device)
+    weights = weights_of(covariance + slowness**2 * equations.motion_noise, device=device)
     products, inverse = weights.products(balance.columns, balance.right_side), weights.inverse()
     maps = slice(0, balance.columns.shape[1] - 1)
-    expected = noise_gram(grams, modes, inverse, maps=2)
+    expected, expected_cross = expected_of_noise(grams, modes, inverse, maps=2)
     normal.gram += products[maps, maps] - expected
     motion.maps_noise += expected
-    normal.cross += products[maps, -1] - noise_cross(grams, modes, inverse, maps=2)
+    normal.cross += products[maps, -1] - expected_cross
     normal.power += float(products[-1, -1])
     normal.count += len(balance.right_side)
-    shared = inverse @ equations.motion_noise
+    shared = mirrored(inverse) @ equations.motion_noise
     noise = float(np.trace(shared))
     motion.cross += products[maps, -2]
     motion.power += float(products[-2, -2]) - noise

@@ -142,7 +142,6 @@ class MovingEquations:
     ----------
     balance : A c = b, c = (c_me, c_ac, 1 / D): a snapshot's, with one more column.
     grams : covariances of the noise in b and in the maps' columns.
-    modes : the modes at the centres of the functions, (n, M).
     motion_noise : covariance of the noise of that column, (n, n), 1/s². By symmetry it shares none with the others.
     """
 
@@ -170,8 +169,7 @@ def balance_terms(
     surface = ell2 * tile.integrate(images.phi_h[part], bilaplacian_terms(ndim))
     diffusion = tile.integrate(images.potential[part], laplacian_terms(ndim))
     columns = [
-        tested_modes(images.phi_e[part], basis, tile),
-        -tested_modes(images.phi_h[part], basis, tile),
+        tested_modes(np.stack([images.phi_e[part], -images.phi_h[part]]), basis, tile),
         -tile.integrate(images.slope[part], identity_terms(ndim))[:, None],
     ]
     return np.concatenate(columns, axis=1), surface - diffusion

@@ -11,43 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from scipy import linalg
 
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.lattice import LatticeTile
 from chromamol.inverse.weak_form import WeakEquations
 from chromamol.inverse.weak_noise import NoiseGrams
+from chromamol.inverse.weights import Weights, weights_of
 
 _ROUNDING = 1e-12
 """Eigenvalues below this share of the largest may be negative by rounding."""
-
-_COVARIANCE_FLOOR = 1e-4
-"""Relative addition to the diagonal of C: keeps sums that the noise model calls noise-free from deciding."""
-
-
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """C⁻¹ of one tile's equations, as the lower Cholesky factor of C."""
-
-    root: Tensor
-
-    @classmethod
-    def of(cls, covariance: np.ndarray, *, device: torch.device) -> Weights:
-        """Factor C, with a floor under its diagonal."""
-        floor = _COVARIANCE_FLOOR * np.median(np.diag(covariance))
-        floored = torch.as_tensor(covariance, device=device).clone()
-        floored.diagonal().add_(floor)
-        return cls(torch.linalg.cholesky(floored))
-
-    def products(self, columns: np.ndarray, right_side: np.ndarray) -> np.ndarray:
-        """Return [A b]ᵀ C⁻¹ [A b]."""
-        stacked = torch.as_tensor(np.column_stack([columns, right_side]), device=self.root.device)
-        whitened = torch.linalg.solve_triangular(self.root, stacked, upper=False)
-        return (whitened.T @ whitened).cpu().numpy()
-
-    def inverse(self) -> np.ndarray:
-        """Return C⁻¹."""
-        return torch.cholesky_inverse(self.root).cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +45,11 @@ class WeightedTile:
     ) -> WeightedTile:
         """Weigh by the noise at the uniform rates `guess`, um⁻², one per unknown map; a rough value is enough."""
         methylation, acetylation = (*guess, 0.0)[:2]
-        weights = Weights.of(grams.residual_covariance(methylation, acetylation), device=device)
-        tile, inverse, maps = grams.pairs.tile, weights.inverse(), len(guess)
-        modes = basis.evaluate_at(tile.positions)
-        expected = noise_gram(grams, modes, inverse, maps=maps), noise_cross(grams, modes, inverse, maps=maps)
-        return cls(tile, weights, *expected)
+        covariance = grams.residual_covariance(methylation, acetylation)
+        weights = weights_of(covariance, device=device, blocks=grams.pairs.blocks())
+        modes = basis.evaluate_at(grams.pairs.tile.positions)
+        expected = expected_of_noise(grams, modes, weights.inverse(), maps=len(guess))
+        return cls(grams.pairs.tile, weights, *expected)
 
 
 @dataclass(eq=False)
@@ -112,7 +85,7 @@ class NormalEquations:
         They hold nothing but noise; what is left is positive semidefinite. Directions are orthogonal in units of
         `unit`, the size that coefficients have, so that what is missing in fine waves is not taken from long ones.
         """
-        values, vectors = np.linalg.eigh(unit[:, None] * self.gram * unit)
+        values, vectors = linalg.eigh(unit[:, None] * self.gram * unit, driver="evd", check_finite=False)
         if values[0] > _ROUNDING * values[-1]:
             return self
         kept = vectors[:, values > 0.0] * np.sqrt(values[values > 0.0]) / unit[:, None]
@@ -134,19 +107,19 @@ class NormalEquations:
         )
 
 
-def noise_gram(grams: NoiseGrams, modes: np.ndarray, inverse: np.ndarray, *, maps: int) -> np.ndarray:
-    """Return E[δAᵀ C⁻¹ δA] for `maps` unknown rates."""
-    if maps == 1:
-        (sums,) = grams.weighted_sums(inverse, [grams.me_me])
-        return np.asarray(modes.T @ (sums[:, None] * modes))
-    both = [grams.me_me, grams.me_ac, grams.me_ac[::-1], grams.ac_ac]
-    me_me, me_ac, ac_me, ac_ac = (
-        modes.T @ (sums[:, None] * modes) for sums in grams.weighted_sums(inverse, both)
-    )
-    return np.block([[me_me, me_ac], [ac_me, ac_ac]])
-
-
-def noise_cross(grams: NoiseGrams, modes: np.ndarray, inverse: np.ndarray, *, maps: int) -> np.ndarray:
-    """Return E[δAᵀ C⁻¹ δb] for `maps` unknown rates."""
-    sums = grams.weighted_sums(inverse, [grams.b_me, grams.b_ac][:maps])
-    return np.concatenate([modes.T @ each for each in sums])
+def expected_of_noise(
+    grams: NoiseGrams, modes: np.ndarray, inverse: np.ndarray, *, maps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return E[δAᵀ C⁻¹ δA] and E[δAᵀ C⁻¹ δb] for `maps` unknown rates, from the lower triangle of C⁻¹."""
+    blocks = {(0, 0): grams.me_me, (0,): grams.b_me}
+    if maps == 2:
+        blocks |= {(0, 1): grams.me_ac, (1, 0): grams.me_ac[::-1], (1, 1): grams.ac_ac, (1,): grams.b_ac}
+    shared = {place: block for place, block in blocks.items() if block.any()}  # two channels share no noise
+    size = modes.shape[1]
+    gram, cross = np.zeros((maps, size, maps, size)), np.zeros((maps, size))
+    for place, sums in zip(shared, grams.weighted_sums(inverse, list(shared.values())), strict=True):
+        if len(place) == 1:
+            cross[place[0]] = modes.T @ sums
+        else:
+            gram[place[0], :, place[1]] = modes.T @ (sums[:, None] * modes)
+    return gram.reshape(maps * size, maps * size), cross.ravel()

@@ -66,6 +66,16 @@ class NeighbourPairs:
         chosen = np.flatnonzero((first >= 0) & (second >= first))
         return cls(tile, steps, first[chosen], second[chosen], chosen)
 
+    def blocks(self) -> list[slice]:
+        """Return slices of the functions of which only neighbours have a pair in common.
+
+        Each has as many rows of the lattice as a pair spans.
+        """
+        by_row = self.tile.inside.reshape(len(self.tile.inside), -1).sum(axis=1)
+        rows = max(1, int(self.steps[0][-1]))
+        edges = np.append(0, np.cumsum(np.add.reduceat(by_row, np.arange(0, len(by_row), rows))))
+        return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges) if b > a]
+
     def matrix(self, values: np.ndarray) -> np.ndarray:
         """Return the symmetric (n, n) matrix of `values` at (i, j) and (j, i), 0 elsewhere."""
         matrix = np.zeros((np.count_nonzero(self.tile.inside),) * 2)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.physics.free_energy import bulk_curvature, bulk_potential
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
 
@@ -125,6 +127,16 @@ class RateProblem:
         known = None if self.known_acetylation is None else self.known_acetylation[window]
         return replace(self, phi_h=cut(self.phi_h), phi_e=cut(self.phi_e), known_acetylation=known,
                        noise=tuple(source.crop(window) for source in self.noise))  # fmt: skip
+
+    @cached_property
+    def potential(self) -> FloatField:
+        """f(φ_h) without the mean of what its noise adds to it, dimensionless; φ_h is 0 outside the nucleus.
+
+        E f(φ + n) = f(φ) + ½ f''(φ) σ²: f is cubic, and without this the noise would bias the rates.
+        """
+        phi_h, phi_max = np.where(self.mask, self.phi_h.values, 0.0), self.parameters.phi_max
+        noise = 0.5 * self.noise_variance_h() * bulk_curvature(phi_h, phi_max)
+        return np.asarray(bulk_potential(phi_h, phi_max) - noise)
 
     def noise_variance_h(self) -> FloatField:
         """Variance of the noise of φ_h at each pixel."""

@@ -208,7 +208,7 @@ def solve_smooth(
     for _ in range(_PASSES):
         equations = balance.added_to(normal, scales)
         solution = fit_smooth(equations, basis, scales, misfit=misfit, prior=prior, near=near)
-        error = np.sqrt(np.diag(solution.covariance)[means])
+        error = solution.errors_of(means)
         before = np.append(scales, misfit)
         scales = np.maximum(np.abs(solution.coefficients[means]), np.minimum(error, scales))
         misfit = solution.next_misfit

@@ -13,6 +13,7 @@ unsteady pattern), error bars grow with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import lapack
@@ -20,6 +21,7 @@ from scipy.linalg import lapack
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.evidence import VAGUE, Evidence, factor_one_plus, prior_sd
 from chromamol.inverse.normal_equations import NormalEquations
+from chromamol.inverse.weights import mirrored
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,8 @@ class SmoothFit:
 
     Parameters
     ----------
-    coefficients, covariance : posterior mean and covariance of c, um⁻² and um⁻⁴.
+    coefficients : posterior mean of c, um⁻².
+    size, root : prior deviations D of c, um⁻², and the Cholesky factor of 1 + D AᵀC⁻¹A D / τ².
     misfit : τ² that the solution was weighted with; 1 when the equations are met within their noise.
     next_misfit : τ² of this solution's residual.
     length_um, amplitude : chosen smoothness ℓ and relative strength a of the maps.
@@ -36,12 +39,25 @@ class SmoothFit:
     """
 
     coefficients: np.ndarray
-    covariance: np.ndarray
+    size: np.ndarray
+    root: np.ndarray
     misfit: float
     next_misfit: float
     length_um: float
     amplitude: float
     scales: np.ndarray
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """Posterior covariance of c, um⁻⁴."""
+        return _covariance(self.root, self.size)
+
+    def errors_of(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the standard errors of a few of the coefficients, um⁻²: far cheaper than `covariance`."""
+        unit = np.zeros((len(self.size), len(numbers)))
+        unit[numbers, np.arange(len(numbers))] = self.size[numbers]
+        whitened, _ = lapack.dtrtrs(self.root, unit, lower=1)
+        return np.asarray(np.linalg.norm(whitened, axis=0))
 
     @property
     def prior(self) -> tuple[float, float]:
@@ -52,7 +68,8 @@ class SmoothFit:
 def fit_uniform(normal: NormalEquations) -> tuple[np.ndarray, np.ndarray]:
     """Return coefficients without a prior, and their standard errors; for a handful of unknowns."""
     unit = np.sqrt(np.maximum(np.diag(normal.gram), np.finfo(float).tiny))
-    coefficients, covariance = _posterior(normal, VAGUE / unit, 1.0)
+    covariance = posterior_covariance(normal.gram, VAGUE / unit)
+    coefficients = covariance @ normal.cross
     misfit = max(1.0, (normal.power - normal.cross @ coefficients) / normal.count)
     return coefficients, np.sqrt(misfit * np.diag(covariance))
 
@@ -79,25 +96,28 @@ def fit_smooth(
     if prior is None:
         prior = Evidence(normal.gram / misfit, normal.cross / misfit, basis, scales).best(near=near)
     length_um, amplitude = prior
-    coefficients, covariance = _posterior(normal, prior_sd(basis, scales, length_um, amplitude), misfit)
+    size = prior_sd(basis, scales, length_um, amplitude)
+    root = factor_one_plus(size[:, None] * (normal.gram / misfit) * size)
+    coefficients = _mean(root, normal.cross / misfit, size)
     next_misfit = normal.misfit_of(coefficients)
-    return SmoothFit(coefficients, covariance, misfit, next_misfit, length_um, amplitude, scales)
-
-
-def _posterior(normal: NormalEquations, size: np.ndarray, misfit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and covariance of the coefficients for one prior."""
-    covariance = posterior_covariance(normal.gram / misfit, size)
-    return covariance @ normal.cross / misfit, covariance
+    return SmoothFit(coefficients, size, root, misfit, next_misfit, length_um, amplitude, scales)
 
 
 def posterior_mean(gram: np.ndarray, cross: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return (AᵀC⁻¹A + D⁻²)⁻¹ AᵀC⁻¹b, for `gram` and `size` as in `posterior_covariance`."""
-    mean, _ = lapack.dpotrs(factor_one_plus(size[:, None] * gram * size), size * cross, lower=1)
-    return np.asarray(size * mean)
+    return _mean(factor_one_plus(size[:, None] * gram * size), cross, size)
 
 
 def posterior_covariance(gram: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Return (AᵀC⁻¹A + D⁻²)⁻¹ for a positive semidefinite `gram` AᵀC⁻¹A and prior deviations `size` D."""
-    inverse, _ = lapack.dpotri(factor_one_plus(size[:, None] * gram * size), lower=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    return np.asarray(size[:, None] * inverse * size)
+    return _covariance(factor_one_plus(size[:, None] * gram * size), size)
+
+
+def _mean(root: np.ndarray, cross: np.ndarray, size: np.ndarray) -> np.ndarray:
+    mean, _ = lapack.dpotrs(root, size * cross, lower=1)
+    return np.asarray(size * mean)
+
+
+def _covariance(root: np.ndarray, size: np.ndarray) -> np.ndarray:
+    inverse, _ = lapack.dpotri(root, lower=1)
+    return np.asarray(size[:, None] * mirrored(inverse) * size)

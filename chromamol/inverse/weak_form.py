@@ -16,21 +16,20 @@ handled in tiles, so memory is bounded by the tile and not by the nucleus.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.lattice import (
     LatticeTile,
     bilaplacian_terms,
-    contract,
     identity_terms,
     laplacian_terms,
 )
 from chromamol.inverse.problem import RateProblem
-from chromamol.physics.free_energy import bulk_curvature, bulk_potential
-from chromamol.shapes import FloatField
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,31 +48,51 @@ class WeakEquations:
 
 def weak_equations(problem: RateProblem, basis: CosineBasis, tile: LatticeTile) -> WeakEquations:
     """Write down the weak balance of one tile."""
-    ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
+    ndim = problem.grid.ndim
     phi_h = np.where(problem.mask, problem.phi_h.values, 0.0)[tile.window]
     phi_e = np.where(problem.mask, problem.phi_e.values, 0.0)[tile.window]
-    # E f(φ + n) = f(φ) + ½ f''(φ) σ²: f is cubic, and without this the noise would bias the rates.
-    noise_bias = 0.5 * problem.noise_variance_h()[tile.window] * bulk_curvature(phi_h, phi_max)
-    diffusion = tile.integrate(bulk_potential(phi_h, phi_max) - noise_bias, laplacian_terms(ndim))
+    diffusion = tile.integrate(problem.potential[tile.window], laplacian_terms(ndim))
     surface = tile.integrate(phi_h, bilaplacian_terms(ndim)) * problem.parameters.interface_length_um**2
     right_side = surface - diffusion
-    columns = [tested_modes(phi_e, basis, tile)]
     if problem.known_acetylation is None:
-        columns.append(-tested_modes(phi_h, basis, tile))
+        columns = tested_modes(np.stack([phi_e, -phi_h]), basis, tile)
     else:
+        columns = tested_modes(phi_e[None], basis, tile)
         known = np.where(problem.mask, problem.known_acetylation, 0.0)[tile.window]
         right_side = right_side + tile.integrate(known * phi_h, identity_terms(ndim))
-    return WeakEquations(np.concatenate(columns, axis=1), right_side)
+    return WeakEquations(columns, right_side)
 
 
-def tested_modes(field: FloatField, basis: CosineBasis, tile: LatticeTile) -> np.ndarray:
-    """Return ∫ ψ_i B_k φ, (n, M), axis by axis: ψ and B are products over the axes."""
-    ndim = field.ndim
-    matrices, split = [], []
+def tested_modes(fields: np.ndarray, basis: CosineBasis, tile: LatticeTile) -> np.ndarray:
+    """Return ∫ ψ_i B_k φ of every field φ on the window, (fields, ...), side by side: (n, fields M).
+
+    Axis by axis, since ψ and B are products over the axes, and each function over its own box alone.
+    """
+    ndim, lattice = fields.ndim - 1, tile.lattice
+    products = np.ascontiguousarray(fields)
+    points: list[int] = []
+    waves: list[int] = []
     for axis, pixels in enumerate(tile.window):
-        tests, cosines = tile.axis_matrices(axis)[0], basis.axis_cosines(axis)[:, pixels]
-        matrices.append((tests[:, None, :] * cosines[None]).reshape(-1, tests.shape[1]))
-        split += [len(tests), len(cosines)]
-    products = contract(field, matrices).reshape(split)
-    by_function = products.transpose(*range(0, 2 * ndim, 2), *range(1, 2 * ndim, 2))[tile.inside]
-    return by_function[(slice(None), *basis.modes.T)]
+        taps, stride = lattice.taps[axis][0], lattice.strides[axis]
+        boxes = sliding_window_view(basis.axis_cosines(axis)[:, pixels], len(taps), axis=1)[:, ::stride]
+        kernels = (boxes * taps).swapaxes(0, 1)
+        products = _over_boxes(products.reshape(-1, *fields.shape[axis + 1 :]), kernels, stride)
+        points.insert(0, kernels.shape[0])
+        waves.append(kernels.shape[1])
+    by_axis = products.reshape(*points, len(fields), *waves)
+    by_function = by_axis.transpose(*reversed(range(ndim)), *range(ndim, by_axis.ndim))[tile.inside]
+    return by_function[(slice(None), slice(None), *basis.modes.T)].reshape(len(by_function), -1)
+
+
+def _over_boxes(rows: np.ndarray, kernels: np.ndarray, stride: int) -> np.ndarray:
+    """Contract (rows, pixels, ...) with a kernel of its own, (points, k, box), at every `stride` pixels.
+
+    Returns (points, rows, k, ...).
+    """
+    box, step = kernels.shape[2], rows.strides[1]
+    rest = math.prod(rows.shape[2:])
+    shape, strides = (len(kernels), len(rows), box), (stride * step, rows.strides[0], step)
+    if rest == 1:
+        return np.asarray(as_strided(rows, shape, strides, writeable=False) @ kernels.swapaxes(1, 2))
+    windows = as_strided(rows, (*shape, rest), (*strides, rows.itemsize), writeable=False)
+    return np.asarray(kernels[:, None] @ windows)

@@ -58,8 +58,11 @@ class NoiseGrams:
         return self.pairs.matrix(self.b_b + me**2 * self.me_me + ac**2 * self.ac_ac + cross.sum(axis=0))
 
     def weighted_sums(self, weights: np.ndarray, blocks: list[np.ndarray]) -> list[np.ndarray]:
-        """Return Σ_j W_ij B_ij, (n,), for symmetric weights (n, n) and each of some of these blocks."""
-        at_pairs = weights[self.pairs.first, self.pairs.second]
+        """Return Σ_j W_ij B_ij, (n,), for symmetric weights (n, n) and each of some of these blocks.
+
+        Of the weights the lower triangle is read.
+        """
+        at_pairs = weights[self.pairs.second, self.pairs.first]
         return [
             self.pairs.row_sums(*np.broadcast_to(at_pairs * block, (2, len(at_pairs)))) for block in blocks
         ]
@@ -108,13 +111,18 @@ class EquationNoise:
             tests, rights, mixed = (
                 self._smoothed(source, pairs) if source.smoothing else self._white(source, pairs)
             )
-            me, ac = _at_centres(source.response_e, tile), -_at_centres(source.response_h, tile)
-            me_me += tests * me[pairs.first] * me[pairs.second]
-            ac_ac += tests * ac[pairs.first] * ac[pairs.second]
-            me_ac += tests * me[ij] * ac[ji]
             b_b += rights
-            b_me += mixed * me[ji]
-            b_ac += mixed * ac[ji]
+            # Most sources show in one field alone: what is zero is not looked up for every pair.
+            me = _at_centres(source.response_e, tile) if np.any(source.response_e) else None
+            ac = -_at_centres(source.response_h, tile) if np.any(source.response_h) else None
+            if me is not None:
+                me_me += tests * me[pairs.first] * me[pairs.second]
+                b_me += mixed * me[ji]
+            if ac is not None:
+                ac_ac += tests * ac[pairs.first] * ac[pairs.second]
+                b_ac += mixed * ac[ji]
+            if me is not None and ac is not None:
+                me_ac += tests * me[ij] * ac[ji]
         return NoiseGrams(pairs, b_b, me_me, ac_ac, b_me, b_ac, me_ac)
 
     def _white(self, source: NoiseSource, pairs: NeighbourPairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
