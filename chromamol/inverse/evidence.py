@@ -33,6 +33,9 @@ VAGUE = 1e3
 _NEGLIGIBLE = 1e-9
 """Share of a mode in the variance of the largest below which it is left out."""
 
+_ROUNDING_STEPS = 10
+"""Roundings that an element of M has been through, at most: one for each factor of its scale, and those of LAPACK."""
+
 Place = tuple[int, int]
 """Numbers of a length and of an amplitude."""
 
@@ -141,7 +144,7 @@ def factor_of_sum(matrix: np.ndarray, diagonal: np.ndarray | float) -> np.ndarra
 
     M is positive semidefinite, in C order; what rounding may have taken from it is added to its diagonal.
     """
-    rounding = len(matrix) * np.finfo(float).eps
+    rounding = _ROUNDING_STEPS * len(matrix) * np.finfo(float).eps
     shifted = matrix.T  # LAPACK's order, so that it works in place
     np.fill_diagonal(shifted, diagonal + (1.0 + rounding) * shifted.diagonal())
     root, failed = lapack.dpotrf(shifted, lower=1, clean=0, overwrite_a=1)

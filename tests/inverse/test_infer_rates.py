@@ -151,8 +151,10 @@ def test_a_nucleus_smaller_than_the_kernel_has_a_ratio_and_no_map(truth):
     assert np.isfinite(found.ratio)
 
 
-def test_structureless_fields_are_not_identifiable():
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_structureless_fields_are_not_identifiable(seed):
+    """Their equations hold noise alone, and what is left of that is little more than rounding."""
+    rng = np.random.default_rng(seed)
     noise = lambda: 0.02 * rng.standard_normal((120, 120))  # noqa: E731 - two draws of one distribution
     found = regression(0.25 + noise(), 0.25 + noise(), pixel_size_um=0.04,
                            parameters=cm.ChromatinParameters(interface_length_um=0.03))  # fmt: skip
