@@ -116,9 +116,8 @@ class Evidence:
         if number not in self._scaled:
             length_um, maps = LENGTHS_PER_SHORTEST[number] * self.basis.shortest_length_um, len(self.scales)
             spectrum = self.basis.relative_spectrum(length_um)
-            kept = 1 + np.count_nonzero(
-                spectrum > _NEGLIGIBLE * spectrum.max()
-            )  # modes go from long waves to short
+            # Modes go from the mean and long waves to short ones.
+            kept = 1 + np.count_nonzero(spectrum > _NEGLIGIBLE * spectrum.max())
             unit = prior_sd(self.basis, self.scales, length_um, 1.0).reshape(maps, -1)[:, :kept]
             blocks = self.gram.reshape(maps, self.basis.size, maps, self.basis.size)[:, :kept, :, :kept]
             gram = (blocks * unit[:, :, None, None] * unit).reshape(maps * kept, maps * kept)
