@@ -17,6 +17,7 @@ from chromamol.inverse.joint_fit import JointFit, cut, domain_radius_um, fit_joi
 from chromamol.inverse.joint_maps import with_maps
 from chromamol.inverse.joint_posterior import posterior_of
 from chromamol.inverse.joint_setup import LEAST_TAU, Guess, JointProblem, balanced_pixels, own_box
+from chromamol.inverse.joint_structure import shows_domains
 from chromamol.inverse.joint_together import Fit, Place
 from chromamol.inverse.lattice import erode_by_box
 from chromamol.inverse.rates import Outcome, RateMap, Rates
@@ -90,6 +91,10 @@ def _rates_of(fit: JointFit, first: Rates, generator: torch.Generator) -> Fit[Ra
     if not fit.converged:
         return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_CONVERGED,
                        flags=("not_converged",))  # fmt: skip
+    if problem.known_acetylation is None and not shows_domains(fit):
+        return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_IDENTIFIABLE,
+                       flags=("no_domains", "methylation_not_identifiable",
+                              "acetylation_not_identifiable"))  # fmt: skip
     valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
     averaged = valid if valid.any() else problem.mask
     posterior = yield from posterior_of(fit.model, fit.point, fit.tau, valid=averaged, generator=generator,

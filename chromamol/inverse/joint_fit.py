@@ -158,13 +158,19 @@ def _smoothed_anew(
 ) -> Fit[tuple[JointModel, Unknowns, Guess, bool]]:
     """Take one step of the rates' smoothness towards higher evidence; the last value is whether that was a short one.
 
-    `first` is the guess that the whole fit began with.
+    `first` is the guess that the whole fit began with. Where rounding spoils the solves they are done once more in
+    float64. If that is no help, the smoothness stays as it is, and is not taken for chosen.
     """
     now = fit.guess
     basis = log_rate_basis(fit.problem, now)
     behind = np.log([now.log_sd / first.log_sd, now.correlation_um / first.correlation_um])
-    step = yield from evidence_step(fit.model, fit.point, fit.tau, basis.slopes(), behind=behind,
-                                    generator=generator, inner=fit.inner)  # fmt: skip
+    for inner in dict.fromkeys((fit.inner, torch.float64)):
+        step = yield from evidence_step(fit.model, fit.point, fit.tau, basis.slopes(), behind=behind,
+                                        generator=generator, inner=inner)  # fmt: skip
+        if np.isfinite(step).all():
+            break
+    else:
+        return fit.model, fit.point, now, False
     log_sd, length = np.exp(step) * (now.log_sd, now.correlation_um)
     better = smoothed(now, fit.problem, float(length), float(log_sd))
     model, point = in_basis(fit.model, fit.point, basis, log_rate_basis(fit.problem, better), better.log_sd)

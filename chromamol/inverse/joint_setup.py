@@ -7,7 +7,7 @@ the constants of that prior mean the same for every nucleus.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -355,7 +355,7 @@ def first_fields(problem: JointProblem) -> tuple[FloatField, FloatField]:
     return smooth[0], wide
 
 
-def mean_inside(values: FloatField, mask: Mask, sd_px: float) -> FloatField:
+def mean_inside(values: FloatField, mask: Mask, sd_px: float | Sequence[float]) -> FloatField:
     """Gaussian mean over the pixels of `mask` alone; 0 far from all of them."""
     weight = ndimage.gaussian_filter(mask.astype(float), sd_px, mode="nearest")
     summed = ndimage.gaussian_filter(np.where(mask, values, 0.0), sd_px, mode="nearest")

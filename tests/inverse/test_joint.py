@@ -307,6 +307,54 @@ def test_the_gain_starts_near_the_truth(truth, gain):
     assert first_gains(replace(problem, calibration=CalibrationPrior())) == (1.0,)
 
 
+def smooth_waves(rng):
+    waves = ndimage.gaussian_filter(rng.standard_normal((72, 72)), 12)
+    return 0.05 * waves / waves.std()
+
+
+@pytest.mark.parametrize("structure", [lambda rng: 0.0, smooth_waves], ids=["flat", "waves"])
+def test_fields_without_domains_have_rates_of_any_size_and_so_none(structure):
+    """A uniform state is steady at any rates that balance; fits found 17.6 ± .6 and 5.8 ± .7 um⁻² in such fields."""
+    rng = np.random.default_rng(0)
+    phi_h, phi_e = 0.3 + structure(rng), 0.25
+    images = [phi + 0.02 * rng.standard_normal((72, 72)) for phi in (phi_h, phi_e)]
+    settings = {"pixel_size_um": 7.5 / 192, "parameters": cm.ChromatinParameters(interface_length_um=0.03)}
+    rates = cm.infer_rates(*images, method="joint", **settings)
+    assert rates.outcome is Outcome.NOT_IDENTIFIABLE
+    assert {"no_domains", "methylation_not_identifiable", "acetylation_not_identifiable"} <= set(rates.flags)
+    assert np.isnan(rates.methylation.values).all()
+    assert rates.ratio == pytest.approx(1.2, rel=0.05)
+    assert rates.ratio_se > 0.02, "of the integral balance, not of a fit to noise"
+
+
+def test_what_balances_a_known_rate_needs_no_domains():
+    rng = np.random.default_rng(0)
+    images = [phi + 0.02 * rng.standard_normal((72, 72)) for phi in (0.3, 0.25)]
+    rates = cm.infer_rates(*images, method="joint", pixel_size_um=7.5 / 192, known_acetylation_per_um2=2.0,
+                           parameters=cm.ChromatinParameters(interface_length_um=0.03))  # fmt: skip
+    assert rates.outcome is Outcome.METHYLATION_GIVEN_ACETYLATION
+    assert rates.methylation.mean == pytest.approx(2.4, abs=2.0 * rates.methylation.mean_se)
+
+
+@pytest.mark.parametrize("broken", [(torch.float32,), (torch.float32, torch.float64)])
+def test_a_smoothness_that_rounding_spoils_is_asked_for_again_in_double_precision(
+    small_problem, monkeypatch, broken
+):
+    problem, step, asked = small_problem(), joint_fit.evidence_step, []
+
+    def spoilt(*arguments, inner, **more):
+        asked.append(inner)
+        found = yield from step(*arguments, inner=inner, **more)
+        return found * np.nan if inner in broken else found
+
+    monkeypatch.setattr(joint_fit, "evidence_step", spoilt)
+    monkeypatch.setattr(joint_fit, "MAX_STEPS", 9)
+    found = fitted(problem, Guess(0.8, 1.0, 1.6, 0.3, closed=False))
+    assert asked[:2] == [torch.float32, torch.float64]
+    assert found.converged == (torch.float64 not in broken)
+    assert math.isfinite(found.guess.correlation_um)
+
+
 def test_what_is_known_too_badly_is_nan_and_said(truth, monkeypatch):
     state = truth("both_0")
     phi_h, phi_e = (phi[CENTRE, CENTRE] for phi in state.noisy(0.1, 0))

@@ -1,0 +1,48 @@
+"""Whether a joint fit found domains, from whose shape the size of both rates is read.
+
+Fields without domains are steady at rates of any size, as long as these balance each other. A fit explains some of
+their noise nevertheless, at rates for which that looks like a pattern, and the error that it states is that of this one
+explanation. So what it found has to stand out: of the noise, and as phases that are apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chromamol.inverse.joint_fit import JointFit, cut
+from chromamol.inverse.joint_linear import Linearisation
+from chromamol.inverse.joint_setup import mean_inside
+from chromamol.shapes import FloatField
+
+INTERFACES = 2.0
+"""Widths of an interface, 4 ℓ / φ_max, over which fields are averaged for what stands out of their surroundings."""
+
+LEAST_POWER = 10.0
+"""Squared contrast over noise, summed over the pixels of an image, for every number of the fit that acts everywhere.
+Fits of noise reach 2 to 5, those of patterns (64 to 192 pixels across) 32 and more: blurred, of one channel and 64
+pixels at 10 % noise, and at 30 %."""
+
+LEAST_CONTRAST, SHARE = 0.15, 0.01
+"""Contrast of φ_h over φ_max that this share of the pixels has to exceed: patterns have .48 to .64, fits of noise (3 to
+10 %) and of waves as wide as domains, but without interfaces, .03 to .09."""
+
+
+def shows_domains(fit: JointFit) -> bool:
+    """Whether the fitted φ_h has phases, and an image shows more of them than noise would look like."""
+    model, problem = fit.model, fit.problem
+    contrast = np.abs(_standing_out(fit, cut(problem, fit.point.phi_h[0])))[problem.mask]
+    if np.quantile(contrast, 1.0 - SHARE) < LEAST_CONTRAST * problem.parameters.phi_max:
+        return False
+    at = Linearisation.at(model, fit.point, fit.tau)
+    over_noise = (at.gain * at.seen * model.inverse_sd)[0]
+    power = max(float(np.sum(_standing_out(fit, cut(problem, image)) ** 2)) for image in over_noise)
+    freedom = model.outer_potentials.shape[1] + model.maps * int(np.count_nonzero(model.root[0, 0].cpu()))
+    return power > LEAST_POWER * freedom
+
+
+def _standing_out(fit: JointFit, values: FloatField) -> FloatField:
+    """Return values less their average over the surroundings, 0 outside the nucleus."""
+    problem = fit.problem
+    width = INTERFACES * 4.0 * problem.parameters.interface_length_um / problem.parameters.phi_max
+    around = mean_inside(values, problem.mask, [width / h for h in problem.grid.spacing_um])
+    return np.where(problem.mask, values - around, 0.0)
