@@ -17,7 +17,7 @@ from chromamol.inverse.joint_fit import JointFit, cut, domain_radius_um, fit_joi
 from chromamol.inverse.joint_maps import with_maps
 from chromamol.inverse.joint_posterior import posterior_of
 from chromamol.inverse.joint_setup import LEAST_TAU, Guess, JointProblem, balanced_pixels, own_box
-from chromamol.inverse.joint_structure import shows_domains
+from chromamol.inverse.joint_structure import shows_domains, varies_beyond_noise
 from chromamol.inverse.joint_together import Fit, Place
 from chromamol.inverse.lattice import erode_by_box
 from chromamol.inverse.rates import Outcome, RateMap, Rates
@@ -50,6 +50,8 @@ def joint_rates(
     # One pixel more on each side, where the image has it, tells a wall from the edge of the image.
     (window,) = ndimage.find_objects(ndimage.binary_dilation(problem.mask).astype(np.uint8))
     nucleus = problem.crop(window)
+    if problem.known_acetylation is None and not varies_beyond_noise(nucleus):
+        return _without_domains(replace(first, method="joint", diagnostics={}))
     box = yield Place(own_box(nucleus), (*nucleus.common, device, inner))
     generator = torch.Generator().manual_seed(seed)
     fit = yield from fit_jointly(nucleus, first_guess(nucleus, first), box=box, device=device, inner=inner,
@@ -92,14 +94,18 @@ def _rates_of(fit: JointFit, first: Rates, generator: torch.Generator) -> Fit[Ra
         return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_CONVERGED,
                        flags=("not_converged",))  # fmt: skip
     if problem.known_acetylation is None and not shows_domains(fit):
-        return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_IDENTIFIABLE,
-                       flags=("no_domains", "methylation_not_identifiable",
-                              "acetylation_not_identifiable"))  # fmt: skip
+        return _without_domains(result)
     valid = erode_by_box(problem.mask, [RIM_PX] * problem.grid.ndim) & balanced_pixels(problem)
     averaged = valid if valid.any() else problem.mask
     posterior = yield from posterior_of(fit.model, fit.point, fit.tau, valid=averaged, generator=generator,
                                         inner=fit.inner, balance_error=LEAST_TAU)  # fmt: skip
     return with_maps(result, fit, posterior, valid)
+
+
+def _without_domains(result: Rates) -> Rates:
+    nothing = RateMap.unknown(result.methylation.values.shape)
+    return replace(result, methylation=nothing, acetylation=nothing, outcome=Outcome.NOT_IDENTIFIABLE,
+                   flags=("no_domains", "methylation_not_identifiable", "acetylation_not_identifiable"))  # fmt: skip
 
 
 def first_guess(problem: JointProblem, first: Rates) -> Guess:

@@ -7,11 +7,13 @@ explanation. So what it found has to stand out: of the noise, and as phases that
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from chromamol.inverse.joint_fit import JointFit, cut
 from chromamol.inverse.joint_linear import Linearisation
-from chromamol.inverse.joint_setup import mean_inside
+from chromamol.inverse.joint_setup import JointProblem, balanced_pixels, mean_inside
 from chromamol.shapes import FloatField
 
 INTERFACES = 2.0
@@ -27,22 +29,47 @@ LEAST_CONTRAST, SHARE = 0.15, 0.01
 10 %) and of waves as wide as domains, but without interfaces, .03 to .09."""
 
 
+LEAST_EXCESS = 0.05
+"""Of the noise's own power, by which an image has to stand out for a fit to be worth its time: patterns at 30 % noise
+do by .4, fields without any by 0 ± .03, with the noise as it is estimated. Without a pattern a fit of 70,000 pixels
+takes minutes."""
+
+
+def varies_beyond_noise(problem: JointProblem) -> bool:
+    """Whether any image shows more than its noise, over lengths on which domains would vary."""
+    where = balanced_pixels(problem)
+    if not where.any():
+        return True  # there is no telling; that no balance can be written down is said where one would be
+    widths = _surroundings_px(problem)
+    # White noise of variance one, less its average with Gaussian weights g: 1 - 2 g(0) + Σ g².
+    centre = math.prod(1.0 / (math.sqrt(2.0 * math.pi) * w) for w in widths)
+    of_noise = 1.0 - 2.0 * centre + math.prod(1.0 / (2.0 * math.sqrt(math.pi) * w) for w in widths)
+    power = (
+        float(np.mean(_standing_out(problem, image.values / sd)[where] ** 2))
+        for image, sd in zip(problem.images, problem.noise_sd, strict=True)
+    )
+    return max(power) > of_noise + LEAST_EXCESS
+
+
 def shows_domains(fit: JointFit) -> bool:
     """Whether the fitted φ_h has phases, and an image shows more of them than noise would look like."""
     model, problem = fit.model, fit.problem
-    contrast = np.abs(_standing_out(fit, cut(problem, fit.point.phi_h[0])))[problem.mask]
+    where = balanced_pixels(problem)
+    contrast = np.abs(_standing_out(problem, cut(problem, fit.point.phi_h[0])))[where]
     if np.quantile(contrast, 1.0 - SHARE) < LEAST_CONTRAST * problem.parameters.phi_max:
         return False
     at = Linearisation.at(model, fit.point, fit.tau)
     over_noise = (at.gain * at.seen * model.inverse_sd)[0]
-    power = max(float(np.sum(_standing_out(fit, cut(problem, image)) ** 2)) for image in over_noise)
+    power = max(float(np.sum(_standing_out(problem, cut(problem, i))[where] ** 2)) for i in over_noise)
     freedom = model.outer_potentials.shape[1] + model.maps * int(np.count_nonzero(model.root[0, 0].cpu()))
     return power > LEAST_POWER * freedom
 
 
-def _standing_out(fit: JointFit, values: FloatField) -> FloatField:
-    """Return values less their average over the surroundings, 0 outside the nucleus."""
-    problem = fit.problem
+def _standing_out(problem: JointProblem, values: FloatField) -> FloatField:
+    """Return values less their average over the surroundings, within the nucleus."""
+    return values - mean_inside(values, problem.mask, _surroundings_px(problem))
+
+
+def _surroundings_px(problem: JointProblem) -> list[float]:
     width = INTERFACES * 4.0 * problem.parameters.interface_length_um / problem.parameters.phi_max
-    around = mean_inside(values, problem.mask, [width / h for h in problem.grid.spacing_um])
-    return np.where(problem.mask, values - around, 0.0)
+    return [width / h for h in problem.grid.spacing_um]

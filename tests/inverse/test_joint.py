@@ -327,6 +327,20 @@ def test_fields_without_domains_have_rates_of_any_size_and_so_none(structure):
     assert rates.ratio_se > 0.02, "of the integral balance, not of a fit to noise"
 
 
+def test_images_of_nothing_but_noise_are_not_fitted(monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("a fit that cannot tell anything")
+
+    monkeypatch.setattr(joint, "fit_jointly", never)
+    rng = np.random.default_rng(0)
+    images = [phi + 0.02 * rng.standard_normal((150, 150)) for phi in (0.3, 0.25)]
+    rates = cm.infer_rates(*images, method="joint", pixel_size_um=7.5 / 192,
+                           parameters=cm.ChromatinParameters(interface_length_um=0.03))  # fmt: skip
+    assert rates.outcome is Outcome.NOT_IDENTIFIABLE
+    assert "no_domains" in rates.flags
+    assert rates.method == "joint"
+
+
 def test_what_balances_a_known_rate_needs_no_domains():
     rng = np.random.default_rng(0)
     images = [phi + 0.02 * rng.standard_normal((72, 72)) for phi in (0.3, 0.25)]
