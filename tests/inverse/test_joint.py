@@ -341,6 +341,21 @@ def test_images_of_nothing_but_noise_are_not_fitted(monkeypatch):
     assert rates.method == "joint"
 
 
+def test_a_pattern_that_no_rates_keep_steady_is_given_up_early():
+    """Two phases in shapes that obey no equation: 18 steps led nowhere."""
+    rng = np.random.default_rng(0)
+    texture = ndimage.gaussian_filter(rng.standard_normal((72, 72)), 3)
+    phases = np.tanh(3.0 * texture / texture.std())
+    images = [
+        phi + 0.01 * rng.standard_normal((72, 72)) for phi in (0.35 + 0.3 * phases, 0.25 - 0.02 * phases)
+    ]
+    rates = cm.infer_rates(*images, method="joint", pixel_size_um=7.5 / 192,
+                           parameters=cm.ChromatinParameters(interface_length_um=0.03))  # fmt: skip
+    assert rates.outcome is Outcome.NOT_CONVERGED
+    assert "not_converged" in rates.flags
+    assert rates.diagnostics["steps"] <= 8
+
+
 def test_what_balances_a_known_rate_needs_no_domains():
     rng = np.random.default_rng(0)
     images = [phi + 0.02 * rng.standard_normal((72, 72)) for phi in (0.3, 0.25)]
