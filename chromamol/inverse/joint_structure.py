@@ -25,14 +25,13 @@ Fits of noise reach 2 to 5, those of patterns (64 to 192 pixels across) 32 and m
 pixels at 10 % noise, and at 30 %."""
 
 LEAST_CONTRAST, SHARE = 0.15, 0.01
-"""Contrast of φ_h over φ_max that this share of the pixels has to exceed: patterns have .48 to .64, fits of noise (3 to
-10 %) and of waves as wide as domains, but without interfaces, .03 to .09."""
-
+"""Contrast of φ_h over φ_max that this share of the pixels has to exceed: patterns have .48 to .64, projections over
+four domain radii .38, fits of noise (3 to 10 %) and of waves as wide as domains, but without interfaces, .02 to .09."""
 
 LEAST_EXCESS = 0.05
 """Of the noise's own power, by which an image has to stand out for a fit to be worth its time: patterns at 30 % noise
-do by .4, fields without any by 0 ± .03, with the noise as it is estimated. Without a pattern a fit of 70,000 pixels
-takes minutes."""
+do by .4 (.2 with a PSF of 4 px), fields without any by 0 ± .03 if they are 120 pixels across (± .09 at 72), with the
+noise as it is estimated. Without a pattern a fit of 70,000 pixels takes minutes."""
 
 
 def varies_beyond_noise(problem: JointProblem) -> bool:
