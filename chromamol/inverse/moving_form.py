@@ -142,6 +142,7 @@ class MovingEquations:
     ----------
     balance : A c = b, c = (c_me, c_ac, 1 / D): a snapshot's, with one more column.
     grams : covariances of the noise in b and in the maps' columns.
+    modes : the modes at the centres of the functions, (n, M).
     motion_noise : covariance of the noise of that column, (n, n), 1/s². By symmetry it shares none with the others.
     """
 

@@ -6,8 +6,8 @@ lattice, and so is what is needed of its inverse:
     L_kk L_kkᵀ = C_kk - B_k-1 B_k-1ᵀ,    B_k = C_k+1,k L_kk⁻ᵀ,    G_k = B_k L_kk⁻¹,
     W_kk = (L_kk L_kkᵀ)⁻¹ + G_kᵀ W_k+1,k+1 G_k,    W_k+1,k = -W_k+1,k+1 G_k
 
-A third of the operations of a full matrix for 676 functions, a fifth for 1296. On a GPU, where blocks would be too
-small, the matrix is full.
+By count about half of the operations of a full matrix for 676 functions, a quarter for 1296. On a GPU, where blocks
+would be too small, the matrix is full.
 
 References
 ----------
