@@ -39,9 +39,18 @@ def as_fields(
             expected="one shape for all, (y, x) or (z, y, x).",
             do="pass arrays of one image; stack channels as separate arguments.",
         )
-    spacing = np.broadcast_to(np.asarray(pixel_size_um, dtype=float), len(shape))
-    grid = Grid(shape, tuple(float(h) for h in spacing))
+    grid = Grid(shape, spacing_of(pixel_size_um, len(shape)))
     return [Field(a, grid, "1", inside) for a in arrays]
+
+
+def spacing_of(pixel_size_um: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+    """Return the pixel size along each axis, um, from one number for all or one for each."""
+    sizes = np.asarray(pixel_size_um, dtype=float)
+    if sizes.shape not in ((), (ndim,)):
+        raise ParameterError(f"pixel_size_um of {sizes.size} numbers for {ndim} axes.",
+                             expected="one number, or one per axis: (y, x) or (z, y, x).",
+                             do="give as many numbers as the array has axes.")  # fmt: skip
+    return tuple(float(h) for h in np.broadcast_to(sizes, ndim))
 
 
 def as_array(values: Any, name: str) -> FloatField:
@@ -64,18 +73,22 @@ def noise_of(fields: list[Field], noise_sd: Noise) -> tuple[FloatField | float, 
         return tuple(estimate_noise_sd(f.values, mask=f.mask) for f in fields)
     each = noise_sd if isinstance(noise_sd, tuple) else (noise_sd,) * len(fields)
     given = [as_array(sd, "noise_sd") for sd in each]
-    shapes = ((), fields[0].grid.shape)
-    if len(given) != len(fields) or any(
-        g.shape not in shapes or not (np.isfinite(g) & (g >= 0.0)).all() for g in given
-    ):
+    mask = fields[0].mask
+    shapes = ((), mask.shape)
+    inside = [np.broadcast_to(g, mask.shape)[mask] for g in given if g.shape in shapes]
+    if len(inside) != len(fields) or not all((np.isfinite(g) & (g >= 0.0)).all() for g in inside):
         raise ParameterError(
             f"noise_sd of {len(given)} with shapes {[g.shape for g in given]}.",
             expected=f"a number >= 0 or a map of shape {shapes[1]}; a tuple for one each of {len(fields)} images.",
             do="leave it out to have the noise estimated.",
         )
-    largest = max(float(g.max()) for g in given)
+    largest = max(float(g.max(initial=0.0)) for g in inside)
     if largest > LARGEST_NOISE:
         raise FieldError(f"Noise of {largest:.3g} per pixel, as a volume fraction.",
                          expected=f"at most {LARGEST_NOISE:g}, the whole range of a volume fraction.",
                          do="bin the pixels (for localisations: a larger density_pixel_um).")  # fmt: skip
-    return tuple(float(g) if g.ndim == 0 else g for g in given)
+    # Beside the nucleus, where a map means nothing, the noise is that of the nucleus.
+    return tuple(
+        float(g) if g.ndim == 0 else np.where(mask, g, np.sqrt(np.mean(np.square(own))))
+        for g, own in zip(given, inside, strict=True)
+    )

@@ -31,6 +31,7 @@ from scipy.sparse.linalg import splu
 
 from chromamol.errors import FieldError, ParameterError
 from chromamol.grid import Grid
+from chromamol.inverse.arrays import spacing_of
 from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.log_rate_modes import smooth_modes
 from chromamol.physics.free_energy import bulk_stiffness
@@ -127,9 +128,8 @@ def cramer_rao_bound(  # noqa: PLR0913 - describes an experiment; all but the fi
             do="give the noise and smoothness of the data.",
         )
     fields, rates, inside = _checked(phi_h, phi_e, methylation_per_um2, acetylation_per_um2, mask)
-    spacing = np.broadcast_to(np.asarray(pixel_size_um, dtype=float), inside.ndim)
     state = _State(
-        *fields, *rates, inside, Grid(inside.shape, tuple(float(h) for h in spacing)),
+        *fields, *rates, inside, Grid(inside.shape, spacing_of(pixel_size_um, inside.ndim)),
         parameters or ChromatinParameters(), border,
     )  # fmt: skip
     modes, mode_sd = smooth_modes(state.grid, correlation_um=correlation_um, log_sd=log_sd)

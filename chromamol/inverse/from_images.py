@@ -149,7 +149,8 @@ def problem_or_none(problem: JointProblem, constant: float | None) -> RateProble
 def _read(problem: JointProblem, constant: float | None) -> _Read:
     fields, parameters, known = list(problem.images), problem.parameters, problem.known_acetylation
     if len(fields) == 1:
-        single = float(np.sqrt(np.mean(np.square(problem.noise_sd[0]))))
+        of_pixels = np.broadcast_to(problem.noise_sd[0], problem.grid.shape)[problem.mask]
+        single = float(np.sqrt(np.mean(np.square(of_pixels))))
         split = split_total(fields[0], parameters, noise_sd=single, constant=constant)
         return _Read(one_channel_problem(split, parameters, known), split)
     with_total = problem.mixing[1] == (1.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -66,24 +67,23 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     seed: int = 0,
 ) -> Fit[Rates]:
     """Infer the rates of one nucleus, as a fit that can run beside others; all else is in `infer_rates`."""
-    _require_possible(method, psf_sigma_um)
+    _require_possible(method, psf_sigma_um, seen)
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
     given, gaps = noise_sd, None
     if method == "network":
         (phi_h, phi_e, total), noise_sd, gaps = _without_gaps(phi_h, phi_e, total, mask, seen, noise_sd)
-    elif seen is not None:
-        raise ParameterError(f"seen with method = '{method}'.", expected="method = 'network', which takes gaps.",
-                             do="leave out `seen`, or use the network.")  # fmt: skip
     fields = as_fields(phi_h, phi_e, total, pixel_size_um, mask)
-    known = _known_map(known_acetylation_per_um2, fields[0].grid.shape)
-    chosen, reason = choose_method(method, fields[0], parameters)
-    if section_thickness_um is not None and method == "auto":
-        chosen, reason = "regression", "the correction for a section's thickness is the regression's"
-    require_thickness(section_thickness_um, ndim=fields[0].grid.ndim, method=chosen)
-    raw = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration or EXACT,
-                         mixing=_mixing(phi_h, total))  # fmt: skip
-    first, drawn = raw, np.count_nonzero(raw.mask)
+    known = _known_map(known_acetylation_per_um2, fields[0].mask)
+    drawn = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration or EXACT,
+                           mixing=_mixing(phi_h, total))  # fmt: skip
+    # On the nucleus's own box: nothing may depend on how much of the image around it comes along.
+    window = drawn.own_window()
+    raw, gaps = drawn.crop(window), None if gaps is None else gaps[window]
+    known = raw.known_acetylation
+    chosen, reason = choose_method(method, raw.grid, parameters, section=section_thickness_um is not None)
+    require_thickness(section_thickness_um, ndim=raw.grid.ndim, method=chosen)
+    first, pixels = raw, np.count_nonzero(raw.mask)
     if chosen == "joint":
         raw = replace(raw, images=without_dark_rim(raw.images, raw.mixing))
         # An unknown gain is guessed before the regression, which takes fractions as they are; the fit does the rest.
@@ -95,7 +95,7 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     if chosen in ("joint", "network"):
         if chosen == "joint":
             rates = yield from joint_rates(raw, rates, device=where, seed=seed)
-            notes |= {"trimmed_pixels": float(drawn - np.count_nonzero(raw.mask))}
+            notes |= {"trimmed_pixels": float(pixels - np.count_nonzero(raw.mask))}
         else:
             training = network or NetworkSettings()
             counted = (
@@ -105,15 +105,16 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
                                    seed=seed, progress=progress)  # fmt: skip
             rates = with_calibration_errors_of(fitted, rates, raw.calibration)
         # The PSF is inside these fits; pixels too coarse for the interfaces are not.
-        resolved = is_resolved(fields[0].grid, parameters, 0.0)
+        resolved = is_resolved(raw.grid, parameters, 0.0)
         extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
-    elif not is_resolved(fields[0].grid, parameters, psf_sigma_um):
+    elif not is_resolved(raw.grid, parameters, psf_sigma_um):
         extra = ("unresolved_domains", *extra)
     if section_thickness_um is not None:
         rates = _of_section(rates, section_thickness_um, known)
         extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
     rates = judge(rates, acetylation_known=known is not None)
-    return replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
+    rates = replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
+    return rates.embedded(drawn.grid, window)
 
 
 def _regression(section_thickness_um: float | None, known: FloatField | None) -> Solve:
@@ -130,13 +131,16 @@ def _of_section(rates: Rates, thickness_um: float, known: FloatField | None) -> 
     return widen_ratio(rates, thickness_um, float(known[rates.phi_h.mask].mean()))
 
 
-def _require_possible(method: str, psf_sigma_um: float) -> None:
+def _require_possible(method: str, psf_sigma_um: float, seen: Any) -> None:
     if method not in METHODS:
         raise ParameterError(f"method = '{method}'.", expected=f"one of {', '.join(METHODS)}.",
                              do="use 'auto'.")  # fmt: skip
     if not (np.isfinite(psf_sigma_um) and psf_sigma_um >= 0.0):
         raise ParameterError(f"psf_sigma_um = {psf_sigma_um}.", expected="a length >= 0 in um.",
                              do="use 0 for an image without blur.")  # fmt: skip
+    if seen is not None and method != "network":
+        raise ParameterError(f"seen with method = '{method}'.", expected="method = 'network', which takes gaps.",
+                             do="leave out `seen`, or use the network.")  # fmt: skip
 
 
 def _without_gaps(
@@ -165,14 +169,21 @@ def _mixing(phi_h: Any, total: Any) -> tuple[tuple[float, float], ...]:
     return ((1.0, 0.0), (0.0, 1.0) if total is None else (1.0, 1.0))
 
 
-def choose_method(method: str, field: Field, parameters: ChromatinParameters) -> tuple[str, str]:
-    """Return the estimator and the reason for it."""
+def choose_method(
+    method: str, grid: Grid, parameters: ChromatinParameters, *, section: bool = False
+) -> tuple[str, str]:
+    """Return the estimator for a nucleus on `grid`, its bounding box, and the reason for it.
+
+    `section` says that its rates are corrected for a section's thickness.
+    """
     if method != "auto":
         return method, "asked for"
-    pixels = int(np.prod(field.grid.shape))
-    if field.grid.ndim != 2:
+    if section:
+        return "regression", "the correction for a section's thickness is the regression's"
+    pixels = math.prod(grid.shape)
+    if grid.ndim != 2:
         return "regression", "a stack: the joint fit is asked for by name there"
-    if not is_resolved(field.grid, parameters, 0.0):
+    if not is_resolved(grid, parameters, 0.0):
         return (
             "regression",
             "the pixels are too coarse for the interfaces of the domains, which a joint fit resolves",
@@ -205,14 +216,18 @@ def is_resolved(grid: Grid, parameters: ChromatinParameters, psf_sigma_um: float
     return 2.0 * max(grid.spacing_um) <= interface and psf_sigma_um <= parameters.interface_length_um
 
 
-def _known_map(known: Any, shape: tuple[int, ...]) -> FloatField | None:
+def _known_map(known: Any, mask: Mask) -> FloatField | None:
+    """Return Γ_ac / D at every pixel; outside of the nucleus, where it means nothing, its mean."""
     if known is None:
         return None
     array = as_array(known, "known_acetylation_per_um2")
-    if array.shape not in ((), shape) or not np.isfinite(array).all() or (array < 0.0).any():
+    fits = array.shape in ((), mask.shape)
+    inside = np.broadcast_to(array, mask.shape)[mask] if fits else array.ravel()
+    if not fits or not (np.isfinite(inside) & (inside >= 0.0)).all() or not inside.any():
         raise FieldError(
-            f"known_acetylation_per_um2 of shape {array.shape}, from {array.min():.4g} to {array.max():.4g}.",
-            expected=f"a number >= 0 or a map of shape {shape}, finite and >= 0, in um^-2.",
+            f"known_acetylation_per_um2 of shape {array.shape}, from {inside.min():.4g} to {inside.max():.4g}.",
+            expected=f"a number > 0, or a map of shape {mask.shape} that is finite, >= 0 and not 0 everywhere in the "
+            "nucleus, in um^-2.",
             do="pass the acetylation rate over diffusivity, Gamma_ac / D.",
         )
-    return np.broadcast_to(array, shape).copy()
+    return np.where(mask, array, inside.mean())

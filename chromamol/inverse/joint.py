@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
-from scipy import ndimage
 
 from chromamol.field import Field
 from chromamol.inverse.joint_fit import JointFit, cut, domain_radius_um, fit_jointly, is_hidden, smoothed
@@ -47,8 +45,7 @@ def joint_rates(
     inner : number type of the inner linear solves to begin with. float32 is mostly enough there, because the balance is
         of second order and each Gauss-Newton step starts from a residual in float64.
     """
-    # One pixel more on each side, where the image has it, tells a wall from the edge of the image.
-    (window,) = ndimage.find_objects(ndimage.binary_dilation(problem.mask).astype(np.uint8))
+    window = problem.own_window()
     nucleus = problem.crop(window)
     if problem.known_acetylation is None and not varies_beyond_noise(nucleus):
         return _without_domains(replace(first, method="joint", diagnostics={}))
@@ -57,17 +54,7 @@ def joint_rates(
     fit = yield from fit_jointly(nucleus, first_guess(nucleus, first), box=box, device=device, inner=inner,
                                  generator=generator)  # fmt: skip
     rates = yield from _rates_of(fit, first, generator)
-    grid = problem.grid
-
-    def whole(field: Field) -> Field:
-        values = np.zeros(grid.shape)
-        values[window] = field.values
-        return Field(values, grid, field.unit, problem.mask)
-
-    return replace(
-        rates, methylation=rates.methylation.embedded(grid.shape, window),
-        acetylation=rates.acetylation.embedded(grid.shape, window), phi_h=whole(rates.phi_h), phi_e=whole(rates.phi_e),
-    )  # fmt: skip
+    return rates.embedded(problem.grid, window)
 
 
 def _rates_of(fit: JointFit, first: Rates, generator: torch.Generator) -> Fit[Rates]:

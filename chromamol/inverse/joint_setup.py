@@ -79,6 +79,12 @@ class JointProblem:
         return (self.grid.spacing_um, self.mixing, self.psf_sigma_um, self.parameters, self.calibration,
                 self.known_acetylation is None)  # fmt: skip
 
+    def own_window(self) -> tuple[slice, ...]:
+        """Return where the nucleus is, and one pixel more on each side that the image has: it tells a wall from the
+        edge of the image."""
+        (window,) = ndimage.find_objects(ndimage.binary_dilation(self.mask).astype(np.uint8)) or [None]
+        return window or (slice(None),) * self.mask.ndim
+
     def crop(self, window: tuple[slice, ...]) -> JointProblem:
         """Return the problem on `grid.crop(window)`."""
         grid = self.grid.crop(window)
@@ -146,7 +152,8 @@ PLATEAU_DIFFERENCE = 0.66
 
 def last_tau(problem: JointProblem) -> float:
     """Return τ of the last steps, in units of the potentials."""
-    noise = np.mean([np.sqrt(np.mean(np.square(s))) for s in problem.noise_sd])
+    shape, mask = problem.grid.shape, problem.mask
+    noise = np.mean([np.sqrt(np.mean(np.square(np.broadcast_to(s, shape)[mask]))) for s in problem.noise_sd])
     return max(LEAST_TAU, TAU_PER_NOISE * float(noise))
 
 

@@ -187,7 +187,7 @@ def build_network_model(
     each = photons_of(settings, len(problem.images))
     photons = None if each is None else tensor(each).reshape(-1, *(1,) * len(shape))
     seen = Observations(
-        images=tensor(np.stack([[f.values for f in p.images] for p in problems])),
+        images=tensor(np.stack([[np.where(f.mask, f.values, 0.0) for f in p.images] for p in problems])),
         inverse_sd=tensor(np.stack([[_inverse(sd, p.mask) for sd in p.noise_sd] for p in problems])),
         mixing=tensor(problem.mixing),
         balanced=tensor(np.stack([balanced_pixels(p) for p in problems])),

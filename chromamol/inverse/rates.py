@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from chromamol.field import Field
+from chromamol.grid import Grid
 from chromamol.shapes import FloatField, Mask
 
 
@@ -140,3 +141,19 @@ class Rates:
     diagnostics: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     ratio_calibration_se: float = 0.0
+
+    def embedded(self, grid: Grid, window: tuple[slice, ...]) -> Rates:
+        """Return the result on `grid`, of which its own is the `window`; fields are 0 beside it."""
+        if self.phi_h.grid == grid:
+            return self
+
+        def whole(field: Field) -> Field:
+            values, valid = np.zeros(grid.shape), np.zeros(grid.shape, dtype=bool)
+            values[window], valid[window] = field.values, field.mask
+            return Field(values, grid, field.unit, valid)
+
+        return replace(
+            self, phi_h=whole(self.phi_h), phi_e=whole(self.phi_e),
+            methylation=self.methylation.embedded(grid.shape, window),
+            acetylation=self.acetylation.embedded(grid.shape, window),
+        )  # fmt: skip

@@ -6,7 +6,6 @@ import torch
 
 import chromamol as cm
 from chromamol.errors import ChromamolError, DeviceError, FieldError, ParameterError
-from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.inference import choose_method
 from chromamol.inverse.rates import Outcome
@@ -238,8 +237,7 @@ def test_bad_input_says_what_was_given_expected_and_what_to_do(arguments, settin
                           (0.2, 200, "regression", "too coarse")])  # fmt: skip
 def test_auto_takes_the_joint_fit_where_pixels_resolve_interfaces(spacing, side, expected, word):
     grid = Grid((side, side), (spacing, spacing))
-    field = Field(np.zeros(grid.shape), grid, "1", np.ones(grid.shape, dtype=bool))
-    chosen, reason = choose_method("auto", field, cm.ChromatinParameters(interface_length_um=0.03))
+    chosen, reason = choose_method("auto", grid, cm.ChromatinParameters(interface_length_um=0.03))
     assert chosen == expected
     assert word in reason
 
