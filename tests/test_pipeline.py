@@ -85,7 +85,9 @@ def test_maps_rows_and_labels_agree(analysis):
 def test_rates_end_a_kernel_before_the_border(analysis):
     from scipy.ndimage import distance_transform_edt  # noqa: PLC0415
 
-    for row in analysis.rows:
+    known = [row for row in analysis.rows if row["valid_fraction"] > 0.0]
+    assert known
+    for row in known:
         depth = distance_transform_edt(analysis.labels == row["nucleus"], sampling=0.1)
         valid = (analysis.maps["valid"] > 0) & (analysis.labels == row["nucleus"])
         assert depth[valid].min() > row["mollifier_width_um"] - 0.2

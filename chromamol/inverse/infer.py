@@ -29,6 +29,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     known_acetylation_per_um2: Any = None,
     noise_sd: Noise = None,
     psf_sigma_um: float = 0.0,
+    apparent_blur_um: float = 0.0,
     section_thickness_um: float | None = None,
     split_constant: float | None = None,
     split_constant_sd: float = SPLIT_CONSTANT_SD,
@@ -59,7 +60,9 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         the light (√(Poisson + read²)); a tuple gives one for each array. Estimated from the fields when None.
     psf_sigma_um : standard deviation of the point spread function, um. The joint fit holds it in its data term, up to
         three quarters of a domain radius. The regression does not: a PSF wider than the interface raises the flag
-        `unresolved_domains`, and the rates are effective.
+        `unresolved_domains`, and the rates are effective. It takes the ratio of one channel, which blur lowers, back to
+        what it was, or to NaN with the flag `ratio_blurred` where the domains are too small for that.
+    apparent_blur_um : what takes the place of `psf_sigma_um` for that ratio, where only the image tells its blur.
     section_thickness_um : how much of a nucleus's depth a 2D image shows, um: 0 for a section thinner than its domains.
         Both rates are then corrected for the missing third dimension, and their errors and the ratio's hold its
         spread (`section`). None takes the pattern for two-dimensional. When acetylation is known, the methylation
@@ -104,6 +107,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
             known_acetylation_per_um2=known_acetylation_per_um2,
             noise_sd=noise_sd,
             psf_sigma_um=psf_sigma_um,
+            apparent_blur_um=apparent_blur_um,
             section_thickness_um=section_thickness_um,
             split_constant=split_constant,
             split_constant_sd=split_constant_sd,

@@ -15,6 +15,7 @@ from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.arrays import as_array, as_fields, noise_of
+from chromamol.inverse.blurred_split import with_ratio_before_blur
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.domain_scaling import scale_by_domains
 from chromamol.inverse.from_images import (
@@ -29,7 +30,7 @@ from chromamol.inverse.joint_setup import LEAST_NOISE, JointProblem, Noise, firs
 from chromamol.inverse.joint_together import Fit
 from chromamol.inverse.network import network_rates
 from chromamol.inverse.network_settings import NetworkSettings, Reporter
-from chromamol.inverse.rates import Rates
+from chromamol.inverse.rates import Outcome, Rates
 from chromamol.inverse.regression import judge, regress
 from chromamol.inverse.section import correct_section, require_thickness, widen_ratio
 from chromamol.inverse.section_fit import fit_section
@@ -39,6 +40,9 @@ from chromamol.physics.split import SPLIT_CONSTANT_SD
 from chromamol.shapes import FloatField, Mask
 
 METHODS = ("auto", "regression", "joint", "network", "domains")
+
+WITH_BLUR = ("joint", "network")
+"""Estimators that hold the point spread function in their data term."""
 
 MOST_PIXELS_FOR_JOINT = 400 * 400
 """Above it the joint fit takes minutes, and has to be asked for."""
@@ -56,6 +60,7 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     known_acetylation_per_um2: Any = None,
     noise_sd: Noise = None,
     psf_sigma_um: float = 0.0,
+    apparent_blur_um: float = 0.0,
     section_thickness_um: float | None = None,
     split_constant: float | None = None,
     split_constant_sd: float = SPLIT_CONSTANT_SD,
@@ -67,16 +72,15 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     seed: int = 0,
 ) -> Fit[Rates]:
     """Infer the rates of one nucleus, as a fit that can run beside others; all else is in `infer_rates`."""
-    _require_possible(method, psf_sigma_um, seen)
+    _require_possible(method, (psf_sigma_um, apparent_blur_um), seen)
     where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
     given, gaps = noise_sd, None
     if method == "network":
         (phi_h, phi_e, total), noise_sd, gaps = _without_gaps(phi_h, phi_e, total, mask, seen, noise_sd)
     fields = as_fields(phi_h, phi_e, total, pixel_size_um, mask)
-    known = _known_map(known_acetylation_per_um2, fields[0].mask)
-    drawn = _joint_problem(fields, parameters, known, noise_sd, psf_sigma_um, calibration or EXACT,
-                           mixing=_mixing(phi_h, total))  # fmt: skip
+    drawn = _joint_problem(fields, parameters, _known_map(known_acetylation_per_um2, fields[0].mask), noise_sd,
+                           psf_sigma_um, calibration or EXACT, mixing=_mixing(phi_h, total))  # fmt: skip
     # On the nucleus's own box: nothing may depend on how much of the image around it comes along.
     window = drawn.own_window()
     raw, gaps = drawn.crop(window), None if gaps is None else gaps[window]
@@ -92,23 +96,24 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     rates, notes, extra = rates_from_images(
         solve, first, SplitConstant(split_constant, split_constant_sd), where
     )
-    if chosen in ("joint", "network"):
-        if chosen == "joint":
-            rates = yield from joint_rates(raw, rates, device=where, seed=seed)
-            notes |= {"trimmed_pixels": float(pixels - np.count_nonzero(raw.mask))}
-        else:
-            training = network or NetworkSettings()
-            counted = (
-                training.photons_per_fraction is not None and given is None
-            )  # there is no read noise then
-            fitted = network_rates(_as_seen(raw, gaps, noiseless=counted), rates, settings=training, device=where,
-                                   seed=seed, progress=progress)  # fmt: skip
-            rates = with_calibration_errors_of(fitted, rates, raw.calibration)
+    if chosen == "joint":
+        rates = yield from joint_rates(raw, rates, device=where, seed=seed)
+        notes |= {"trimmed_pixels": float(pixels - np.count_nonzero(raw.mask))}
+    elif chosen == "network":
+        training = network or NetworkSettings()
+        # Of counted photons without noise that was given, there is no read noise.
+        as_seen = _as_seen(raw, gaps, noiseless=training.photons_per_fraction is not None and given is None)
+        trained = network_rates(as_seen, rates, settings=training, device=where, seed=seed, progress=progress)
+        rates = with_calibration_errors_of(trained, rates, raw.calibration)
+    if chosen in WITH_BLUR:
         # The PSF is inside these fits; pixels too coarse for the interfaces are not.
         resolved = is_resolved(raw.grid, parameters, 0.0)
         extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
     elif not is_resolved(raw.grid, parameters, psf_sigma_um):
         extra = ("unresolved_domains", *extra)
+    if len(raw.images) == 1 and not (chosen in WITH_BLUR and rates.outcome is Outcome.NOT_JUDGED):
+        rates = with_ratio_before_blur(rates, first.images[0], parameters, noise_sd=notes["total_noise_sd"],
+                                       blur_um=psf_sigma_um or apparent_blur_um, constant=split_constant)  # fmt: skip
     if section_thickness_um is not None:
         rates = _of_section(rates, section_thickness_um, known)
         extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
@@ -131,13 +136,14 @@ def _of_section(rates: Rates, thickness_um: float, known: FloatField | None) -> 
     return widen_ratio(rates, thickness_um, float(known[rates.phi_h.mask].mean()))
 
 
-def _require_possible(method: str, psf_sigma_um: float, seen: Any) -> None:
+def _require_possible(method: str, blurs_um: tuple[float, float], seen: Any) -> None:
     if method not in METHODS:
         raise ParameterError(f"method = '{method}'.", expected=f"one of {', '.join(METHODS)}.",
                              do="use 'auto'.")  # fmt: skip
-    if not (np.isfinite(psf_sigma_um) and psf_sigma_um >= 0.0):
-        raise ParameterError(f"psf_sigma_um = {psf_sigma_um}.", expected="a length >= 0 in um.",
-                             do="use 0 for an image without blur.")  # fmt: skip
+    for name, blur in zip(("psf_sigma_um", "apparent_blur_um"), blurs_um, strict=True):
+        if not (np.isfinite(blur) and blur >= 0.0):
+            raise ParameterError(f"{name} = {blur}.", expected="a length >= 0 in um.",
+                                 do="use 0 for an image without blur.")  # fmt: skip
     if seen is not None and method != "network":
         raise ParameterError(f"seen with method = '{method}'.", expected="method = 'network', which takes gaps.",
                              do="leave out `seen`, or use the network.")  # fmt: skip

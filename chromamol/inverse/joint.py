@@ -61,7 +61,7 @@ def _rates_of(fit: JointFit, first: Rates, generator: torch.Generator) -> Fit[Ra
     """What a fit tells: fields, and maps with errors where it converged."""
     problem = fit.problem
     phi_h, phi_e = (fit.scale * cut(problem, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e))
-    radius = domain_radius_um(phi_h, problem)
+    radius = domain_radius_um(problem.images[0].like(phi_h), problem.parameters)
     log_gains = fit.model.named_scalars(fit.point)["log_gain"].flatten()
     gains = {f"log_gain_{c}": float(gain) for c, gain in enumerate(log_gains)}
     result = replace(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from chromamol.field import Field
 from chromamol.inverse.joint_model import JointModel
 from chromamol.inverse.joint_setup import (
     Guess,
@@ -24,6 +25,7 @@ from chromamol.inverse.joint_setup import (
 from chromamol.inverse.joint_smoothness import LARGEST_STEP, evidence_step, in_basis
 from chromamol.inverse.joint_together import Fit, NextStep
 from chromamol.inverse.joint_unknowns import Unknowns
+from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField
 
 FIRST_TAU, TAU_FACTOR = 0.05, 0.4
@@ -219,7 +221,8 @@ def _is_calibrated(model: JointModel, point: Unknowns) -> bool:
 
 def is_hidden(problem: JointProblem, phi_h: FloatField) -> bool:
     """Whether the point spread function is too wide for the domains."""
-    return problem.psf_sigma_um > LARGEST_BLUR * domain_radius_um(phi_h, problem)
+    field = problem.images[0].like(phi_h)
+    return problem.psf_sigma_um > LARGEST_BLUR * domain_radius_um(field, problem.parameters)
 
 
 def _rms_change(model: JointModel, before: Unknowns, after: Unknowns, where: torch.Tensor) -> float:
@@ -227,10 +230,10 @@ def _rms_change(model: JointModel, before: Unknowns, after: Unknowns, where: tor
     return max(float(torch.log(b / a)[where].square().mean().sqrt()) for a, b in pairs)
 
 
-def domain_radius_um(phi_h: FloatField, problem: JointProblem) -> float:
+def domain_radius_um(phi_h: Field, parameters: ChromatinParameters) -> float:
     """Twice the area over the border of the dense phase (thrice the volume in 3D), um; NaN without any."""
-    dense = (phi_h > 0.5 * problem.parameters.phi_max) & problem.mask
-    spacing = problem.grid.spacing_um
+    dense = (phi_h.values > 0.5 * parameters.phi_max) & phi_h.mask
+    spacing = phi_h.grid.spacing_um
     cell = float(np.prod(spacing))
     faces = sum(
         np.count_nonzero(np.diff(dense.astype(np.int8), axis=axis)) * cell / h

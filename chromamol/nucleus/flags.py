@@ -27,7 +27,9 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         # what the image can resolve
         "pixel_too_coarse": "Pixels too large to resolve heterochromatin domains of this nucleus.",
         "unresolved_domains": "Domains or their interfaces are finer than the image resolves: rates are effective "
-        "ones, the rate ratio stays meaningful.",
+        "ones. The ratio of two marks stays meaningful; that of one channel is corrected for blur.",
+        "ratio_blurred": "Blur is over half of the radius of the domains that one channel shows, which then does not "
+        "tell the rate ratio: it is NaN.",
         "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
         "noise_dominated": "The structure inside the nucleus is no stronger than the noise.",
         "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",
