@@ -4,37 +4,59 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from chromamol.batch.contents import RECORD, Contents, first_inside
 from chromamol.errors import OutputError
 
-CONTENTS = (
-    "nuclei.csv",
-    "nuclei.parquet",
-    "domains.csv",
-    "domains.parquet",
-    "calibration.csv",
-    "sensitivity.csv",
-    "images.csv",
-    "report.html",
-    "settings.toml",
-    "provenance.json",
-    "images",
+CONTENTS = Contents(
+    names=(
+        "nuclei.csv",
+        "nuclei.parquet",
+        "domains.csv",
+        "domains.parquet",
+        "calibration.csv",
+        "sensitivity.csv",
+        "images.csv",
+        "report.html",
+        "settings.toml",
+        "provenance.json",
+        "images",
+    ),
+    inside={"images": ("*/labels.tif", "*/rates.ome.tif", "*/overview.png")},
 )
-"""What a run writes at the top of its folder; nothing else in the folder is ever touched."""
+"""Of an analysis."""
 
 _STAGING = ".chromamol-partial-"
 
+_NAMED = 5
+"""So many foreign files are named in a message."""
 
-def require_free(output: Path, *, overwrite: bool, contents: Sequence[str] = CONTENTS) -> None:
-    """Raise `OutputError` if `output` is no folder, or holds results that were not meant to be replaced."""
+
+def require_free(
+    output: Path, *, overwrite: bool, contents: Contents = CONTENTS, inputs: Iterable[Path] = ()
+) -> None:
+    """Raise `OutputError` if `output` is no folder, or holds what was not meant to be replaced or must not be.
+
+    Never replaced, `overwrite` or not, are `inputs` and what chromamol has not written.
+    """
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file.", expected="a folder, new or existing.",
                           do="choose another --output.")  # fmt: skip
-    held = [name for name in contents if (output / name).exists()]
-    if held and not overwrite:
+    held = contents.held_by(output)
+    if not held:
+        return
+    read = first_inside([output / name for name in held], inputs)
+    if read is not None:
+        raise OutputError(
+            f"{output} already holds what is to be read ({read}) where a run puts its results.",
+            expected="results that take the place of nothing that they are made from.",
+            do="choose another --output; a new folder inside this one will do.",
+        )
+    _require_own(output, held, contents)
+    if not overwrite:
         raise OutputError(
             f"{output} already holds results ({', '.join(held)}).",
             expected="an empty or new folder.",
@@ -42,8 +64,28 @@ def require_free(output: Path, *, overwrite: bool, contents: Sequence[str] = CON
         )
 
 
+def _require_own(output: Path, held: list[str], contents: Contents) -> None:
+    """Raise `OutputError` where replacing what is held would cost something that chromamol has not written."""
+    if not contents.recorded_in(output):
+        kind = "a simulation" if contents.is_simulation else "an analysis"
+        raise OutputError(
+            f"{output} already holds {', '.join(held)}, without a record ({RECORD}) that {kind} made them.",
+            expected="a folder where a run's results take the place of nothing else.",
+            do="choose another --output (a new folder inside this one will do), or move them elsewhere.",
+        )
+    foreign = [str(path.relative_to(output)) for path in contents.foreign_to(output)]
+    if foreign:
+        more = f" and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
+        raise OutputError(
+            f"{output} already holds results, and among them what chromamol has not written: "
+            f"{', '.join(foreign[:_NAMED])}{more}.",
+            expected="nothing but results where results are replaced.",
+            do="move those files elsewhere, or choose another --output.",
+        )
+
+
 @contextmanager
-def staged(output: Path, *, contents: Sequence[str] = CONTENTS) -> Iterator[Path]:
+def staged(output: Path, *, contents: Contents = CONTENTS) -> Iterator[Path]:
     """Lend an empty folder inside `output`; `contents` of it take their place there when the block ends well.
 
     What an earlier run left there under one of these names is removed, also if this run did not make it again.
@@ -63,7 +105,7 @@ def staged(output: Path, *, contents: Sequence[str] = CONTENTS) -> Iterator[Path
     done = False
     try:
         yield staging
-        for name in contents:
+        for name in contents.names:
             _remove(output / name)
             if (staging / name).exists():
                 (staging / name).replace(output / name)

@@ -103,7 +103,7 @@ def infer(
 
     Raises
     ------
-    OutputError : the folder cannot be written, or holds results already.
+    OutputError : the folder cannot be written, or holds results already, or what must not be replaced.
     ParameterError, PixelSizeError, DeviceError : settings that no image could be analysed with.
     ImageContentError : not one image could be analysed; the message has every reason.
     """
@@ -158,9 +158,9 @@ def _run(
 ) -> Results:
     say = progress or (lambda _: None)
     started = provenance.now()
-    require_free(output, overwrite=overwrite)
-    device = resolve_device(settings.device)
     found = discover([paths] if isinstance(paths, (str, Path)) else paths)
+    require_free(output, overwrite=overwrite, inputs=_read_from(found, settings))
+    device = resolve_device(settings.device)
     say(f"chromamol {provenance.__version__}, method {settings.method}, device {device}, float64")
     with staged(output) as folder:
         records = []
@@ -179,6 +179,12 @@ def _run(
         write_text(folder / "provenance.json", json.dumps(run, indent=2) + "\n")
         write_report(folder)
     return Results(output)
+
+
+def _read_from(found: list[Found], settings: Settings) -> list[Path]:
+    """Return every file and folder that the run reads from."""
+    beside = (settings.labels, settings.flat_field, settings.missing)
+    return [each.path for each in found if not each.skipped] + [Path(p) for p in beside if p is not None]
 
 
 def _records(found: list[Found], settings: Settings, folder: Path, job: Job) -> Iterator[ImageRecord]:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from chromamol.batch.output import require_free
 from chromamol.errors import ParameterError
 from chromamol.io import read_image
 from chromamol.simulate.changes import parse_perturbation
 from chromamol.simulate.inferred import read_nucleus
-from chromamol.simulate.run import Change, simulate, simulate_from_results
+from chromamol.simulate.run import CONTENTS, Change, simulate, simulate_from_results
 from chromamol.simulate.settings import SimulationSettings
 
 
@@ -64,6 +65,8 @@ def run(request: Request, *, output: Path, overwrite: bool, progress: Callable[[
     if change is None:
         raise ParameterError("--from without --perturb.", expected="a change of a rate.",
                              do="add for instance --perturb acetylation=x1.5.")  # fmt: skip
+    read = [path for path in (request.source, request.region) if path is not None]
+    require_free(output, overwrite=overwrite, contents=CONTENTS, inputs=read)
     found = read_nucleus(request.source, nucleus=request.nucleus, image=request.image)
     region = None if request.region is None else np.asarray(read_image(request.region).channel() > 0)
     return simulate_from_results(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from chromamol import provenance
+from chromamol.batch.contents import Contents
 from chromamol.batch.output import require_free, staged
 from chromamol.errors import FieldError, ParameterError
 from chromamol.io import atomic_write, write_channels, write_labels, write_text
@@ -30,23 +31,28 @@ from chromamol.synthetic.localizations import SyntheticLocalizations
 from chromamol.synthetic.microscope import bin_pixels
 from chromamol.synthetic.perturbation import Perturbation, Response, perturb
 
-CONTENTS = (
-    "field.tif",
-    "before.tif",
-    "after.tif",
-    "before.ome.tif",
-    "after.ome.tif",
-    "localizations.csv",
-    "localizations_before.csv",
-    "localizations_after.csv",
-    "truth",
-    "response.csv",
-    "response.png",
-    "overview.png",
-    "simulation.toml",
-    "provenance.json",
-)
-"""What a simulation writes at the top of its folder; nothing else in the folder is ever touched."""
+CONTENTS = Contents(
+    names=(
+        "field.tif",
+        "before.tif",
+        "after.tif",
+        "before.ome.tif",
+        "after.ome.tif",
+        "localizations.csv",
+        "localizations_before.csv",
+        "localizations_after.csv",
+        "truth",
+        "response.csv",
+        "response.png",
+        "overview.png",
+        "simulation.toml",
+        "provenance.json",
+    ),
+    inside={"truth": ("nuclei.csv", *(f"{name}_{what}" for name in ("field", "before", "after")
+                                      for what in ("labels.tif", "truth.ome.tif")))},
+    is_simulation=True,
+)  # fmt: skip
+"""Of a simulation."""
 
 STATES = ("before", "after")
 LARGEST_STEADINESS = 0.1

@@ -157,3 +157,59 @@ def test_segment_writes_the_same_outlines_as_infer(write, small_field, tmp_path)
     assert sorted(p.name for p in outlines.open("a").folder.iterdir()) == ["labels.tif", "overview.png"]
     np.testing.assert_allclose(outlines.nuclei["area_um2"], rates.nuclei["area_um2"])
     assert outlines.nuclei["gamma_me_per_um2"].isna().all()
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_raw_images_below_the_output_are_never_replaced(write, small_field, tmp_path, monkeypatch):
+    raw = write("exp/images/raw.tif", small_field())
+    monkeypatch.chdir(tmp_path / "exp")
+    for given, overwrite in (
+        ("images", False),
+        ("images", True),
+        (raw, True),
+        (tmp_path / "other.tif", True),
+    ):
+        with pytest.raises(OutputError, match=r"already holds .*choose another --output") as refused:
+            cm.batch.segment(given, output=".", overwrite=overwrite)
+        assert "--overwrite" not in str(refused.value)
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.tif")] == [raw.relative_to(tmp_path)]
+    assert list(cm.batch.segment("images", output="results").images["status"]) == ["done"]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_outlines_that_a_run_reads_are_not_replaced_by_it(write, small_field, tmp_path):
+    image, out = write("in/a.tif", small_field()), tmp_path / "out"
+    cm.batch.segment(image, output=out)
+    for labels in (out / "images", out / "images" / "a" / "labels.tif"):
+        for name in ("labels", "missing", "flat_field"):
+            with pytest.raises(OutputError, match="already holds what is to be read"):
+                cm.infer(image, output=out, settings=cm.Settings(**{name: str(labels)}), overwrite=True)
+    assert cm.Results(out).open("a").labels.max() == 1
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_results_inside_the_folder_of_the_images_are_no_inputs(write, small_field, tmp_path):
+    write("a.tif", small_field())
+    for output in (tmp_path / "results", tmp_path):
+        for overwrite in (False, True):
+            results = cm.batch.segment(tmp_path, output=output, overwrite=overwrite)
+            done = results.images["status"] == "done"
+            assert list(results.images["image"][done]) == ["a"]
+            assert set(results.images["status"]) <= {"done", "skipped"}
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_an_interrupted_run_costs_no_earlier_results(write, small_field, tmp_path, monkeypatch):
+    out = cm.batch.segment(write("in/a.tif", small_field()), output=tmp_path / "out").folder
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def interrupt(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    write("in/b.tif", small_field(1))
+    for stage in ("_outline_and_write", "write_labels", "draw_overview", "write_report"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"chromamol.batch.run.{stage}", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                cm.batch.segment(tmp_path / "in", output=out, overwrite=True)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before

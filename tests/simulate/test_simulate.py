@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from chromamol.report import write_tables
 from chromamol.settings import Settings
 from chromamol.simulate import SimulationSettings, parse_perturbation, read_nucleus
 from chromamol.simulate.nuclei import simulate_nucleus
+from chromamol.simulate.run import CONTENTS as OF_SIMULATION
 from chromamol.simulate.run import Change, simulate, simulate_from_results
 from chromamol.synthetic.perturbation import Perturbation
 
@@ -233,6 +235,32 @@ def test_options_that_do_not_go_together_are_wrong_usage(
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_what_a_simulation_has_not_written_is_not_replaced(field: Path, tmp_path: Path) -> None:
+    for name in ("truth/mine.tif", "before.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=r"already holds before\.tif, truth, without a record"):
+        simulate(output=tmp_path, settings=SMALL, overwrite=True)
+    copy = shutil.copytree(field, tmp_path / "copy")
+    assert OF_SIMULATION.foreign_to(copy) == []
+    (copy / "truth" / "mine.tif").write_text("mine")
+    with pytest.raises(OutputError, match=r"has not written: truth.mine\.tif"):
+        simulate(output=copy, settings=SMALL, overwrite=True)
+
+
+def test_a_simulation_does_not_replace_what_it_starts_from(
+    field: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(field, tmp_path / "copy")
+    region = copy / "truth" / "field_labels.tif"
+    asked = ["--from", str(tmp_path), "--region", str(region), "--perturb", "acetylation=x2", "--overwrite"]
+    with pytest.raises(SystemExit) as stop:
+        app(["simulate", "-o", str(copy), *asked], prog_name="chromamol")
+    assert stop.value.code == 2
+    assert "already holds what is to be read" in capsys.readouterr().err
+    assert region.is_file()
 
 
 def test_the_command_writes_a_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
