@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chromamol.batch.contents import RECORD, Contents, first_inside
@@ -90,13 +91,15 @@ def staged(output: Path, *, contents: Contents = CONTENTS) -> Iterator[Path]:
 
     What an earlier run left there under one of these names is removed, also if this run did not make it again.
 
-    If the block raises, nothing is left behind: not the folder, and not `output` if it was made here.
+    If the block raises, nothing is left behind: not the folder, and not `output` if it was made here. If the
+    earlier results cannot be replaced they stay, and the new ones are kept beside them.
 
     Raises
     ------
-    OutputError : the folder cannot be made or written.
+    OutputError : the folder cannot be made or written, or earlier results in it cannot be replaced.
     """
     missing = [folder for folder in (output, *output.parents) if not folder.exists()]
+    replaceable = frozenset(contents.held_by(output))
     staging = output / f"{_STAGING}{secrets.token_hex(4)}"
     try:
         staging.mkdir(parents=True)
@@ -105,10 +108,7 @@ def staged(output: Path, *, contents: Contents = CONTENTS) -> Iterator[Path]:
     done = False
     try:
         yield staging
-        for name in contents.names:
-            _remove(output / name)
-            if (staging / name).exists():
-                (staging / name).replace(output / name)
+        _put_in_place(staging, output, contents, replaceable)
         done = True
     except OSError as error:
         raise unwritable(output, error) from error
@@ -120,11 +120,43 @@ def staged(output: Path, *, contents: Contents = CONTENTS) -> Iterator[Path]:
                     folder.rmdir()
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _put_in_place(staging: Path, output: Path, contents: Contents, replaceable: frozenset[str]) -> None:
+    """Exchange the contents of `output` for those of `staging`: all of them or none."""
+    token = secrets.token_hex(4)
+    old, new = output / f"replaced-{token}", output / f"results-{token}"
+    held = contents.held_by(output)
+    moves = [(output / name, old / name) for name in held]
+    moves += [(staging / name, output / name) for name in contents.held_by(staging)]
+    if held:
+        old.mkdir()
+    try:
+        for source, target in moves:
+            source.rename(target)
+    except BaseException as error:
+        _move_back(moves, old)
+        if not isinstance(error, OSError):
+            raise
+        staging.rename(new)  # hours of work, which an open spreadsheet must not cost
+        where = f"partly in {old}" if old.exists() else "as they were"
+        raise OutputError(
+            f"{output}: what is there cannot be replaced ({error.strerror or error}). It is {where}; "
+            f"the new results are in {new}.",
+            expected="results that no other program has open, in a folder with write permission.",
+            do="close the other program; then take the new results from there.",
+        ) from error
+    # What came while the run went on was not looked at by `require_free`, and is left where it was put aside.
+    if held and replaceable.issuperset(held) and not contents.foreign_to(old):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _move_back(moves: list[tuple[Path, Path]], old: Path) -> None:
+    """Undo those moves that were made; `old` stays if something has to stay in it."""
+    for source, target in reversed(moves):
+        with suppress(OSError):
+            if os.path.lexists(target) and not os.path.lexists(source):
+                target.rename(source)
+    with suppress(OSError):
+        old.rmdir()
 
 
 def unwritable(output: Path, error: OSError) -> OutputError:

@@ -140,6 +140,46 @@ def test_analysis_and_simulation_do_not_take_each_others_records_for_their_own(t
         require_free(tmp_path, overwrite=True, contents=OF_SIMULATION)
 
 
+@pytest.mark.parametrize("failing", ["provenance.json", "images"])
+@pytest.mark.parametrize("new_or_old", ["new", "old"])
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), KeyboardInterrupt()])
+def test_results_that_cannot_be_replaced_stay_whole(tmp_path, monkeypatch, failing, new_or_old, error):
+    _fill(tmp_path, "old")
+    before, rename = _all_in(tmp_path), Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        is_new = path.parent.name.startswith(".chromamol-partial-")
+        if path.name == failing and is_new == (new_or_old == "new"):
+            monkeypatch.setattr(Path, "rename", rename)
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OutputError
+    with pytest.raises(expected) as raised, staged(tmp_path) as folder:
+        _fill(folder, "new")
+    kept = list(tmp_path.glob("results-*"))
+    after = _all_in(tmp_path)
+    assert {name: text for name, text in after.items() if not name.startswith("results-")} == before
+    assert len(kept) == (expected is OutputError), (
+        "an interrupted run leaves nothing, one that failed its results"
+    )
+    if kept:
+        assert str(kept[0]) in str(raised.value)
+        assert "images/new/labels.tif" in _all_in(kept[0])
+    assert not list(tmp_path.glob("replaced-*")) + list(tmp_path.glob(".chromamol-*"))
+
+
+def test_what_came_while_a_run_went_on_is_put_aside(tmp_path):
+    with staged(tmp_path) as folder:
+        _fill(folder, "new")
+        (tmp_path / "images").mkdir()
+        (tmp_path / "images" / "raw.tif").write_text("mine")
+    (aside,) = tmp_path.glob("replaced-*")
+    assert _all_in(aside) == {"images/raw.tif": "mine"}
+    assert (tmp_path / "images" / "new" / "labels.tif").is_file()
+
+
 def test_a_folder_below_a_file_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"), staged(tmp_path / "file" / "out"):
