@@ -8,12 +8,10 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import pandas as pd
 
 from chromamol import provenance
 from chromamol.batch.output import require_free, staged, unwritable
+from chromamol.batch.processes import in_order
 from chromamol.batch.threads import single_threaded
 from chromamol.device import resolve_device
 from chromamol.errors import ChromamolError, ImageContentError, OutputError, ParameterError
@@ -164,9 +163,11 @@ def _run(
     say(f"chromamol {provenance.__version__}, method {settings.method}, device {device}, float64")
     with staged(output) as folder:
         records = []
-        for number, record in enumerate(_records(found, settings, folder, job), start=1):
-            say(f"[{number}/{len(found)}] {record.line}")
-            records.append(record)
+        work = partial(_record, settings=settings, folder=folder, job=job)
+        with closing(in_order(work, found, jobs=settings.jobs)) as finished:
+            for number, record in enumerate(finished, start=1):
+                say(f"[{number}/{len(found)}] {record.line}")
+                records.append(record)
         _require_some(records, told=progress is not None)
         nuclei = pd.DataFrame([row for record in records for row in record.nuclei])
         write_tables(folder, nuclei, pd.DataFrame([record.row for record in records]))
@@ -185,26 +186,6 @@ def _read_from(found: list[Found], settings: Settings) -> list[Path]:
     """Return every file and folder that the run reads from."""
     beside = (settings.labels, settings.flat_field, settings.missing)
     return [each.path for each in found if not each.skipped] + [Path(p) for p in beside if p is not None]
-
-
-def _records(found: list[Found], settings: Settings, folder: Path, job: Job) -> Iterator[ImageRecord]:
-    """Yield the records in the order of the inputs, whatever the number of processes."""
-    if settings.jobs == 1 or len(found) == 1:
-        for each in found:
-            yield _record(each, settings, folder, job)
-        return
-    # "spawn": forking a process that already runs BLAS threads can deadlock.
-    with ProcessPoolExecutor(min(settings.jobs, len(found)), mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_record, each, settings, folder, job) for each in found]
-        try:
-            for future in waiting:
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise ParameterError(
-                f"jobs = {settings.jobs}: a worker process ended without an answer, most often for lack of memory.",
-                expected="memory for that many images at the same time.",
-                do="use fewer --jobs. In a Python script, call infer below `if __name__ == '__main__':`.",
-            ) from error
 
 
 def _record(found: Found, settings: Settings, folder: Path, job: Job) -> ImageRecord:
