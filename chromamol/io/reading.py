@@ -17,7 +17,7 @@ from chromamol.io.ome_zarr import is_zarr, open_zarr
 from chromamol.io.pixel_size import judge_pixel_size, judge_z_step
 from chromamol.io.planes import choose_plane
 from chromamol.io.source import ImageSource
-from chromamol.io.tiff import MAGIC, open_tiff, require_tiff
+from chromamol.io.tiff import MAGIC, PICTURES, name_kind, open_tiff, require_tiff
 from chromamol.io.vendor import open_czi, open_lif, open_nd2
 
 OPENERS: dict[str, Callable[..., AbstractContextManager[ImageSource]]] = {
@@ -32,6 +32,13 @@ OPENERS: dict[str, Callable[..., AbstractContextManager[ImageSource]]] = {
     ".zarr": open_zarr,
 }
 """File ending -> reader. A format is added here and nowhere else."""
+
+OTHER_IMAGES = (
+    ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".gif", ".webp", ".heic", ".psd", ".pdf", ".svg", ".eps",
+    ".avi", ".mp4", ".mov", ".oib", ".oif", ".oir", ".vsi", ".ims", ".dv", ".zvi", ".lei", ".sld",
+    ".mrc", ".dm3", ".dm4",
+)  # fmt: skip
+"""Endings of images that are not read: of pictures, films, and microscope software."""
 
 CAMERA_LEVELS = (1023, 4095, 16383)
 """Largest values of 10, 12 and 14 bit cameras, whose images are stored in 16 bits."""
@@ -202,8 +209,10 @@ def _opener(path: Path) -> Callable[..., AbstractContextManager[ImageSource]]:
     if opener is None and head.startswith(MAGIC):
         opener = open_tiff
     if opener is None:
+        kind = name_kind(head, PICTURES)
+        ending = f"files ending in {path.suffix or 'nothing'!r} are not read"
         raise ReadError(
-            f"{path}: files ending in {path.suffix or 'nothing'!r} are not read.",
+            f"{path}: {kind or ending}.",
             expected=f"one of {', '.join(OPENERS)}.",
             do="export the image as OME-TIFF from the microscope's software or Fiji.",
         )
@@ -213,8 +222,10 @@ def _opener(path: Path) -> Callable[..., AbstractContextManager[ImageSource]]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is read as an image: by its ending, or by the first bytes of a TIFF."""
-    return path.suffix.lower() in OPENERS or is_zarr(path) or first_bytes(path).startswith(MAGIC)
+    """Whether a file is an image, one that is not read included: by its ending, or by its first bytes."""
+    if path.suffix.lower() in (*OPENERS, *OTHER_IMAGES) or is_zarr(path):
+        return True
+    return first_bytes(path).startswith((*MAGIC, *PICTURES))
 
 
 def first_bytes(path: Path) -> bytes:

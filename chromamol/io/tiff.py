@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,15 @@ from chromamol.io.source import ImageSource, choose_scene, require_memory, requi
 from chromamol.io.tiff_calibration import stated_calibration
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+PICTURES = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"RIFF": "a WebP image or a film",
+    b"%PDF": "a PDF document",
+}
+"""First bytes of what is an image to everybody, and not read."""
 
 MAX_EXPANSION = 2000
 """Deflate gains at most 1032:1 and LZW about 1400:1: a header that promises more is broken."""
@@ -244,20 +253,21 @@ def _pages_to_read(series: Any, shape: tuple[int, ...], fixed: dict[int, int]) -
     return [int(page) for page in np.ravel(np.arange(math.prod(leading)).reshape(leading)[index])]
 
 
+def name_kind(head: bytes, kinds: Mapping[bytes, str]) -> str:
+    """Return what the first bytes of a file are by `kinds`; empty if they are none of these."""
+    return next((text for start, text in kinds.items() if head.startswith(start)), "")
+
+
 def require_tiff(path: Path, head: bytes) -> None:
     """Raise `ReadError` unless the first bytes are those of a TIFF file; say what they are if known."""
     if head.startswith(MAGIC):
         return
-    known = {
-        b"\x89PNG": "a PNG image",
-        b"\xff\xd8\xff": "a JPEG image",
+    known = PICTURES | {
         b"PK\x03\x04": "a ZIP archive",
         b"version https://git-lfs": "a Git LFS pointer, not the file itself",
         b"<": "a web page or XML",
     }
-    what = next(
-        (text for start, text in known.items() if head.startswith(start)), f"starting with {head[:8]!r}"
-    )
+    what = name_kind(head, known) or f"starting with {head[:8]!r}"
     raise ReadError(
         f"{path}: {what}.",
         expected="a TIFF file.",

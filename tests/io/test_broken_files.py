@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from chromamol.errors import AxesError, ChromamolError, ImageContentError, ReadError
-from chromamol.io import Micrograph, read_image, read_labels
+from chromamol.io import Micrograph, is_image, read_image, read_labels
 
 DATA = np.random.default_rng(2).integers(0, 4096, size=(6, 40, 50)).astype(np.uint16)
 
@@ -41,6 +41,26 @@ def test_missing_files_folders_and_other_formats_are_refused(tmp_path):
     (tmp_path / "a.vsi").write_bytes(b"II*\1" + bytes(40))
     with pytest.raises(ReadError, match=r"files ending in '\.vsi' are not read.*OME-TIFF"):
         read_image(tmp_path / "a.vsi")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.png", b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        ("a.csv", b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        ("a", b"\xff\xd8\xff\xe0", "a JPEG image"),
+        ("a.gif", b"GIF89a", "a GIF image"),
+        ("a.webp", b"RIFF\1\0\0\0WEBP", "a WebP image"),
+        ("a.pdf", b"%PDF-1.7", "a PDF document"),
+        ("a.BMP", b"BM\1\0", r"files ending in '\.BMP' are not read"),
+        ("a.oib", b"\xd0\xcf\x11\xe0", r"files ending in '\.oib' are not read"),
+    ],
+)
+def test_images_of_other_kinds_are_no_tables_and_to_be_exported(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    assert is_image(tmp_path / name)
+    with pytest.raises(ReadError, match=rf"{message}.*export the image as OME-TIFF"):
+        read_image(tmp_path / name)
 
 
 def test_a_tiff_with_another_ending_is_still_a_tiff(tmp_path):
