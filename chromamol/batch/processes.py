@@ -20,7 +20,8 @@ def in_order(
 ) -> Generator[Done, None, None]:
     """Yield what `work` makes of each item, in the order of the items, whatever the number of processes.
 
-    What `work` raises ends it, and so does closing it: items that wait are not begun then.
+    What `work` raises ends it, and so does closing it. Of the items that wait, at most jobs + 1 are begun then: those
+    that were handed over already.
 
     Raises
     ------
