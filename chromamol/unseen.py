@@ -10,7 +10,7 @@ import numpy as np
 from chromamol.channels import Channels
 from chromamol.errors import ImageContentError, ParameterError
 from chromamol.inverse.gaps import filled
-from chromamol.io import Micrograph, find_labels, read_labels
+from chromamol.io import Micrograph, find_labels, read_mask
 from chromamol.settings import Settings
 from chromamol.shapes import Mask
 
@@ -35,7 +35,7 @@ def close_unseen(channels: Channels, micrograph: Micrograph, settings: Settings)
         source = Path(settings.missing)
         if micrograph.path is not None and source.is_dir():
             source = find_labels(source, image=micrograph.path)
-        seen &= read_labels(source, shape=micrograph.shape) == 0
+        seen &= ~read_mask(source, shape=micrograph.shape)
     if not seen.any():
         raise ImageContentError(f"{micrograph.name}: no pixel was seen.", expected="some finite pixels.",
                                 do="check --missing: 0 stands for a pixel that was seen.")  # fmt: skip

@@ -8,6 +8,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from chromamol import nucleus_rates
+from chromamol.channels import choose_channels
 from chromamol.cli import app
 from chromamol.errors import ParameterError
 from chromamol.inverse import network_settings, network_training
@@ -15,7 +16,7 @@ from chromamol.io import Micrograph
 from chromamol.nucleus_rates import light_noise
 from chromamol.pipeline import analyse_image, require_analysable
 from chromamol.settings import Settings
-from chromamol.unseen import require_all_seen
+from chromamol.unseen import close_unseen, require_all_seen
 
 
 class Caught(Exception):
@@ -52,6 +53,17 @@ def test_nan_pixels_and_a_mask_of_them_are_the_same(monkeypatch, small_field, tm
         assert given["method"] == "network"
     np.testing.assert_array_equal(by_nan["seen"], by_mask["seen"])
     np.testing.assert_allclose(by_nan["total"], by_mask["total"])
+
+
+def test_dust_in_two_places_is_one_mask_and_a_clean_image_has_none(small_field, tmp_path):
+    image = Micrograph(small_field()[None], ("0",), 0.1)
+    dust = np.zeros(image.shape, np.uint8)
+    dust[40:44, 50:54], dust[60:64, 40:44] = 255, 255
+    for mask, left in ((dust, 32), (dust > 0, 32), (0 * dust, 0)):
+        tifffile.imwrite(tmp_path / "dust.tif", mask)
+        settings = Settings(missing=tmp_path / "dust.tif")
+        closed = close_unseen(choose_channels(image, settings), image, settings)
+        assert np.count_nonzero(~closed.seen) == left
 
 
 def test_a_hole_outside_of_the_nucleus_changes_nothing(monkeypatch, small_field):

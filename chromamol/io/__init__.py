@@ -2,7 +2,7 @@
 
 from chromamol.io.atomic import atomic_write, write_text
 from chromamol.io.inputs import Found, discover
-from chromamol.io.labels import find_labels, read_labels
+from chromamol.io.labels import find_labels, read_labels, read_mask
 from chromamol.io.micrograph import ChannelChoice, Micrograph, check_content
 from chromamol.io.pixel_size import check_nuclear_diameter, require_pixel_size, require_z_step
 from chromamol.io.reading import TimeSeries, is_image, read_image, read_time_series
@@ -25,6 +25,7 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_localizations",
+    "read_mask",
     "read_time_series",
     "require_pixel_size",
     "require_z_step",

@@ -1,4 +1,4 @@
-"""Outlines made elsewhere: label TIFF and PNG, Cellpose `_seg.npy`, ROIs drawn in ImageJ."""
+"""Outlines and masks made elsewhere: label TIFF and PNG, Cellpose `_seg.npy`, ROIs drawn in ImageJ."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from chromamol.io.reading import first_bytes
 from chromamol.io.source import require_memory
 from chromamol.io.tiff import open_tiff, require_tiff
 from chromamol.io.write import Int32Labels
+from chromamol.shapes import Mask
 
 LABEL_ENDINGS = ("", "_labels", "_label", "_masks", "_mask", "_cp_masks", ".stardist")
 
@@ -52,7 +53,30 @@ def read_labels(path: str | Path, *, shape: tuple[int, ...], allow_pickle: bool 
     AxesError : another shape than the image.
     ImageContentError : no label in it.
     """
-    path = Path(path)
+    labels = _decoded(Path(path), shape, allow_pickle=allow_pickle)
+    _require_labels(labels, Path(path))
+    return labels.astype(np.int32)
+
+
+def read_mask(path: str | Path, *, shape: tuple[int, ...]) -> Mask:
+    """Read which pixels are marked: those whose value is not 0, in any number of pieces, or none at all.
+
+    Parameters and files as for `read_labels`; real numbers need not be whole.
+
+    Raises
+    ------
+    ReadError : no such file, broken, or values that are NaN or infinite.
+    AxesError : another shape than the image.
+    """
+    values = _decoded(Path(path), shape, allow_pickle=False)
+    if not np.all(np.isfinite(values)):
+        raise ReadError(f"{path}: values that are NaN or infinite.", expected="0, or another number, in each pixel.",
+                        do="save the mask as an 8-bit image of 0 and 255.")  # fmt: skip
+    return values != 0
+
+
+def _decoded(path: Path, shape: tuple[int, ...], *, allow_pickle: bool) -> np.ndarray:
+    """Return the values of a file of labels or of a mask, of `shape`; yes and no as 1 and 0."""
     head = first_bytes(path)
     if head.startswith((b"PK\x03\x04", b"Iout")):
         labels = _read_rois(path, shape)
@@ -64,11 +88,10 @@ def read_labels(path: str | Path, *, shape: tuple[int, ...], allow_pickle: bool 
         labels = _fitted(_read_cellpose(path, allow_pickle=allow_pickle), path, shape)
     else:
         require_tiff(path, head)
-        with open_tiff(path) as source:
+        with open_tiff(path, masks=True) as source:
             _require_shape(source.axes.shape, path, shape)
             labels = source.read({}).reshape(shape)
-    _require_labels(labels, path)
-    return labels.astype(np.int32)
+    return labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
 
 
 def _guarded(path: Path, kind: str, read: Any) -> Any:

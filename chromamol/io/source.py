@@ -64,9 +64,9 @@ def choose_scene(labels: list[str], scene: int | str | None, *, name: str) -> in
     return matches[0]
 
 
-def require_number_type(dtype: np.dtype, *, name: str) -> None:
-    """Raise `ReadError` unless pixels are integers or real numbers."""
-    if dtype.kind not in "uif":
+def require_number_type(dtype: np.dtype, *, name: str, masks: bool = False) -> None:
+    """Raise `ReadError` unless pixels are integers or real numbers, or with `masks` yes and no."""
+    if dtype.kind not in ("buif" if masks else "uif"):
         raise ReadError(
             f"{name}: pixels of type {dtype}.",
             expected="integers or real numbers, one intensity per pixel.",

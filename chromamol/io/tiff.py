@@ -44,8 +44,8 @@ _FATAL = re.compile(
 
 
 @contextmanager
-def open_tiff(path: Path, *, scene: int | str | None = None) -> Iterator[ImageSource]:
-    """Open one scene of a TIFF file.
+def open_tiff(path: Path, *, scene: int | str | None = None, masks: bool = False) -> Iterator[ImageSource]:
+    """Open one scene of a TIFF file; with `masks` also one of 1 bit per pixel, which is no image.
 
     Raises
     ------
@@ -55,11 +55,11 @@ def open_tiff(path: Path, *, scene: int | str | None = None) -> Iterator[ImageSo
     with ExitStack() as stack:
         with _as_read_errors(path):
             tif = stack.enter_context(tifffile.TiffFile(path))
-            source = _source(tif, path, scene)
+            source = _source(tif, path, scene, masks=masks)
         yield source
 
 
-def _source(tif: tifffile.TiffFile, path: Path, scene: int | str | None) -> ImageSource:
+def _source(tif: tifffile.TiffFile, path: Path, scene: int | str | None, *, masks: bool) -> ImageSource:
     images = _ome_images(tif, path)
     series = [s for s in tif.series if not s.keyframe.is_reduced] or list(tif.series)
     if not series:
@@ -67,7 +67,7 @@ def _source(tif: tifffile.TiffFile, path: Path, scene: int | str | None) -> Imag
     names = [s.name or f"{s.axes} {s.shape}" for s in series]
     index = choose_scene(names, scene, name=str(path))
     chosen = series[index]
-    require_number_type(chosen.dtype, name=str(path))
+    require_number_type(chosen.dtype, name=str(path), masks=masks)
     _require_complete(chosen, path)
     ome = images[index] if len(images) == len(series) else None
     dropped = len(tif.series) - len(series)

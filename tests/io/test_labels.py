@@ -10,7 +10,7 @@ import roifile
 import tifffile
 
 from chromamol.errors import AxesError, ChromamolError, ReadError
-from chromamol.io import find_labels, read_labels
+from chromamol.io import find_labels, read_image, read_labels, read_mask
 
 LABELS = np.zeros((30, 40), dtype=np.uint16)
 LABELS[4:10, 5:15], LABELS[15:28, 20:35] = 1, 700
@@ -130,3 +130,34 @@ def test_truncated_rois_are_typed_errors(tmp_path, kept):
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     with pytest.raises(ChromamolError, match=r"a\.zip"):
         read_labels(path, shape=(30, 40))
+
+
+@pytest.mark.parametrize("kind", ["0 and 255", "all zero", "bool", "1 bit", "real", "png"])
+def test_a_mask_is_whatever_is_not_zero_in_any_number_of_pieces(tmp_path, kind):
+    marked = (LABELS > 0) & (kind != "all zero")
+    path = tmp_path / "dust.tif"
+    if kind == "png":
+        path.write_bytes(imagecodecs.png_encode(255 * marked.astype(np.uint8)))
+    elif kind == "1 bit":
+        tifffile.imwrite(path, marked, bitspersample=1)
+    else:
+        tifffile.imwrite(
+            path, marked if kind == "bool" else marked * np.array(0.4 if kind == "real" else 255, "f4")
+        )
+    np.testing.assert_array_equal(read_mask(path, shape=(30, 40)), marked)
+    with pytest.raises(AxesError, match="shape of the image"):
+        read_mask(path, shape=(30, 41))
+    tifffile.imwrite(path, np.where(marked, np.nan, 1.0))
+    if marked.any():
+        with pytest.raises(ReadError, match="NaN or infinite"):
+            read_mask(path, shape=(30, 40))
+
+
+def test_one_piece_of_yes_and_no_is_an_outline_and_two_are_not(tmp_path):
+    tifffile.imwrite(tmp_path / "one.tif", LABELS == 700)
+    np.testing.assert_array_equal(read_labels(tmp_path / "one.tif", shape=(30, 40)), LABELS // 700)
+    tifffile.imwrite(tmp_path / "two.tif", LABELS > 0)
+    with pytest.raises(ReadError, match="2 separate pieces that all have the value 1"):
+        read_labels(tmp_path / "two.tif", shape=(30, 40))
+    with pytest.raises(ReadError, match="pixels of type bool"):
+        read_image(tmp_path / "two.tif")
