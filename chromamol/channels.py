@@ -59,19 +59,24 @@ class Channels:
         return np.sum([part / max(float(np.std(part)), np.finfo(float).tiny) for part in parts], axis=0)
 
 
+def named_channels(settings: Settings) -> dict[str, int | str]:
+    """Return the channels that the user named, by what they are for: `settings.KIND_channel`."""
+    wanted = {
+        "chromatin": settings.chromatin_channel,
+        "heterochromatin": settings.heterochromatin_channel,
+        "euchromatin": settings.euchromatin_channel,
+    }
+    return {kind: channel for kind, channel in wanted.items() if channel is not None}
+
+
 def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
     """Return the planes by role. A stain is never guessed from a channel's name.
 
     Raises
     ------
-    AxesError : several channels and none named, or a combination that does not give two fields.
+    AxesError : several channels and none named, one channel for two roles, or a combination that gives no two fields.
     """
-    wanted = {
-        "total": settings.chromatin_channel,
-        "heterochromatin": settings.heterochromatin_channel,
-        "euchromatin": settings.euchromatin_channel,
-    }
-    named = {role: channel for role, channel in wanted.items() if channel is not None}
+    named = named_channels(settings)
     if not named and set(DENSITY_CHANNELS) <= set(micrograph.channel_names):
         planes = {"heterochromatin": micrograph.channel("phi_h"), "euchromatin": micrograph.channel("phi_e")}
         return Channels(planes, True, "phi_h and phi_e, by their names: volume fractions, used as they are")
@@ -80,17 +85,38 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
         return Channels({"total": _plane(micrograph, choice)}, False,
                         f"total chromatin: {choice.name}, {choice.reason}",
                         numbers={"total": _number(micrograph, choice)})  # fmt: skip
-    if set(named) not in ({"total"}, {"total", "heterochromatin"}, {"heterochromatin", "euchromatin"}):
+    if set(named) not in (
+        {"chromatin"},
+        {"chromatin", "heterochromatin"},
+        {"heterochromatin", "euchromatin"},
+    ):
         raise AxesError(
             f"Channels given for {' and '.join(named)}.",
             expected="chromatin alone, heterochromatin with chromatin, or heterochromatin with euchromatin.",
             do="name the missing channel, or leave one out.",
         )
-    choices = {role: micrograph.choose_channel(channel) for role, channel in named.items()}
+    choices = {
+        "total" if kind == "chromatin" else kind: micrograph.choose_channel(channel, kind=kind)
+        for kind, channel in named.items()
+    }
+    _require_different(micrograph, choices)
     note = "; ".join(f"{'total chromatin' if role == 'total' else role}: {choice.name}, {choice.reason}"
                      for role, choice in choices.items())  # fmt: skip
     return Channels({role: _plane(micrograph, choice) for role, choice in choices.items()}, False, note,
                     numbers={role: _number(micrograph, choice) for role, choice in choices.items()})  # fmt: skip
+
+
+def _require_different(micrograph: Micrograph, choices: dict[str, ChannelChoice]) -> None:
+    """Raise `AxesError` where one channel is to be two fields: they would be equal everywhere, whatever it shows."""
+    if len({choice.index for choice in choices.values()}) == len(choices):
+        return
+    one = next(iter(choices.values()))
+    options = " and ".join(f"--{'chromatin' if role == 'total' else role}-channel" for role in choices)
+    raise AxesError(
+        f"{micrograph.name}: channel {_number(micrograph, one)} ({one.name!r}) for both {options}.",
+        expected="a channel of its own for each.",
+        do="correct one of them; for an image of one channel name it with --chromatin-channel alone.",
+    )
 
 
 def _plane(micrograph: Micrograph, choice: ChannelChoice) -> np.ndarray:

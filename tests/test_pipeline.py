@@ -6,7 +6,7 @@ import pytest
 import chromamol as cm
 from chromamol.channels import choose_channels
 from chromamol.errors import AxesError, ImageContentError, PixelSizeError
-from chromamol.io import Micrograph, read_image
+from chromamol.io import Micrograph, read_image, write_channels
 from chromamol.nucleus.flags import SEPARATOR
 from chromamol.pipeline import MAP_NAMES, ImageAnalysis, analyse_image, outline_nuclei
 from chromamol.settings import Settings
@@ -56,6 +56,38 @@ def test_named_channels_go_to_their_roles():
 def test_a_combination_that_gives_no_two_fields_is_refused(roles):
     with pytest.raises(AxesError, match="name the missing channel"):
         choose_channels(_image(EMPTY, EMPTY), Settings(**roles))
+
+
+@pytest.mark.parametrize(
+    ("roles", "options"),
+    [
+        (
+            {"heterochromatin_channel": 0, "euchromatin_channel": "0"},
+            "--heterochromatin-channel and --euchromatin-channel",
+        ),
+        (
+            {"chromatin_channel": "DNA", "heterochromatin_channel": 0},
+            "--chromatin-channel and --heterochromatin-channel",
+        ),
+    ],
+)
+def test_one_channel_for_two_roles_is_refused_by_both_options(roles, options):
+    with pytest.raises(AxesError, match=rf"channel 0 \('DNA'\) for both {options}\."):
+        choose_channels(_image(EMPTY, EMPTY, names=("DNA", "mark")), Settings(**roles))
+
+
+def test_a_channel_that_is_not_there_is_asked_for_by_its_own_option(tmp_path):
+    image = _image(EMPTY, EMPTY, names=("DNA", "mark"))
+    with pytest.raises(
+        AxesError, match=r"channel 'H3K9' is not.*the heterochromatin channel .* --heterochromatin-channel"
+    ):
+        choose_channels(image, Settings(chromatin_channel=0, heterochromatin_channel="H3K9"))
+    with pytest.raises(AxesError, match=r"channel 4 is not.* with --chromatin-channel"):
+        choose_channels(image, Settings(chromatin_channel=4, heterochromatin_channel="mark"))
+    write_channels(tmp_path / "a.ome.tif", {"DNA": EMPTY, "mark": EMPTY})
+    for kind in ("chromatin", "euchromatin"):
+        with pytest.raises(AxesError, match=f"channel 2 is not.* with --{kind}-channel"):
+            read_image(tmp_path / "a.ome.tif", channels={"heterochromatin": 0, kind: 2})
 
 
 # --- one image ---------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from chromamol import provenance
 from chromamol.batch.output import require_free, staged, unwritable
 from chromamol.batch.processes import in_order
 from chromamol.batch.threads import single_threaded
+from chromamol.channels import named_channels
 from chromamol.device import resolve_device
 from chromamol.errors import ChromamolError, ImageContentError, OutputError, ParameterError
 from chromamol.inverse.inference import METHODS
@@ -298,11 +299,10 @@ def _read(found: Found, settings: Settings) -> Micrograph | Localizations:
             found.path, columns=settings.localization_columns, pixel_size_um=settings.pixel_size_um,
             dialect=settings.localization_dialect,
         )  # fmt: skip
-    named = (settings.chromatin_channel, settings.heterochromatin_channel, settings.euchromatin_channel)
     return read_image(
         found.path, pixel_size_um=settings.pixel_size_um, z_step_um=settings.z_step_um,
         time_index=settings.time_index, scene=settings.scene, axes=settings.axes, z_plane=settings.z_plane,
-        channels=tuple(channel for channel in named if channel is not None) or None,
+        channels=named_channels(settings) or None,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ def find_channel(
     *,
     name: str,
     numbers: tuple[int, ...] | None = None,
+    kind: str = "chromatin",
 ) -> ChannelChoice:
     """Find a channel by index or name. A single channel needs neither.
 
@@ -39,6 +40,7 @@ def find_channel(
         the command line.
     name : of the file, for messages.
     numbers : indices of the channels where these are a selection; `ChannelChoice.index` is the place among `names`.
+    kind : "chromatin", "heterochromatin" or "euchromatin": whose option a message names.
 
     Raises
     ------
@@ -48,12 +50,12 @@ def find_channel(
     numbers = tuple(range(len(names))) if numbers is None else numbers
     if which is None:
         if len(names) > 1:
-            raise _channel_error(names, numbers, "several channels and none named", name)
+            raise _channel_error(names, numbers, "several channels and none named", name, kind)
         return ChannelChoice(0, names[0], "the only channel of the image")
     matches = _matching_channels(names, numbers, which)
     if len(matches) != 1:
         found = f"fits {len(matches)} channels" if matches else "is not among its channels"
-        raise _channel_error(names, numbers, f"channel {which!r} {found}", name)
+        raise _channel_error(names, numbers, f"channel {which!r} {found}", name, kind)
     place = matches[0]
     how = "index" if str(which) == str(numbers[place]) else "name"
     return ChannelChoice(place, names[place], f"channel {numbers[place]} ({names[place]!r}) named by {how}")
@@ -70,12 +72,15 @@ def _matching_channels(names: tuple[str, ...], numbers: tuple[int, ...], which: 
     return sorted({*named, *index})
 
 
-def _channel_error(names: tuple[str, ...], numbers: tuple[int, ...], found: str, name: str) -> AxesError:
+def _channel_error(
+    names: tuple[str, ...], numbers: tuple[int, ...], found: str, name: str, kind: str
+) -> AxesError:
+    stain = "DNA or H2B" if kind == "chromatin" else kind
     listed = ", ".join(f"{number}: {each!r}" for number, each in zip(numbers, names, strict=True))
     return AxesError(
         f"{name}: {found}.",
         expected=f"one of its channels, {listed}.",
-        do="name the DNA or H2B channel by its index with --chromatin-channel (in Python: channel=).",
+        do=f"name the {stain} channel by its index with --{kind}-channel (in Python: {kind}_channel=).",
     )
 
 
@@ -145,9 +150,11 @@ class Micrograph:
         """Where the pixels are; raises `PixelSizeError` if that is unknown."""
         return Grid(self.shape, self.spacing_um)
 
-    def choose_channel(self, which: int | str | None = None) -> ChannelChoice:
+    def choose_channel(self, which: int | str | None = None, *, kind: str = "chromatin") -> ChannelChoice:
         """Find a channel by index or name; as `find_channel`. An index is that in the file."""
-        return find_channel(self.channel_names, which, name=self.name, numbers=self.channel_numbers)
+        return find_channel(
+            self.channel_names, which, name=self.name, numbers=self.channel_numbers, kind=kind
+        )
 
     def channel(self, which: int | str | None = None) -> np.ndarray:
         """Return one channel, (y, x) or (z, y, x), as it is in the file; see `choose_channel`."""

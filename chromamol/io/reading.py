@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +44,9 @@ CAMERA_LEVELS = (1023, 4095, 16383)
 """Largest values of 10, 12 and 14 bit cameras, whose images are stored in 16 bits."""
 
 
+Channels = Sequence[int | str] | Mapping[str, int | str]
+"""Wanted channels of a file, by index or name; in a mapping by what they are for."""
+
 FEWEST_FRAMES = 3
 """Of a time-lapse: two frames give a difference, and nothing to tell it from noise."""
 
@@ -79,7 +82,7 @@ def read_image(
     time_index: int | None = None,
     scene: int | str | None = None,
     axes: str | None = None,
-    channels: Sequence[int | str] | None = None,
+    channels: Channels | None = None,
     z_plane: int | str | None = None,
 ) -> Micrograph:
     """Read an image file: TIFF, OME-TIFF, ImageJ TIFF (hyperstacks too), LSM; with the extra `formats` OME-Zarr (a
@@ -96,7 +99,8 @@ def read_image(
     scene : index or name of the scene (series, position) in a file with several.
     axes : meaning of the stored axes where the file does not state it, such as "ZYX"; letters T, Z, C,
         S (samples), Y, X.
-    channels : read only these, by index or name; all when None.
+    channels : read only these, by index or name; all when None. A mapping has what each is for ("chromatin",
+        "heterochromatin", "euchromatin"), whose option is then named where it is not there.
     z_plane : of a stack only this plane is kept: its index, "middle", "sharpest" or "max"; read one by one.
 
     Returns
@@ -166,7 +170,7 @@ def read_time_series(
 def _read(
     source: ImageSource,
     plan: AxesPlan,
-    channels: Sequence[int | str] | None,
+    channels: Channels | None,
     z_plane: int | str | None,
     path: Path,
 ) -> tuple[np.ndarray, tuple[int, ...], str]:
@@ -174,7 +178,7 @@ def _read(
     every = tuple(range(len(plan.channel_names)))
     chosen = every
     if channels is not None:
-        chosen = tuple(sorted({find_channel(plan.channel_names, c, name=str(path)).index for c in channels}))
+        chosen = _wanted(plan.channel_names, channels, path)
     left = [axis for axis in range(len(source.axes.shape)) if axis not in plan.fixed]
     letters = [plan.letters[axis] for axis in left]
     one_axis = [left[i] for i, letter in enumerate(letters) if letter in "CS"]
@@ -198,6 +202,12 @@ def _read(
         lambda index: taken({depth[0]: index}), source.axes.shape[depth[0]], z_plane, name=str(path)
     )
     return plane.data, chosen, plane.note
+
+
+def _wanted(names: tuple[str, ...], channels: Channels, path: Path) -> tuple[int, ...]:
+    """Return the numbers of the channels that are to be read, each once."""
+    named = channels.items() if isinstance(channels, Mapping) else (("chromatin", each) for each in channels)
+    return tuple(sorted({find_channel(names, each, name=str(path), kind=kind).index for kind, each in named}))
 
 
 def _opener(path: Path) -> Callable[..., AbstractContextManager[ImageSource]]:
