@@ -312,7 +312,8 @@ def _read_series(found: Found, settings: Settings) -> TimeSeries | None:
         return None
     return read_time_series(
         found.path, pixel_size_um=settings.pixel_size_um, z_step_um=settings.z_step_um, scene=settings.scene,
-        axes=settings.axes, frame_interval_s=settings.frame_interval_s,
+        axes=settings.axes, frame_interval_s=settings.frame_interval_s, z_plane=settings.z_plane,
+        channels=named_channels(settings) or None,
     )  # fmt: skip
 
 

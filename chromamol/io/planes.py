@@ -67,9 +67,14 @@ def choose_plane(
         for index in range(1, count):
             np.maximum(data, read(index), out=data)
         return ChosenPlane(data, f"maximum of {count} z planes: intensities are no densities any more")
-    scores = np.stack([_fine_structure(read(index)) for index in range(count)])
-    best = int(np.argmax(np.sum(scores / np.maximum(scores.max(axis=0), 1e-300), axis=1)))
+    best = sharpest_plane(read, count)
     return ChosenPlane(read(best), f"z plane {best} of {count}, the sharpest")
+
+
+def sharpest_plane(read: Callable[[int], np.ndarray], count: int) -> int:
+    """Return the number of the plane with most fine structure, as `choose_plane` says."""
+    scores = np.stack([_fine_structure(read(index)) for index in range(count)])
+    return int(np.argmax(np.sum(scores / np.maximum(scores.max(axis=0), 1e-300), axis=1)))
 
 
 def _fine_structure(plane: np.ndarray) -> np.ndarray:

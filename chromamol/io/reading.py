@@ -15,7 +15,7 @@ from chromamol.io.axes import AxesPlan, plan_axes
 from chromamol.io.micrograph import Micrograph, find_channel
 from chromamol.io.ome_zarr import is_zarr, open_zarr
 from chromamol.io.pixel_size import judge_pixel_size, judge_z_step
-from chromamol.io.planes import choose_plane
+from chromamol.io.planes import choose_plane, sharpest_plane
 from chromamol.io.source import ImageSource
 from chromamol.io.tiff import MAGIC, PICTURES, name_kind, open_tiff, require_tiff
 from chromamol.io.vendor import open_czi, open_lif, open_nd2
@@ -144,27 +144,45 @@ def read_time_series(
     z_step_um: float | None = None,
     scene: int | str | None = None,
     axes: str | None = None,
+    channels: Channels | None = None,
+    z_plane: int | str | None = None,
     frame_interval_s: float | None = None,
 ) -> TimeSeries | None:
     """Read all frames of a time-lapse; None for a file with fewer than 3, or whose frame interval nobody states.
 
-    Parameters and errors as for `read_image`; `frame_interval_s` goes before what the file says.
+    Parameters and errors as for `read_image`; `frame_interval_s` goes before what the file says. The sharpest plane is
+    one for all frames, that of their mean: another one in each would move through the nucleus.
     """
-    with _opener(Path(path))(Path(path), scene=scene) as source:
+    path = Path(path)
+    with _opener(path)(path, scene=scene) as source:
         letters = source.axes.letters if axes is None else axes.upper()
         lengths = dict(zip(letters, source.axes.shape, strict=False))
         interval = frame_interval_s or source.frame_interval_s
-    frames = lengths.get("T", 1)
-    if frames < FEWEST_FRAMES or interval is None or not (math.isfinite(interval) and interval > 0.0):
-        return None
+        frames = lengths.get("T", 1)
+        if frames < FEWEST_FRAMES or interval is None or not (math.isfinite(interval) and interval > 0.0):
+            return None
+        z_plane, note = _one_plane(source, axes, channels, z_plane, frames, path)
     whose = "given by the user" if frame_interval_s else "as the file says"
-    read = [
-        read_image(
-            path, pixel_size_um=pixel_size_um, z_step_um=z_step_um, time_index=t, scene=scene, axes=axes
-        )
-        for t in range(frames)
-    ]
-    return TimeSeries(tuple(read), float(interval), f"{frames} frames, {interval:g} s apart {whose}")
+    read = [read_image(path, pixel_size_um=pixel_size_um, z_step_um=z_step_um, time_index=t, scene=scene, axes=axes,
+                       channels=channels, z_plane=z_plane) for t in range(frames)]  # fmt: skip
+    return TimeSeries(tuple(read), float(interval), f"{frames} frames, {interval:g} s apart {whose}{note}")
+
+
+def _one_plane(
+    source: ImageSource, axes: str | None, channels: Channels | None, z_plane: int | str | None, frames: int, path: Path
+) -> tuple[int | str | None, str]:  # fmt: skip
+    """Return which plane to take of every frame, and a remark where that had to be found out."""
+    plans = [plan_axes(source.axes, name=str(path), time_index=t, declared=axes) for t in range(frames)]
+    depth = dict(zip(plans[0].letters, source.axes.shape, strict=True)).get("Z", 1)
+    if z_plane != "sharpest" or depth == 1:
+        return z_plane, ""
+
+    def mean(index: int) -> np.ndarray:
+        taken = [_read(source, plan, channels, index, path)[0] for plan in plans]
+        return np.asarray(np.mean(taken, axis=0, dtype=np.float32))
+
+    best = sharpest_plane(mean, depth)
+    return best, f", z plane {best} of {depth}, the sharpest of their mean"
 
 
 def _read(

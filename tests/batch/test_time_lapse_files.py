@@ -7,8 +7,9 @@ import pytest
 import tifffile
 
 import chromamol as cm
+from chromamol.batch.run import _read_series
 from chromamol.errors import ImageContentError
-from chromamol.io import read_time_series
+from chromamol.io import Found, read_time_series
 
 TRUTH = Path(__file__).parents[1] / "inverse" / "truth" / "both_0.npz"
 PIXEL_UM = 7.5 / 96
@@ -45,6 +46,42 @@ def test_imagej_states_the_interval_in_seconds(tmp_path):
     assert read_time_series(tmp_path / "stack.tif").interval_s == 12.5
     tifffile.imwrite(tmp_path / "silent.tif", frames, imagej=True, metadata={"axes": "TYX"})
     assert read_time_series(tmp_path / "silent.tif") is None
+
+
+@pytest.fixture
+def stack_film(tmp_path):
+    """Three frames, four planes, two channels: the first frame alone is sharp on plane 3, the others on plane 1."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 9, (3, 4, 2, 24, 26)).astype(np.uint16)
+    frames[0, 3] *= 50
+    frames[1:, 1] *= 100
+    path = tmp_path / "deep.tif"
+    tifffile.imwrite(path, frames, imagej=True, metadata={"axes": "TZCYX", "finterval": 5.0, "spacing": 0.2})
+    return path, frames
+
+
+@pytest.mark.parametrize(("which", "plane"), [("middle", 2), (0, 0), ("sharpest", 1)])
+def test_one_plane_of_the_wanted_channel_is_read_of_every_frame(stack_film, which, plane):
+    path, frames = stack_film
+    series = read_time_series(path, z_plane=which, channels=[1])
+    for read, stored in zip(series.frames, frames, strict=True):
+        assert not read.is_stack
+        np.testing.assert_array_equal(read.data, stored[plane, 1:])
+        assert f"z plane {plane} of 4" in read.axes_note
+        assert read.choose_channel(1).index == 0
+    assert ("z plane 1 of 4, the sharpest of their mean" in series.average().axes_note) == (
+        which == "sharpest"
+    )
+
+
+def test_the_run_gives_the_plane_and_the_channels_to_a_time_lapse(stack_film):
+    path, frames = stack_film
+    settings = cm.Settings(z_plane="max", heterochromatin_channel=1)
+    series = _read_series(Found(path, "deep"), settings)
+    for read, stored in zip(series.frames, frames, strict=True):
+        np.testing.assert_array_equal(read.data, stored[:, 1:].max(axis=0))
+    whole = _read_series(Found(path, "deep"), cm.Settings())
+    assert whole.frames[0].data.shape == (2, 4, 24, 26)
 
 
 @pytest.mark.usefixtures("quick_pictures")
