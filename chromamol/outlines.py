@@ -25,9 +25,7 @@ def nucleus_labels(micrograph: Micrograph, channels: Channels, settings: Setting
     ImageContentError : no nucleus.
     """
     if settings.labels is not None:
-        source = Path(settings.labels)
-        if micrograph.path is not None and source.is_dir():
-            source = find_labels(source, image=micrograph.path)
+        source = label_file(micrograph, settings.labels)
         return np.array(read_labels(source, shape=micrograph.shape, allow_pickle=settings.allow_pickle))
     if channels.outlines is not None:
         return channels.outlines
@@ -49,6 +47,11 @@ def nucleus_labels(micrograph: Micrograph, channels: Channels, settings: Setting
             do="check the channel with --chromatin-channel and the pixel size, or give outlines with --labels.",
         )
     return labels
+
+
+def label_file(micrograph: Micrograph, labels: str | Path) -> Path:
+    """Return the file of the outlines that were given: `labels`, or the one of this image in that folder."""
+    return Path(labels) if micrograph.path is None else find_labels(labels, image=micrograph.path)
 
 
 def require_plausible_size(

@@ -28,7 +28,7 @@ from chromamol.nucleus_rates import (
     nucleus_row,
     scale_sensitivity,
 )
-from chromamol.outlines import nucleus_labels, require_plausible_size, saturation_level
+from chromamol.outlines import label_file, nucleus_labels, require_plausible_size, saturation_level
 from chromamol.rendered import render_localizations
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
@@ -149,7 +149,7 @@ def _analyse(
     maps["valid"][:] = 0.0
     settings = _one_scale(channels, labels, nuclei, spacing, settings)
     inference = ImageInference(channels, labels, spacing, settings, series, frames, report)
-    inferred, notes = inference.of(nuclei), inference.notes
+    inferred, notes = inference.of(nuclei), _outlines_note(micrograph, settings) + inference.notes
     rows, unsplit, domains, record = [], {}, [], []
     for each in inferred:
         nucleus, rates, measured = each.nucleus, each.rates, each.measured
@@ -227,7 +227,12 @@ def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
         for nucleus in nuclei
     ]
     return ImageAnalysis(channels.all_chromatin, labels, {}, rows, spacing, micrograph.calibration_note,
-                         channels.note, micrograph.axes_note)  # fmt: skip
+                         channels.note, micrograph.axes_note, _outlines_note(micrograph, settings))  # fmt: skip
+
+
+def _outlines_note(micrograph: Micrograph, settings: Settings) -> list[str]:
+    """Say whose outlines were used, where they were given."""
+    return [] if settings.labels is None else [f"outlines from {label_file(micrograph, settings.labels)}"]
 
 
 def _assumptions(found: NucleusCalibration, channels: Channels) -> tuple[str, ...]:

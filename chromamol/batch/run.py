@@ -33,6 +33,7 @@ from chromamol.io import (
     TimeSeries,
     atomic_write,
     discover,
+    find_labels,
     is_image,
     read_image,
     read_localizations,
@@ -55,6 +56,7 @@ from chromamol.report import draw_overview, write_report, write_tables
 from chromamol.report.tables import DETAIL_TABLES, readable, write_details
 from chromamol.results import Results
 from chromamol.settings import Settings
+from chromamol.unseen import NAN
 
 Progress = Callable[[str], None]
 """Takes one line for the user to read while the run goes on."""
@@ -203,7 +205,7 @@ def _record(found: Found, settings: Settings, folder: Path, job: Job) -> ImageRe
         if found.error is not None:
             raise found.error
         with single_threaded():
-            return job(found, settings, folder)
+            return job(found, _with_own_files(found, settings), folder)
     except OutputError:
         raise
     except ChromamolError as error:
@@ -315,6 +317,17 @@ def _read_series(found: Found, settings: Settings) -> TimeSeries | None:
         axes=settings.axes, frame_interval_s=settings.frame_interval_s, z_plane=settings.z_plane,
         channels=named_channels(settings) or None,
     )  # fmt: skip
+
+
+def _with_own_files(found: Found, settings: Settings) -> Settings:
+    """Return settings with the outlines and the mask of this input, where they name folders of them."""
+    folders = {"labels": settings.labels, "missing": None if settings.missing == NAN else settings.missing}
+    own = {
+        name: find_labels(folder, image=found.path, stem=found.stem)
+        for name, folder in folders.items()
+        if folder is not None
+    }
+    return settings.with_values(**own)
 
 
 def _image_folder(found: Found, folder: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -220,7 +222,7 @@ def _require_labels(labels: np.ndarray, path: Path) -> None:
         )
 
 
-def find_labels(labels: str | Path, *, image: str | Path) -> Path:
+def find_labels(labels: str | Path, *, image: str | Path, stem: str | None = None) -> Path:
     """Return the label file that belongs to `image`.
 
     Parameters
@@ -228,29 +230,69 @@ def find_labels(labels: str | Path, *, image: str | Path) -> Path:
     labels : a label file, or a folder that holds one of the image's stem: `img01.tif` finds `img01.tif`,
         `img01_labels.tif`, `img01_masks.tif`, `img01_cp_masks.tif` (or `.png`), `img01.stardist.tif`,
         `img01_seg.npy`, `img01_RoiSet.zip`, `img01.zip` or `img01.roi` in it, and `img01/labels.tif` as chromamol
-        writes them. The pickle `_seg.npy` counts only where there is no other.
+        writes them. The pickle `_seg.npy` counts only where there is no other. In the folder `images` of one of our
+        runs, that of the same file by its checksum, whatever its name.
+    stem : name of the image in this run (`discover`). One that is not the file's own says that another input has the
+        same name: then label files must be called by it, `control-img01_labels.tif` or `control-img01/labels.tif`.
 
     Raises
     ------
-    ReadError : nothing there, or several that fit.
+    ReadError : nothing there, several that fit, or those of other images only.
     """
     labels, image = Path(labels), Path(image)
     if not labels.is_dir():
         return labels
-    stem = image.name.removesuffix(image.suffix).removesuffix(".ome")
+    folder = stem or safe_stem(image.name)
+    name = image.name.removesuffix(image.suffix).removesuffix(".ome")
+    name = name if folder == safe_stem(image.name) else folder
     candidates = [
-        labels / f"{stem}{end}{kind}" for end in LABEL_ENDINGS for kind in (".tif", ".tiff", ".png")
+        labels / f"{name}{end}{kind}" for end in LABEL_ENDINGS for kind in (".tif", ".tiff", ".png")
     ]
-    candidates += [labels / f"{stem}{end}" for end in ROI_ENDINGS]
-    candidates.append(labels / safe_stem(image.name) / "labels.tif")
+    candidates += [labels / f"{name}{end}" for end in ROI_ENDINGS]
+    of_run = _names_in_run(labels, image)
+    folders = [folder] if of_run is None or folder in of_run else of_run[:1]
+    candidates += [labels / each / "labels.tif" for each in folders]
     fitting = [path for path in candidates if path.is_file() and path.resolve() != image.resolve()]
-    if not fitting and (labels / f"{stem}_seg.npy").is_file():
-        return labels / f"{stem}_seg.npy"
+    if not fitting and (labels / f"{name}_seg.npy").is_file():
+        return labels / f"{name}_seg.npy"
     if len(fitting) != 1:
         raise ReadError(
             f"{labels}: {len(fitting)} label files for {image.name}"
-            f"{': ' + ', '.join(path.name for path in fitting) if fitting else ''}.",
-            expected=f"one file named {stem}_labels.tif or {stem}_cp_masks.tif.",
+            f"{': ' + ', '.join(path.name for path in fitting) if fitting else ''}"
+            f"{' (images.csv beside it has no file of the same content)' if of_run == [] else ''}.",
+            expected=f"one file named {name}_labels.tif or {name}_cp_masks.tif.",
             do="give the label file itself, or a folder with one per image.",
         )
     return fitting[0]
+
+
+def _names_in_run(labels: Path, image: Path) -> list[str] | None:
+    """Return the names by which a run knew `image`, whose folder `images` is `labels`; None if it is not a run's.
+
+    The checksum decides: paths may be those of another working directory. A folder (OME-Zarr) has none.
+    """
+    table = labels.resolve().parent / "images.csv"
+    if labels.resolve().name != "images" or not table.is_file():
+        return None
+    try:
+        with table.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        checksum = _checksum(image)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ReadError(f"{table}: cannot be read ({error}).", expected="the table of the run with these outlines.",
+                        do="give the label file itself, or put it into another folder.") from error  # fmt: skip
+    if not rows or not {"image", "path", "sha256", "status"} <= rows[0].keys():
+        return None
+    return [
+        row["image"]
+        for row in rows
+        if row["status"] == "done"
+        and (row["sha256"] == checksum if checksum else Path(row["path"]).resolve() == image.resolve())
+    ]
+
+
+def _checksum(image: Path) -> str:
+    if not image.is_file():
+        return ""
+    with image.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

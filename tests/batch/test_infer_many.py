@@ -115,7 +115,30 @@ def test_masks_of_the_user_are_used_as_they_are(write, small_field, tmp_path):
         )
         assert list(results.nuclei["nucleus"]) == [7, 40]
         np.testing.assert_array_equal(results.open("a").labels, labels)
+        assert results.images["notes"][0].startswith(f"outlines from {tmp_path / 'masks' / 'a_cp_masks.tif'}")
         np.testing.assert_allclose(results.nuclei["area_um2"], 16.0)
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_outlines_of_a_run_are_used_for_the_images_that_they_were_made_of(write, small_field, tmp_path):
+    one, other = (write(f"{name}/img.tif", small_field(seed)) for seed, name in enumerate(["a", "b"]))
+    both = cm.batch.segment([one, other], output=tmp_path / "both")
+    masks = tmp_path / "masks"
+    write("masks/img.tif", np.zeros((96, 96), np.uint8))
+    settings = cm.Settings(labels=tmp_path / "both" / "images", missing=masks, method="auto")
+    with pytest.raises(ImageContentError, match=r"0 label files for img\.tif.*a-img_labels\.tif"):
+        cm.batch.segment([one, other], output=tmp_path / "none", settings=settings)
+    settings = cm.Settings(labels=tmp_path / "both" / "images")
+    again = cm.batch.segment([other, one], output=tmp_path / "again", settings=settings)
+    for name in ("a-img", "b-img"):
+        np.testing.assert_array_equal(again.open(name).labels, both.open(name).labels)
+        note = again.images.set_index("image").loc[name, "notes"]
+        assert note == f"outlines from {tmp_path / 'both' / 'images' / name / 'labels.tif'}"
+    cm.batch.segment(one, output=tmp_path / "single")
+    settings = cm.Settings(labels=tmp_path / "single" / "images")
+    results = cm.batch.segment([one, other], output=tmp_path / "half", settings=settings)
+    assert list(results.images["status"]) == ["done", "failed"]
+    assert "no file of the same content" in results.images["error"][1]
 
 
 @pytest.mark.usefixtures("quick_pictures")

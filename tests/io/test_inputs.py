@@ -1,5 +1,6 @@
 """What a command line means: which files are read, which are skipped and why, and under which stem."""
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -133,6 +134,50 @@ def test_labels_are_found_by_the_stem_of_the_image(tmp_path):
         find_labels(tmp_path / "masks", image=image)
     with pytest.raises(ReadError, match=r"0 label files.*cell 1_labels\.tif"):
         find_labels(tmp_path, image=image)
+
+
+def test_a_name_that_two_inputs_share_finds_only_what_is_called_by_the_stem(tmp_path):
+    touch(tmp_path, "masks/img.tif", "masks/img/labels.tif", "a/img.tif", "b/img.tif")
+    images = discover([tmp_path / "a", tmp_path / "b"])
+    for entry in images:
+        with pytest.raises(ReadError, match=rf"0 label files.*{entry.stem}_labels\.tif"):
+            find_labels(tmp_path / "masks", image=entry.path, stem=entry.stem)
+    touch(tmp_path, "masks/a-img_labels.tif", "masks/b-img/labels.tif")
+    found = [find_labels(tmp_path / "masks", image=each.path, stem=each.stem) for each in images]
+    assert [path.name for path in found] == ["a-img_labels.tif", "labels.tif"]
+    assert found[1].parent.name == "b-img"
+
+
+def test_outlines_of_a_run_belong_to_the_file_with_their_checksum(tmp_path):
+    names = [
+        "a/img.tif",
+        "b/img.tif",
+        "zarr.ome.zarr/0",
+        "run/images/img/labels.tif",
+        "run/images/z/labels.tif",
+    ]
+    touch(tmp_path, *names)
+    (tmp_path / "a" / "img.tif").write_bytes(b"a")
+    checksum = hashlib.sha256(b"a").hexdigest()
+    rows = [
+        f"img,elsewhere/img.tif,{checksum},done",
+        f"gone,gone.tif,{checksum},failed",
+        f"z,{tmp_path}/zarr.ome.zarr,,done",
+    ]
+    (tmp_path / "run" / "images.csv").write_text("\n".join(["image,path,sha256,status", *rows]))
+    folder = tmp_path / "run" / "images"
+    assert (
+        find_labels(folder, image=tmp_path / "a" / "img.tif", stem="a-img") == folder / "img" / "labels.tif"
+    )
+    assert find_labels(folder, image=tmp_path / "zarr.ome.zarr") == folder / "z" / "labels.tif"
+    with pytest.raises(
+        ReadError, match=r"0 label files for img\.tif \(images\.csv beside it has no file of the same"
+    ):
+        find_labels(folder, image=tmp_path / "b" / "img.tif")
+    (folder / "img_labels.tif").write_bytes(b"x")
+    assert find_labels(folder, image=tmp_path / "b" / "img.tif").name == "img_labels.tif", "the user's word"
+    (tmp_path / "run" / "images.csv").write_text("some,other\ntable,x\n")
+    assert find_labels(folder, image=tmp_path / "z.tif") == folder / "z" / "labels.tif"
 
 
 def test_an_image_is_not_its_own_label_file(tmp_path):
