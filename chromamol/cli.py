@@ -118,7 +118,7 @@ def infer(
     options = {
         "pixel_size_um": pixel_size_um,
         "z_step_um": z_step_um,
-        "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
+        "scene": scene,
         "time_index": time_index,
         "z_plane": z_plane,
         "localization_columns": columns,
@@ -169,7 +169,7 @@ def segment(
     options = {
         "pixel_size_um": pixel_size_um,
         "z_step_um": z_step_um,
-        "scene": int(scene) if scene is not None and scene.isdecimal() else scene,
+        "scene": scene,
         "time_index": time_index,
         "z_plane": z_plane,
         "localization_columns": columns,

@@ -68,6 +68,18 @@ def _write(path: Path, pixels: np.ndarray, *, calibrated: bool = True, **how: ob
     return path
 
 
+def test_a_scene_is_handed_on_as_it_was_written(run, tmp_path):
+    with tifffile.TiffWriter(tmp_path / "scenes.ome.tif", ome=True) as tif:
+        for index in range(3):
+            tif.write(np.full((4, 5), index, np.uint8), metadata={"axes": "YX", "Name": str(index + 1)})
+    command = ("infer", tmp_path / "scenes.ome.tif", "--output", tmp_path / "out", "--pixel-size-um", 0.1)
+    refused = run(*command, "--scene", 2)
+    assert refused.code == 1
+    assert "'2' was asked for, which fits 2 of them" in refused.err
+    assert "every pixel is 2" in run(*command, "--set", "scene=2").err
+    assert "every pixel is 2" in run(*command, "--scene", 3).err
+
+
 # --- the output folder -------------------------------------------------------------------------------------
 
 

@@ -82,11 +82,11 @@ def test_a_channel_that_is_not_there_is_asked_for_by_its_own_option(tmp_path):
         AxesError, match=r"channel 'H3K9' is not.*the heterochromatin channel .* --heterochromatin-channel"
     ):
         choose_channels(image, Settings(chromatin_channel=0, heterochromatin_channel="H3K9"))
-    with pytest.raises(AxesError, match=r"channel 4 is not.* with --chromatin-channel"):
+    with pytest.raises(AxesError, match=r"channel 4 is not.*: --chromatin-channel"):
         choose_channels(image, Settings(chromatin_channel=4, heterochromatin_channel="mark"))
     write_channels(tmp_path / "a.ome.tif", {"DNA": EMPTY, "mark": EMPTY})
     for kind in ("chromatin", "euchromatin"):
-        with pytest.raises(AxesError, match=f"channel 2 is not.* with --{kind}-channel"):
+        with pytest.raises(AxesError, match=f"channel 2 is not.*: --{kind}-channel"):
             read_image(tmp_path / "a.ome.tif", channels={"heterochromatin": 0, kind: 2})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def find_channel(
         if len(names) > 1:
             raise _channel_error(names, numbers, "several channels and none named", name, kind)
         return ChannelChoice(0, names[0], "the only channel of the image")
-    matches = _matching_channels(names, numbers, which)
+    matches = matching_places(names, which, numbers=numbers)
     if len(matches) != 1:
         found = f"fits {len(matches)} channels" if matches else "is not among its channels"
         raise _channel_error(names, numbers, f"channel {which!r} {found}", name, kind)
@@ -61,7 +62,11 @@ def find_channel(
     return ChannelChoice(place, names[place], f"channel {numbers[place]} ({names[place]!r}) named by {how}")
 
 
-def _matching_channels(names: tuple[str, ...], numbers: tuple[int, ...], which: int | str) -> list[int]:
+def matching_places(
+    names: Sequence[str], which: int | str, *, numbers: Sequence[int] | None = None
+) -> list[int]:
+    """Return the places among `names` that a number or a text may mean: a number is an index, a text that or a name."""
+    numbers = range(len(names)) if numbers is None else numbers
     if isinstance(which, int):
         return [place for place, number in enumerate(numbers) if number == which]
     exact = [i for i, name in enumerate(names) if name == which]
@@ -80,7 +85,7 @@ def _channel_error(
     return AxesError(
         f"{name}: {found}.",
         expected=f"one of its channels, {listed}.",
-        do=f"name the {stain} channel by its index with --{kind}-channel (in Python: {kind}_channel=).",
+        do=f"name the {stain} channel by its index: --{kind}-channel, or --set {kind}_channel=INDEX (never a name).",
     )
 
 

@@ -13,6 +13,7 @@ import psutil
 
 from chromamol.errors import AxesError, ReadError
 from chromamol.io.axes import StoredAxes
+from chromamol.io.micrograph import matching_places
 from chromamol.io.pixel_size import Calibration
 
 
@@ -43,23 +44,28 @@ class ImageSource:
 def choose_scene(labels: list[str], scene: int | str | None, *, name: str) -> int:
     """Return the index of the scene (series, position) that was asked for; a single one needs no asking.
 
+    Parameters
+    ----------
+    labels : names of the scenes.
+    scene : as for a channel (`find_channel`): an index from 0, a name, or an index written as text.
+    name : of the file, for messages.
+
     Raises
     ------
-    AxesError : several scenes and none named, or one that is not there.
+    AxesError : several scenes and none named, one that is not there, or a text that is the index of one and the name of
+        another.
     """
     if scene is None and len(labels) == 1:
         return 0
-    if isinstance(scene, str):
-        matches = [i for i, label in enumerate(labels) if label == scene]
-    else:
-        matches = [] if scene is None or not 0 <= scene < len(labels) else [scene]
+    matches = [] if scene is None else matching_places(labels, scene)
     if len(matches) != 1:
         listed = ", ".join(f"{i}: {label!r}" for i, label in enumerate(labels))
         asked = "none was chosen" if scene is None else f"{scene!r} was asked for"
+        asked += f", which fits {len(matches)} of them" if matches else ""
         raise AxesError(
             f"{name}: {len(labels)} scene{'s' * (len(labels) != 1)}, {asked}.",
             expected=f"one of {listed}.",
-            do="choose one with scene, or save each as a file of its own.",
+            do="choose one with --scene (or --set scene=INDEX, never a name), or save each as a file of its own.",
         )
     return matches[0]
 

@@ -154,6 +154,17 @@ def test_one_of_several_scenes_must_be_chosen(tmp_path):
         read_image(path, scene=2)
 
 
+def test_a_scene_that_is_a_number_is_an_index_and_text_that_means_two_is_refused(tmp_path):
+    path = tmp_path / "scenes.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for index in range(3):
+            tif.write(np.full((4, 5), index, np.uint8), metadata={"axes": "YX", "Name": str(index + 1)})
+    for asked, index in ((2, 2), (0, 0), ("3", 2), ("0", 0)):
+        assert read_image(path, scene=asked).data.max() == index
+    with pytest.raises(AxesError, match=r"3 scenes, '2' was asked for, which fits 2 of them.*1: '2', 2: '3'"):
+        read_image(path, scene="2")
+
+
 def test_a_reduced_size_preview_is_no_second_scene(tmp_path):
     path = tmp_path / "preview.tif"
     data = noise(40, 60)

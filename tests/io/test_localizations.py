@@ -8,7 +8,7 @@ import pytest
 
 import chromamol as cm
 from chromamol.errors import AxesError, ChromamolError, ParameterError, PixelSizeError, ReadError
-from chromamol.io import discover, is_localization_table, read_localizations
+from chromamol.io import Localizations, discover, is_localization_table, read_localizations
 
 # name: rows, dialect, unit rule, first x and y in um, precision of the first in um, first frame, z, channels
 TABLE = {
@@ -90,6 +90,25 @@ def test_several_channels_need_a_choice_and_are_listed(write):
     assert chosen.x_um == pytest.approx([1.5])
     assert choice.index == 1
     assert table.choose_channel(0)[0].x_um == pytest.approx([0.009])
+
+
+@pytest.mark.parametrize(
+    ("which", "name"), [(0, "1"), (1, "2"), ("2", "2"), ("0", "1"), (2, None), ("1", None)]
+)
+def test_a_number_is_an_index_and_a_text_that_means_two_channels_is_refused(which, name):
+    """Channels "1" and "2", as Nanoimager writes them: the text "1" is the index of the second, too."""
+    zeros = np.zeros(3)
+    table = Localizations(zeros, zeros, channel=np.array([0, 0, 1]), channel_names=("1", "2"))
+    if name is None:
+        found = "fits 2 channels" if which == "1" else "is not there"
+        with pytest.raises(
+            AxesError, match=rf"channel {which!r} {found}.*0: '1' \(2 rows\), 1: '2' \(1 rows\)"
+        ):
+            table.choose_channel(which)
+    else:
+        chosen, choice = table.choose_channel(which)
+        assert choice.name == name
+        assert len(chosen) == (2 if name == "1" else 1)
 
 
 HEADER = '"id","frame","x [nm]","y [nm]","uncertainty [nm]"'

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from chromamol.errors import AxesError, FieldError
-from chromamol.io.micrograph import ChannelChoice
+from chromamol.io.micrograph import ChannelChoice, matching_places
 
 PER_ROW = ("x_um", "y_um", "z_um", "precision_um", "precision_z_um", "frame", "intensity", "channel", "trace")
 
@@ -78,18 +78,18 @@ class Localizations:
     def choose_channel(self, which: int | str | None = None) -> tuple[Localizations, ChannelChoice]:
         """Return the localisations of one channel and the sentence that records the choice.
 
-        A single channel needs no naming; of several, one must be named, as in an image.
+        A single channel needs no naming; of several, one must be named, by index or name as in an image
+        (`find_channel`).
 
         Raises
         ------
-        AxesError : several channels and none named, or one that is not there. The message lists them.
+        AxesError : several channels and none named, one that is not there, or a text that is the index of one and the
+            name of another. The message lists them.
         """
         names = self.channel_names or ("0",)
         if which is None and len(names) == 1:
             return self, ChannelChoice(0, names[0], "the only channel of the table")
-        matches = [i for i, name in enumerate(names) if str(which).casefold() == name.casefold()]
-        if not matches and str(which).isdecimal() and int(which or 0) < len(names):
-            matches = [int(which or 0)]
+        matches = [] if which is None else matching_places(names, which)
         if len(matches) != 1:
             counts = (
                 np.bincount(self.channel, minlength=len(names)) if self.channel is not None else [len(self)]
@@ -97,9 +97,13 @@ class Localizations:
             listed = ", ".join(
                 f"{i}: {n!r} ({c:,} rows)" for i, (n, c) in enumerate(zip(names, counts, strict=True))
             )
-            given = "several channels and none named" if which is None else f"channel {which!r} is not there"
-            raise AxesError(f"{self.name}: {given}.", expected=f"one of {listed}.",
-                            do="name the chromatin channel with --chromatin-channel.")  # fmt: skip
+            found = f"fits {len(matches)} channels" if matches else "is not there"
+            given = "several channels and none named" if which is None else f"channel {which!r} {found}"
+            raise AxesError(
+                f"{self.name}: {given}.",
+                expected=f"one of {listed}.",
+                do="name it with --chromatin-channel (or --set chromatin_channel=INDEX, never a name).",
+            )
         index = matches[0]
         chosen = self if self.channel is None else self.select(self.channel == index)
         return chosen, ChannelChoice(
