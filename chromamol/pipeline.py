@@ -61,6 +61,7 @@ class ImageAnalysis:
     domains : one row per domain and LAD, as in `domains.csv`.
     calibration : one row per plane of each nucleus, as in `calibration.csv`.
     sensitivity : what a wrong scale would do, as in `sensitivity.csv`.
+    origin_um : (y, x) of the first pixel's centre in the coordinates of a localisation table; 0 for images.
     """
 
     image: np.ndarray
@@ -75,6 +76,7 @@ class ImageAnalysis:
     domains: list[dict[str, Any]] = field(default_factory=list)
     calibration: list[dict[str, Any]] = field(default_factory=list)
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
+    origin_um: tuple[float, float] = (0.0, 0.0)
 
 
 def analyse_image(
@@ -175,7 +177,7 @@ def _analyse(
     return ImageAnalysis(channels.all_chromatin, labels, maps, rows, spacing, micrograph.calibration_note,
                          channels.note, micrograph.axes_note, notes, domains, record,
                          scale_sensitivity([(each.nucleus, each.found, each.rates) for each in inferred],
-                                           channels, labels, spacing, settings))  # fmt: skip
+                                           channels, labels, spacing, settings), channels.origin_um)  # fmt: skip
 
 
 def _one_scale(
@@ -227,7 +229,8 @@ def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
         for nucleus in nuclei
     ]
     return ImageAnalysis(channels.all_chromatin, labels, {}, rows, spacing, micrograph.calibration_note,
-                         channels.note, micrograph.axes_note, _outlines_note(micrograph, settings))  # fmt: skip
+                         channels.note, micrograph.axes_note, _outlines_note(micrograph, settings),
+                         origin_um=channels.origin_um)  # fmt: skip
 
 
 def _outlines_note(micrograph: Micrograph, settings: Settings) -> list[str]:

@@ -33,7 +33,7 @@ class Settings:
     localization_columns : "x=NAME,y=NAME,unit=nm" for tables of no known dialect. For tables in camera pixels,
         `pixel_size_um` is the camera pixel.
     localization_dialect : "osnap", "storm_analysis", "leica", "minflux", for text that doesn't tell.
-    merge_distance_um, merge_dark_frames : localisations of one molecule within this distance (None: 3 median
+    merge_distance_um, merge_dark_frames : localisations of one molecule within this distance (None: 4 median
         precisions) and 1 + this many frames are one. 1 dark frame bridges a blink, not a return.
     density_pixel_um : pixel of the density of localisations; by their precision and number when None.
     density_method : "kernel" (a Gaussian of each localisation's precision) or "voronoi".

@@ -251,6 +251,7 @@ def _analyse_and_write(
         analysis.maps,
         pixel_size_um=spacing[-1],
         z_step_um=spacing[0] if len(spacing) == 3 else None,
+        origin_um=analysis.origin_um,
     )
     return _finish(found, analysis, where, start)
 
@@ -284,6 +285,7 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
         found, "done", nuclei=len(rows), seconds=time.perf_counter() - start, sha256=_sha256(found.path),
         pixel_size_um=analysis.spacing_um[-1], pixel_size_note=analysis.pixel_size_note,
         channel_note=analysis.channel_note, axes_note=analysis.axes_note, notes=", ".join(analysis.notes),
+        origin_y_um=analysis.origin_um[0], origin_x_um=analysis.origin_um[1],
     )  # fmt: skip
     tables = {
         "domains": analysis.domains,

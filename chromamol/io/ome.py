@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from xml.etree import ElementTree
@@ -123,8 +124,9 @@ def format_ome(
     *,
     pixel_size_um: float | None,
     z_step_um: float | None,
+    origin_um: tuple[float, float] = (0.0, 0.0),
 ) -> str:
-    """Return OME-XML for a float32 image of shape (channel, z, y, x).
+    """Return OME-XML for a float32 image of shape (channel, z, y, x), whose planes have a position where it is not 0.
 
     There is no UUID and no date in it: the same image gives the same bytes.
     """
@@ -143,5 +145,10 @@ def format_ome(
         entry = {"ID": f"Channel:0:{index}", "Name": name, "SamplesPerPixel": "1"}
         ElementTree.SubElement(pixels, "Channel", entry)
     ElementTree.SubElement(pixels, "TiffData", IFD="0", PlaneCount=str(channels * z))
+    position = {"PositionX": repr(float(origin_um[1])), "PositionXUnit": "µm",
+                "PositionY": repr(float(origin_um[0])), "PositionYUnit": "µm"}  # fmt: skip
+    for c, plane in itertools.product(range(channels), range(z)) if any(origin_um) else ():
+        place = {"TheC": str(c), "TheZ": str(plane), "TheT": "0"}
+        ElementTree.SubElement(pixels, "Plane", place | position)
     # TIFF descriptions are ASCII; the micro sign goes in as a character reference.
     return ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True).decode("ascii")

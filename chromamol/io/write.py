@@ -37,6 +37,7 @@ def write_channels(
     *,
     pixel_size_um: float | None = None,
     z_step_um: float | None = None,
+    origin_um: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Write named channels of one shape as float32 OME-TIFF; NaN stays NaN.
 
@@ -45,6 +46,7 @@ def write_channels(
     path : ends in `.ome.tif`, by which other software knows OME-TIFF.
     channels : name -> (y, x) or (z, y, x); booleans become 0 and 1.
     pixel_size_um, z_step_um : into the OME metadata, in µm.
+    origin_um : (y, x) of the first pixel's centre, which the metadata have as the position of each plane.
 
     Raises
     ------
@@ -60,7 +62,8 @@ def write_channels(
         )
     data = np.stack([np.asarray(array, dtype="<f4") for array in channels.values()])
     stack = data if data.ndim == 4 else data[:, None]
-    description = format_ome(stack.shape, tuple(channels), pixel_size_um=pixel_size_um, z_step_um=z_step_um)
+    description = format_ome(stack.shape, tuple(channels), pixel_size_um=pixel_size_um, z_step_um=z_step_um,
+                             origin_um=origin_um)  # fmt: skip
     with atomic_write(path) as temporary:
         tifffile.imwrite(
             temporary,

@@ -107,6 +107,8 @@ _IMAGES: Mapping[str, str] = MappingProxyType(
         "channel_note": "str",
         "axes_note": "str",
         "notes": "str",
+        "origin_y_um": "float64",
+        "origin_x_um": "float64",
     }
 )
 
@@ -122,7 +124,8 @@ MEASURED_COLUMNS: tuple[str, ...] = tuple(_MEASURED)
 the part of each standard error that comes from the calibration, which nuclei of an image have in common."""
 
 IMAGES_COLUMNS: tuple[str, ...] = tuple(_IMAGES)
-"""Columns of `images.csv` in their order. `image` is the name of the image's folder under `images/`."""
+"""Columns of `images.csv` in their order. `image` is the name of the image's folder under `images/`, the origin where
+the centre of its first pixel lies in the coordinates of a localisation table; 0 for images."""
 
 STATUSES: tuple[str, ...] = ("done", "failed", "skipped")
 """What can have become of an input."""

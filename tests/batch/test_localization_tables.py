@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from scipy.ndimage import gaussian_filter
 
 import chromamol as cm
@@ -45,11 +46,20 @@ def test_a_localisation_table_becomes_rates_with_its_record(table, tmp_path):
     assert {"localization_density", "calibration_assumed"} <= set(nucleus["flags"].split(";"))
     assert nucleus["area_um2"] == pytest.approx(np.pi * 2.0**2, rel=0.04)
     assert nucleus["noise_sd"] > 0.0
+    # The middle of the disc, 80 pixels of 40 nm from the table's zero.
+    for axis in "yx":
+        assert done[f"origin_{axis}_um"] > 0.5
+        assert done[f"origin_{axis}_um"] + nucleus[f"centroid_{axis}_um"] == pytest.approx(3.2, abs=0.06)
+    with tifffile.TiffFile(results.open("cell_1").folder / "rates.ome.tif") as tif:
+        plane = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]["Plane"][0]
+    assert (plane["PositionY"], plane["PositionX"]) == (done["origin_y_um"], done["origin_x_um"])
 
 
 def test_segment_outlines_a_table(table, tmp_path):
     results = cm.batch.segment(table, output=tmp_path / "out", settings=cm.Settings(density_pixel_um=0.04))
     assert len(results.nuclei) == 1
+    where = results.images["origin_x_um"][0] + results.nuclei["centroid_x_um"][0]
+    assert where == pytest.approx(3.2, abs=0.06)
 
 
 @pytest.mark.usefixtures("quick_pictures")

@@ -67,6 +67,19 @@ def test_channels_of_different_shapes_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_origin_is_the_position_of_every_plane(tmp_path):
+    maps = {"a": np.ones((2, 3, 4), np.float32), "b": np.zeros((2, 3, 4), np.float32)}
+    write_channels(tmp_path / "a.ome.tif", maps, origin_um=(1.5, -2.25))
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        image = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]
+    planes = image["Pixels"]["Plane"]
+    assert [(plane["TheC"], plane["TheZ"]) for plane in planes] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert {(plane["PositionY"], plane["PositionX"], plane["PositionXUnit"]) for plane in planes} == {
+        (1.5, -2.25, "µm")
+    }
+    np.testing.assert_array_equal(read_image(tmp_path / "a.ome.tif").data, np.stack(list(maps.values())))
+
+
 @pytest.mark.parametrize("shape", [(20, 31), (5, 20, 31)])
 def test_labels_read_back(tmp_path, shape):
     labels = RNG.integers(0, 100_000, size=shape).astype(np.int32)
