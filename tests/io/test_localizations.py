@@ -127,9 +127,12 @@ HEADER = '"id","frame","x [nm]","y [nm]","uncertainty [nm]"'
         "\ufeff" + HEADER + "\n1,5,1500.5,2500,10\n2,6,1600,2600,12\n",
         HEADER + "\n1,5,1500.5,2500,10\n3,6,,2600,12\n2,6,1600,2600,12\n",
         "# made by a script\n" + HEADER + "\n1,5,1500.5,2500,10\n2,6,1600,2600,12\n",
+        "# made by a script\r" + HEADER + "\r1,5,1500.5,2500,10\r2,6,1600,2600,12\r",
+        HEADER + "\r1,5,1500.5,2500,10\r2,6,1600,2600,12\n",
+        HEADER.replace(",", "\t") + "\r\r\n1\t5\t1500.5\t2500\t10\r\r\n2\t6\t1600\t2600\t12",
     ],
     ids=["plain", "crlf, no end", "quoted header", "quoted rows", "decimal comma ;", "decimal comma tab",
-         "decimal comma quoted", "byte order mark", "a row without x", "comment"],
+         "decimal comma quoted", "byte order mark", "a row without x", "comment", "cr", "cr, one lf", "cr cr lf"],
 )  # fmt: skip
 def test_thunderstorm_however_it_was_saved(write, text):
     table = read_localizations(write("a.csv", text))
@@ -181,6 +184,23 @@ def test_the_unit_is_known_by_dialect_name_header_or_word(write, name, text, opt
 def test_what_cannot_be_known_or_read_is_refused(write, name, text, options, error, message):
     with pytest.raises(error, match=message):
         read_localizations(write(name, text), **options)
+
+
+@pytest.mark.parametrize("name", ["locan_rapidstorm_data", "locan_elyra_data", "locan_nanoimager_data"])
+def test_a_real_table_with_the_line_ends_of_old_macintosh_programs(sample, tmp_path, name):
+    path = tmp_path / sample(name).name
+    path.write_bytes(sample(name).read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r"))
+    np.testing.assert_array_equal(read_localizations(path).x_um, read_localizations(sample(name)).x_um)
+
+
+def test_white_space_and_many_rows_with_such_line_ends(write):
+    rows = [f"{100 + i} {200 + i}" for i in range(200_000)]
+    table = read_localizations(write("a.txt", "\r".join(rows)), columns="x=0,y=1,unit=nm")
+    np.testing.assert_allclose(table.x_um, 0.1 + 1e-3 * np.arange(200_000))
+    commas = "x_nm,y_nm\r" + "\r".join(rows).replace(" ", ",")
+    np.testing.assert_allclose(
+        read_localizations(write("a.csv", commas)).y_um, 0.2 + 1e-3 * np.arange(200_000)
+    )
 
 
 def test_utf16_and_binary_are_named(tmp_path):

@@ -28,16 +28,15 @@ _MEANING = {
 }
 
 
-def read_rapidstorm(path: Path, bytes_: mmap.mmap) -> StatedTable:
-    """Read localisations or tracks. Of a track, its mean position is taken, which stands before its members.
+def read_rapidstorm(path: Path, bytes_: mmap.mmap, *, start: int) -> StatedTable:
+    """Read localisations or tracks, whose rows begin at `start`. Of a track, its mean position is taken, which stands
+    before its members.
 
     Raises
     ------
     ReadError : no position among the fields, or rows that are no numbers.
     """
-    end = bytes_.find(b"\n")
-    end = len(bytes_) if end < 0 else end
-    header = bytes_[:end].decode("latin-1")
+    header = bytes_[:start].decode("latin-1")
     # A track file names the fields of the members inside those of the track.
     own, nested, _ = header.removeprefix(RAPIDSTORM_START).partition("<localizations")
     fields = _FIELD.findall(own)
@@ -45,8 +44,8 @@ def read_rapidstorm(path: Path, bytes_: mmap.mmap) -> StatedTable:
     if not {"Position-0-0", "Position-1-0"} <= set(names):
         raise ReadError(f"{path}: rapidSTORM fields {', '.join(names) or 'none'}.",
                         expected="positions in x and y.", do="export the localisations again.")  # fmt: skip
-    require_memory(4 * (len(bytes_) - end), name=str(path))
-    rows = _rows(bytes_[end:], len(names), path)
+    require_memory(4 * (len(bytes_) - start), name=str(path))
+    rows = _rows(bytes_[start:], len(names), path)
     kept = {_MEANING[name]: i for i, name in enumerate(names) if name in _MEANING}
     columns = {meaning: rows[:, i] for meaning, i in kept.items()}
     units = {_MEANING[name]: _unit(unit) for name, unit in fields if name in _MEANING}

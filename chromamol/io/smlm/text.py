@@ -68,7 +68,7 @@ def read_text(
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as bytes_:
         head = _decode(bytes_[:HEAD_BYTES], path)
         if head.startswith(RAPIDSTORM_START):
-            return read_rapidstorm(path, bytes_)
+            return read_rapidstorm(path, bytes_, start=_next_line(bytes_, 0))
         layout = _layout(head, bytes_, path)
         places, stated = _recognise(layout, path, columns, dialect)
         if not {"x", "y"} <= set(places):
@@ -103,7 +103,8 @@ def _layout(head: str, bytes_: mmap.mmap, path: Path) -> Layout:
     stop = found if (found := bytes_.find(b"\0")) >= 0 else len(bytes_)
     start = len(codecs.BOM_UTF8) if bytes_[:3] == codecs.BOM_UTF8 else 0
     while lines and (not lines[0].strip() or (lines[0].startswith("#") and not _looks_like_header(lines))):
-        start += _length(lines.pop(0), bytes_, start)
+        lines.pop(0)
+        start = _next_line(bytes_, start)
     if not lines:
         raise _no_table(path, "no row in it")
     first = lines[0].strip("\r\n").removeprefix("#").strip()
@@ -116,7 +117,7 @@ def _layout(head: str, bytes_: mmap.mmap, path: Path) -> Layout:
     quoted_rows = bool(row) and _unquote_line(row) != row
     decimal = "," if _has_decimal_comma(_unquote_line(row), separator) else "."
     if has_header:
-        start += _length(lines[0], bytes_, start)
+        start = _next_line(bytes_, start)
     width = len(_split(_unquote_line(row), separator)) if row.strip() else len(cells)
     header = tuple(cell.strip().strip('"').strip() for cell in cells) if has_header else ()
     if width < 2:
@@ -134,10 +135,12 @@ def _looks_like_header(lines: list[str]) -> bool:
     return len(cells) > 1 and all(map(_is_number, cells)) and len(_split(names, separator)) == len(cells)
 
 
-def _length(line: str, bytes_: mmap.mmap, start: int) -> int:
-    """Bytes of a line with its end, which decoding may have changed in number."""
+def _next_line(bytes_: mmap.mmap, start: int) -> int:
+    r"""Return where the next line begins: behind \n or \r\n, or behind the lone \r of old Macintosh programs."""
     end = bytes_.find(b"\n", start)
-    return (end + 1 if end >= 0 else len(bytes_)) - start if "\n" in line or end >= 0 else len(bytes_) - start
+    end = len(bytes_) if end < 0 else end + 1
+    lone = bytes_.find(b"\r", start, end)
+    return end if lone < 0 or bytes_[lone + 1 : lone + 2] == b"\n" else lone + 1
 
 
 def _unquote_line(line: str) -> str:
