@@ -26,7 +26,7 @@ class Settings:
     heterochromatin_channel, euchromatin_channel : marks. Heterochromatin together with euchromatin or with
         chromatin gives two fields; otherwise total chromatin is split.
     z_plane : analyse a stack in 2D by one plane: an index, "middle", "sharpest" or "max". None analyses it in 3D.
-        Of a time-lapse it is one plane for all frames, the one that is sharpest in their mean.
+        Of a time-lapse, "sharpest" is one plane for all frames, the one of their mean.
     axes, scene, time_index : which axes a file has where it does not say, which scene and which time.
     labels : label image, or folder of label images of the same stem, in place of segmentation.
     allow_pickle : read Cellpose's `_seg.npy` as labels. It is a pickle, which can run code: only for files of your own.
