@@ -143,6 +143,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise _out_of_range(name, value, "a finite number >= 0")
+        for name in _FINITE:
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise _out_of_range(name, value, "a finite number")
         if self.z_plane is not None:
             object.__setattr__(self, "z_plane", require_choice(self.z_plane))
         if self.intensity_scale not in SCALES:
@@ -197,6 +201,7 @@ class Settings:
 _POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain", "phi_max",
              "interface_length_um", "diffusivity_um2_per_s", "frame_interval_s", "density_pixel_um",
              "jobs", "photons_per_count")  # fmt: skip
+_FINITE = ("dark_level", "split_constant")
 _SHARES = ("water_sd", "gain_sd", "offset_sd", "phi_max_sd", "interface_sd")
 _NOT_NEGATIVE = (
     "camera_offset",

@@ -75,11 +75,24 @@ for bad in {bad}:
         ("pixel_size_um", 0.0), ("pixel_size_um", float("nan")), ("z_step_um", -0.3), ("phi_max", float("inf")),
         ("interface_length_um", 0.0), ("jobs", 0), ("water_fraction", 1.0), ("water_fraction", 0.0),
         ("psf_sigma_um", -0.1), ("seed", -1), ("diffusivity_um2_per_s", 0.0), ("chromatin_gain", -1.0),
+        ("dark_level", float("nan")), ("dark_level", float("-inf")), ("split_constant", float("nan")),
     ],
 )  # fmt: skip
 def test_impossible_values_are_refused_by_name(name, value):
     with pytest.raises(ParameterError, match=rf"{name} = .*Expected: .*Do: correct {name}"):
         Settings(**{name: value})
+
+
+def test_dark_levels_and_split_constants_may_be_negative():
+    """A background that was subtracted too far, and a C below the reference."""
+    settings = Settings(dark_level=-3.0, split_constant=-0.1)
+    assert (settings.dark_level, settings.split_constant) == (-3.0, -0.1)
+
+
+def test_no_number_may_be_nan():
+    for name in (name for name, value in OTHERS.items() if isinstance(value, float)):
+        with pytest.raises(ParameterError, match=rf"{name} = nan"):
+            Settings(**{"camera_offset": 1.0, name: float("nan")})
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
