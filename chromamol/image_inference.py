@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
+
 from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus, share_scale
 from chromamol.channels import Channels
 from chromamol.errors import ChromamolError, FieldError, ImageContentError, SolverError
@@ -39,8 +41,9 @@ class ImageInference:
 
     Parameters
     ----------
-    labels : of the nuclei; those that can't be analysed are erased.
+    labels : of all nuclei, those that can't be analysed too: the dark level of a neighbour lies outside of them.
     notes : why they can't be, for the record.
+    failed : their numbers.
     """
 
     channels: Channels
@@ -51,6 +54,14 @@ class ImageInference:
     frames: list[Channels]
     report: Report | None
     notes: list[str] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+
+    @property
+    def analysed_labels(self) -> Labels:
+        """The labels without the nuclei that can't be analysed."""
+        if not self.failed:
+            return self.labels
+        return np.where(np.isin(self.labels, self.failed), 0, self.labels).astype(self.labels.dtype)
 
     def of(self, nuclei: list[Nucleus]) -> list[Inferred]:
         """Infer the rates of every nucleus.
@@ -111,5 +122,5 @@ class ImageInference:
             return action()
         except (ImageContentError, FieldError, SolverError) as error:
             self.notes.append(f"nucleus {nucleus.label}: {error}")
-            self.labels[self.labels == nucleus.label] = 0
+            self.failed.append(nucleus.label)
             return None

@@ -225,7 +225,9 @@ def scale_sensitivity(
     whole = [each for each in analysed if not each[0].flags] or analysed
     if not settings.calibration_check or not whole:
         return []
-    nucleus, _, _ = sorted(whole, key=lambda each: each[0].area_um2)[len(whole) // 2]
+    # By the place where areas are equal: numbers of labels mean nothing.
+    ranked = sorted(whole, key=lambda each: (each[0].area_um2, each[0].centroid_um))
+    nucleus = ranked[len(whole) // 2][0]
     # The check speaks of the scale, not of the estimator, and the regression is the one that takes seconds.
     quick = replace(settings, method="regression")
     rows = []

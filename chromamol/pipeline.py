@@ -174,8 +174,8 @@ def _analyse(
             expected="nuclei brighter than their surroundings.",
             do="check the channel, the dark level and the gains.",
         )
-    return ImageAnalysis(channels.all_chromatin, labels, maps, rows, spacing, micrograph.calibration_note,
-                         channels.note, micrograph.axes_note, notes, domains, record,
+    return ImageAnalysis(channels.all_chromatin, inference.analysed_labels, maps, rows, spacing,
+                         micrograph.calibration_note, channels.note, micrograph.axes_note, notes, domains, record,
                          scale_sensitivity([(each.nucleus, each.found, each.rates) for each in inferred],
                                            channels, labels, spacing, settings), channels.origin_um)  # fmt: skip
 

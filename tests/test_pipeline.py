@@ -1,12 +1,14 @@
 """One image end to end: what real files give, and how channels, masks and calibrations are put together."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 
 import chromamol as cm
 from chromamol.channels import choose_channels
 from chromamol.errors import AxesError, ImageContentError, PixelSizeError
-from chromamol.io import Micrograph, read_image, write_channels
+from chromamol.io import Micrograph, read_image, write_channels, write_labels
 from chromamol.nucleus.flags import SEPARATOR
 from chromamol.pipeline import MAP_NAMES, ImageAnalysis, analyse_image, outline_nuclei
 from chromamol.settings import Settings
@@ -194,6 +196,37 @@ def test_an_empty_field_is_an_error_that_names_the_options():
     noise = np.random.default_rng(1).poisson(100, (96, 96)).astype(np.uint16)
     with pytest.raises(ImageContentError, match=r"no nucleus found.*--chromatin-channel.*--labels"):
         analyse_image(_image(noise), Settings())
+
+
+def _strip(tmp_path, numbers: tuple[int, ...]) -> ImageAnalysis:
+    """Three nuclei that touch along a strip, so that there is no background beside the one in the middle."""
+    rng = np.random.default_rng(5)
+    texture = gaussian_filter(rng.standard_normal((60, 200)), 2.5)
+    domains = gaussian_filter((texture > np.quantile(texture, 0.65)).astype(float), 1.2)
+    place = np.broadcast_to(np.digitize(np.arange(200), (10, 70, 130, 190)) % 4, (60, 200))
+    light = np.array([0.0, 1.0, 2.0, 1.0])[place] * (0.45 + domains)
+    image = rng.poisson(100 + 1200 * light).astype(np.uint16)
+    path = tmp_path / f"{''.join(map(str, numbers))}.tif"
+    write_labels(path, np.array([0, *numbers], dtype=np.int32)[place])
+    settings = Settings(labels=str(path), method="domains", calibration_check=False, intensity_scale="water")
+    return analyse_image(_image(image), settings)
+
+
+def test_numbers_of_labels_mean_nothing_even_where_a_nucleus_fails(tmp_path):
+    """One that can't be analysed is no background for its neighbours."""
+    one = _strip(tmp_path, (1, 2, 3))
+    assert [row["nucleus"] for row in one.rows] == [1, 3]
+    assert set(np.unique(one.labels)) == {0, 1, 3}
+    assert one.notes[0].startswith("nucleus 2: No background")
+    assert [row["dark_level"] for row in one.calibration] == pytest.approx([100.0, 100.0], abs=3.0)
+    other, new = _strip(tmp_path, (7, 1, 2)), {1: 7, 3: 2}
+    np.testing.assert_array_equal(other.labels, np.array([0, new[1], 0, new[3]])[one.labels])
+    for table in ("rows", "calibration", "domains"):
+        renamed = [row | {"nucleus": new[row["nucleus"]]} for row in getattr(one, table)]
+        expected = pd.DataFrame(sorted(renamed, key=lambda row: row["nucleus"]))
+        pd.testing.assert_frame_equal(pd.DataFrame(getattr(other, table)), expected)
+    for name in MAP_NAMES:
+        np.testing.assert_array_equal(other.maps[name], one.maps[name])
 
 
 # --- real files --------------------------------------------------------------------------------------------

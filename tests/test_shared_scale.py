@@ -15,13 +15,14 @@ from chromamol.calibrate import (
     calibrate_nucleus,
 )
 from chromamol.channels import choose_channels
+from chromamol.errors import ImageContentError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.calibration import EXACT
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.io import Micrograph
 from chromamol.nucleus import find_nuclei, segment_nuclei
-from chromamol.nucleus_rates import scale_told
+from chromamol.nucleus_rates import scale_sensitivity, scale_told
 from chromamol.pipeline import analyse_image
 from chromamol.settings import Settings
 
@@ -82,6 +83,23 @@ def test_gains_that_agree_are_no_better_known_than_their_errors_say():
 def test_one_fit_has_nobody_to_share_with():
     assert scale_told([fitted(0.1), fitted()], SCALE) is None
     assert scale_told([], SCALE) is None
+
+
+def test_of_nuclei_of_one_size_the_same_is_asked_what_a_wrong_scale_does(monkeypatch):
+    asked = []
+
+    def calibrate(_channels, _labels, nucleus, *_, **__):
+        asked.append(nucleus.centroid_um)
+        raise ImageContentError("", expected="", do="")
+
+    monkeypatch.setattr("chromamol.nucleus_rates.calibrate_nucleus", calibrate)
+    labels = np.zeros((60, 120), np.int32)
+    labels[20:40, 20:40], labels[20:40, 80:100] = 1, 2
+    channels = choose_channels(Micrograph(labels[None], ("0",), 0.1), Settings())
+    for each in (labels, np.array([0, 2, 1], np.int32)[labels]):
+        nuclei = find_nuclei(each, each.astype(float), spacing_um=(0.1, 0.1))
+        scale_sensitivity([(n, *fitted()) for n in nuclei], channels, each, (0.1, 0.1), Settings())
+    assert len(set(asked)) == 1
 
 
 def test_priors_follow_from_how_a_gain_was_found_and_from_the_settings(small_field):
