@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 
@@ -29,7 +31,7 @@ class Channels:
     counting_variance : of each pixel of "total", for planes that were counted: localisations.
     numbers : index in the file by role.
     shadings : illumination that planes were divided by, by role.
-    saturation : intensity at which each pixel (y, x) of "total" is saturated, where planes were divided.
+    saturated : where any of the planes was at its detector's limit, as read; None where no limit is known.
     flags : that hold for every nucleus of the image.
     seen : where the pixels were measured; None for everywhere. Planes hold smooth stand-ins elsewhere.
     molecules : what "total" was counted from, and the origin of its pixels; domains are measured in them.
@@ -44,7 +46,7 @@ class Channels:
     origin_um: tuple[float, float] = (0.0, 0.0)
     numbers: dict[str, int] = field(default_factory=dict)
     shadings: dict[str, Shading] = field(default_factory=dict)
-    saturation: np.ndarray | None = None
+    saturated: Mask | None = None
     flags: tuple[str, ...] = ()
     seen: Mask | None = None
 
@@ -84,7 +86,8 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
         choice = micrograph.choose_channel()
         return Channels({"total": _plane(micrograph, choice)}, False,
                         f"total chromatin: {choice.name}, {choice.reason}",
-                        numbers={"total": _number(micrograph, choice)})  # fmt: skip
+                        numbers={"total": _number(micrograph, choice)},
+                        saturated=_saturated(micrograph, [choice]))  # fmt: skip
     if set(named) not in (
         {"chromatin"},
         {"chromatin", "heterochromatin"},
@@ -103,7 +106,8 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
     note = "; ".join(f"{'total chromatin' if role == 'total' else role}: {choice.name}, {choice.reason}"
                      for role, choice in choices.items())  # fmt: skip
     return Channels({role: _plane(micrograph, choice) for role, choice in choices.items()}, False, note,
-                    numbers={role: _number(micrograph, choice) for role, choice in choices.items()})  # fmt: skip
+                    numbers={role: _number(micrograph, choice) for role, choice in choices.items()},
+                    saturated=_saturated(micrograph, choices.values()))  # fmt: skip
 
 
 def _require_different(micrograph: Micrograph, choices: dict[str, ChannelChoice]) -> None:
@@ -121,6 +125,13 @@ def _require_different(micrograph: Micrograph, choices: dict[str, ChannelChoice]
 
 def _plane(micrograph: Micrograph, choice: ChannelChoice) -> np.ndarray:
     return np.ascontiguousarray(micrograph.data[choice.index])
+
+
+def _saturated(micrograph: Micrograph, choices: Iterable[ChannelChoice]) -> Mask | None:
+    """Where any of the channels is saturated: what follows hangs on all of them."""
+    masks = (micrograph.saturated_pixels(choice.index) for choice in choices)
+    known = [mask for mask in masks if mask is not None]
+    return reduce(np.logical_or, known) if known else None
 
 
 def _number(micrograph: Micrograph, choice: ChannelChoice) -> int:

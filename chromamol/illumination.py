@@ -57,7 +57,7 @@ def divide_by_flat_field(channels: Channels, micrograph: Micrograph, settings: S
                 do="save it with all channels.",
             )
         shadings[role] = flat_field_shading(flat.data[place], offset=offset, name=name)
-    return apply_shading(channels, shadings, saturation_level=micrograph.saturation_level)
+    return apply_shading(channels, shadings)
 
 
 def even_out(channels: Channels, labels: Labels, micrograph: Micrograph, settings: Settings) -> Channels:
@@ -85,21 +85,15 @@ def even_out(channels: Channels, labels: Labels, micrograph: Micrograph, setting
     flags = (("illumination_estimated",) if found else ()) + (
         ("illumination_not_measurable",) if notes else ()
     )
-    evened = apply_shading(channels, found, saturation_level=micrograph.saturation_level)
+    evened = apply_shading(channels, found)
     return replace(evened, note="; ".join((evened.note, *notes)), flags=(*evened.flags, *flags))
 
 
-def apply_shading(
-    channels: Channels, shadings: dict[str, Shading], *, saturation_level: float | None
-) -> Channels:
-    """Return the planes that have an illumination divided by it, with the level at which each pixel saturates."""
+def apply_shading(channels: Channels, shadings: dict[str, Shading]) -> Channels:
+    """Return the planes that have an illumination divided by it."""
     planes = {
         role: shadings[role].correct(plane) if role in shadings else plane
         for role, plane in channels.planes.items()
     }
-    saturation = channels.saturation
-    if "total" in shadings and saturation_level is not None:
-        saturation = shadings["total"].correct(np.full(planes["total"].shape[-2:], saturation_level))
     notes = [channels.note, *(f"{role}: {shading.note}" for role, shading in shadings.items())]
-    return replace(channels, planes=planes, saturation=saturation, note="; ".join(notes),
-                   shadings=channels.shadings | shadings)  # fmt: skip
+    return replace(channels, planes=planes, note="; ".join(notes), shadings=channels.shadings | shadings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +68,3 @@ def require_plausible_size(
     whole = [n for n in nuclei if "touches_border" not in n.flags] or nuclei
     median = float(np.median([n.equivalent_diameter_um for n in whole]))
     check_nuclear_diameter(median, pixel_size_um=micrograph.spacing_um[-1], name=micrograph.name)
-
-
-def saturation_level(micrograph: Micrograph, channels: Channels) -> float | np.ndarray | None:
-    """Return the level at which pixels are saturated, inf where there is none, None where it is not known."""
-    if channels.saturation is not None:
-        return channels.saturation
-    return micrograph.saturation_level if "total" in channels.planes else math.inf

@@ -28,7 +28,7 @@ from chromamol.nucleus_rates import (
     nucleus_row,
     scale_sensitivity,
 )
-from chromamol.outlines import label_file, nucleus_labels, require_plausible_size, saturation_level
+from chromamol.outlines import label_file, nucleus_labels, require_plausible_size
 from chromamol.rendered import render_localizations
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
@@ -139,13 +139,12 @@ def _analyse(
     labels = nucleus_labels(micrograph, channels, settings)
     channels = even_out(channels, labels, micrograph, settings)
     frames = [
-        apply_shading(choose_channels(frame, settings), channels.shadings, saturation_level=None)
+        # What is saturated is known from the mean of the frames.
+        replace(apply_shading(choose_channels(frame, settings), channels.shadings), saturated=None)
         for frame in (series.frames if series is not None else ())
     ]
-    nuclei = find_nuclei(
-        labels, channels.all_chromatin, spacing_um=spacing, saturation_level=saturation_level(micrograph, channels),
-        margin_um=DARK_LEVEL_MARGIN_UM,
-    )  # fmt: skip
+    nuclei = find_nuclei(labels, channels.all_chromatin, spacing_um=spacing, saturated=channels.saturated,
+                         margin_um=DARK_LEVEL_MARGIN_UM)  # fmt: skip
     require_plausible_size(nuclei, micrograph, channels, settings)
     maps = {name: np.full(labels.shape, np.nan, dtype=np.float32) for name in MAP_NAMES}
     maps["valid"][:] = 0.0
@@ -216,7 +215,7 @@ def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
     labels = nucleus_labels(micrograph, channels, settings)
     spacing = micrograph.spacing_um
     nuclei = find_nuclei(labels, channels.all_chromatin, spacing_um=spacing,
-                         saturation_level=saturation_level(micrograph, channels))  # fmt: skip
+                         saturated=channels.saturated)  # fmt: skip
     require_plausible_size(nuclei, micrograph, channels, settings)
     rows = [
         {

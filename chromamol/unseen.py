@@ -41,7 +41,8 @@ def close_unseen(channels: Channels, micrograph: Micrograph, settings: Settings)
                                 do="check --missing: 0 stands for a pixel that was seen.")  # fmt: skip
     planes = {role: filled(plane.astype(np.float64), seen) for role, plane in channels.planes.items()}
     note = f"{channels.note}; {np.count_nonzero(~seen)} of {seen.size} pixels not seen"
-    return replace(channels, planes=planes, seen=seen, note=note)
+    saturated = None if channels.saturated is None else channels.saturated & seen
+    return replace(channels, planes=planes, seen=seen, note=note, saturated=saturated)
 
 
 def unseen_of(channels: Channels, window: tuple[slice, ...], mask: Mask) -> Mask | None:

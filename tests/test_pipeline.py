@@ -1,5 +1,7 @@
 """One image end to end: what real files give, and how channels, masks and calibrations are put together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,6 +184,20 @@ def test_outlines_alone_are_those_of_the_analysis(small_field, analysis):
     np.testing.assert_array_equal(outlines.labels, analysis.labels)
     assert outlines.maps == {}
     assert [row["area_um2"] for row in outlines.rows] == [row["area_um2"] for row in analysis.rows]
+
+
+def test_a_mark_that_is_clipped_is_flagged_whichever_it_is(small_field):
+    image = small_field(nuclei=2)
+    clipped = np.minimum(image // np.where(np.arange(192) < 96, 4, 1), 700).astype(np.uint16)
+    marks, limits = Settings(heterochromatin_channel=0, euchromatin_channel=1), (4095.0, 700.0)
+    for order in ((0, 1), (1, 0)):
+        planes, levels = ([both[i] for i in order] for both in ((image, clipped), limits))
+        micrograph = replace(_image(*planes), channel_saturation=tuple(levels))
+        rows = outline_nuclei(micrograph, marks).rows
+        assert ["saturated" in _flags(row) for row in rows] == [False, True]
+    # A channel that is not analysed does not count.
+    (row,) = outline_nuclei(micrograph, Settings(chromatin_channel=1)).rows[1:]
+    assert "saturated" not in _flags(row)
 
 
 def test_nuclei_of_an_impossible_size_are_refused_unless_the_user_vouches(small_field):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
@@ -64,6 +66,17 @@ def test_dust_in_two_places_is_one_mask_and_a_clean_image_has_none(small_field, 
         settings = Settings(missing=tmp_path / "dust.tif")
         closed = close_unseen(choose_channels(image, settings), image, settings)
         assert np.count_nonzero(~closed.seen) == left
+
+
+def test_dust_at_the_limit_of_the_detector_saturates_no_nucleus(small_field):
+    image, hole = _holed(small_field)
+    image = np.where(hole, 4095, small_field())
+    seen = np.where(hole, np.nan, image)
+    limited = Micrograph(image[None], ("0",), 0.1, saturation_level=4095.0)
+    channels = choose_channels(limited, Settings())
+    np.testing.assert_array_equal(channels.saturated, hole)
+    unseen = replace(channels, planes={"total": seen})
+    assert not close_unseen(unseen, limited, Settings(missing="nan")).saturated.any()
 
 
 def test_a_hole_outside_of_the_nucleus_changes_nothing(monkeypatch, small_field):

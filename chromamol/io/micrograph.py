@@ -11,6 +11,7 @@ import numpy as np
 from chromamol.errors import AxesError, FieldError, ImageContentError
 from chromamol.grid import Grid
 from chromamol.io.pixel_size import require_pixel_size, require_z_step
+from chromamol.shapes import Mask
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class Micrograph:
     axes_note : how the axes of the file were understood.
     saturation_level : the value at which a pixel is saturated, in units of `data`; None for real numbers.
     channel_numbers : index in the file of each channel, where not all were read; None for 0, 1, ...
+    channel_saturation : the same value for each channel by itself; None where `saturation_level` holds for all.
+    saturated : where the detector was saturated, of the shape of `data`, where `data` itself doesn't show it: a mean.
 
     Raises
     ------
@@ -120,6 +123,8 @@ class Micrograph:
     axes_note: str = ""
     saturation_level: float | None = None
     channel_numbers: tuple[int, ...] | None = None
+    channel_saturation: tuple[float | None, ...] | None = None
+    saturated: Mask | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim not in (3, 4) or self.data.shape[0] != len(self.channel_names):
@@ -154,6 +159,13 @@ class Micrograph:
     def grid(self) -> Grid:
         """Where the pixels are; raises `PixelSizeError` if that is unknown."""
         return Grid(self.shape, self.spacing_um)
+
+    def saturated_pixels(self, place: int) -> Mask | None:
+        """Return where the channel at `place` in `data` is saturated; None where its limit is not known."""
+        if self.saturated is not None:
+            return self.saturated[place]
+        level = self.saturation_level if self.channel_saturation is None else self.channel_saturation[place]
+        return None if level is None else np.asarray(self.data[place] >= level)
 
     def choose_channel(self, which: int | str | None = None, *, kind: str = "chromatin") -> ChannelChoice:
         """Find a channel by index or name; as `find_channel`. An index is that in the file."""

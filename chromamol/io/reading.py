@@ -19,6 +19,7 @@ from chromamol.io.planes import choose_plane, sharpest_plane
 from chromamol.io.source import ImageSource
 from chromamol.io.tiff import MAGIC, PICTURES, name_kind, open_tiff, require_tiff
 from chromamol.io.vendor import open_czi, open_lif, open_nd2
+from chromamol.shapes import Mask
 
 OPENERS: dict[str, Callable[..., AbstractContextManager[ImageSource]]] = {
     ".tif": open_tiff,
@@ -71,7 +72,19 @@ class TimeSeries:
         first = self.frames[0]
         mean = np.asarray(np.mean([frame.data for frame in self.frames], axis=0, dtype=np.float32))
         note = "; ".join(part for part in (first.axes_note, self.note) if part)
-        return replace(first, data=mean, axes_note=note)
+        return replace(first, data=mean, axes_note=note, saturated=self._ever_saturated())
+
+    def _ever_saturated(self) -> Mask | None:
+        """Where any frame is saturated: the mean of the frames stays below the limit unless all are."""
+        if all(frame.saturation_level is None for frame in self.frames):
+            return None
+        ever = np.zeros(self.frames[0].data.shape, dtype=bool)
+        for frame in self.frames:
+            for place in range(len(ever)):
+                here = frame.saturated_pixels(place)
+                if here is not None:
+                    ever[place] |= here
+        return ever
 
 
 def read_image(
@@ -134,6 +147,7 @@ def read_image(
         path=path,
         axes_note="; ".join(note for note in (source.note, plan.note, note) if note),
         saturation_level=saturation_level(data, stated=source.saturation_level),
+        channel_saturation=tuple(saturation_level(one, stated=source.saturation_level) for one in data),
     )
 
 

@@ -22,6 +22,7 @@ def find_nuclei(
     *,
     spacing_um: tuple[float, ...],
     saturation_level: float | int | np.ndarray | None = None,
+    saturated: Mask | None = None,
     margin_um: float = 1.0,
 ) -> list[Nucleus]:
     """Measure and flag every nucleus of a label image.
@@ -34,6 +35,7 @@ def find_nuclei(
     saturation_level : intensity at which the detector saturates, a number or one per pixel. When omitted, an
         integer image whose maximum is exactly the full scale of 8, 10, 11, 12, 14 or 16 bits saturates there; other
         images don't saturate.
+    saturated : which pixels are saturated, in place of a level: `image` may be a mean, or several channels together.
     margin_um : margin of the crop around each nucleus, in µm.
 
     Returns
@@ -51,11 +53,14 @@ def find_nuclei(
             expected="one shape for both, one positive spacing per axis, a margin of at least zero.",
             do="check which channel and which pixel size belong to the labels.",
         )
-    level = np.broadcast_to(_full_scale(image) if saturation_level is None else saturation_level, image.shape)
+    if saturated is None:
+        saturated = np.asarray(
+            image >= (_full_scale(image) if saturation_level is None else saturation_level)
+        )
     nuclei = []
     for index, box in enumerate(ndimage.find_objects(labels)):
         if box is not None:
-            nuclei.append(_measure(index + 1, box, labels, image, spacing_um, level, margin_um))
+            nuclei.append(_measure(index + 1, box, labels, image, spacing_um, saturated, margin_um))
     return compare(nuclei)
 
 
@@ -70,7 +75,7 @@ def _measure(
     labels: Labels,
     image: np.ndarray,
     spacing: tuple[float, ...],
-    saturation_level: np.ndarray,
+    saturated: Mask,
     margin_um: float,
 ) -> Nucleus:
     margin = [math.ceil(margin_um / h) for h in spacing]
@@ -86,9 +91,7 @@ def _measure(
     flags = []
     if any(s.start == 0 or s.stop == n for s, n in zip(box, labels.shape, strict=True)):
         flags.append("touches_border")
-    if np.count_nonzero(
-        (image[crop] >= saturation_level[crop])[mask]
-    ) > SATURATED_FRACTION * np.count_nonzero(mask):
+    if np.count_nonzero(saturated[crop] & mask) > SATURATED_FRACTION * np.count_nonzero(mask):
         flags.append("saturated")
     flat = mask if mask.ndim == 2 else mask.any(axis=0)
     elongation, solidity = _shape(flat)

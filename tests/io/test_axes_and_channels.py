@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from chromamol.errors import AxesError, FieldError, ImageContentError, ReadError
-from chromamol.io import Micrograph, check_content, read_image, source, tiff
+from chromamol.io import Micrograph, TimeSeries, check_content, read_image, source, tiff
 
 RNG = np.random.default_rng(1)
 
@@ -232,3 +232,29 @@ def test_pixels_that_hold_nothing_are_refused(plane, message):
     with pytest.raises(ImageContentError, match=f"a.tif: {message}"):
         check_content(plane, name="a.tif")
     check_content(np.arange(6).reshape(2, 3), name="a.tif")
+
+
+# --- saturation --------------------------------------------------------------------------------------------
+
+
+def test_each_channel_has_a_limit_of_its_own(write):
+    """A 12-bit camera beside a 16-bit one."""
+    planes = np.full((2, 8, 8), 7, np.uint16)
+    planes[0, 2:4, 2:4], planes[1, 5, 5] = 4095, 60_000
+    image = read_image(write(planes, metadata={"axes": "CYX"}))
+    assert image.channel_saturation == (4095.0, 65535.0)
+    np.testing.assert_array_equal(image.saturated_pixels(0), planes[0] == 4095)
+    assert not image.saturated_pixels(1).any()
+    assert read_image(write(planes.astype(np.float32), metadata={"axes": "CYX"})).saturated_pixels(0) is None
+
+
+def test_a_mean_of_frames_is_saturated_where_one_of_them_is():
+    """Bleaching: the first frames reach the limit, their mean does not."""
+    planes = np.full((3, 1, 8, 8), 900, np.uint16)
+    planes[0, 0, 2:4, 2:4], planes[1, 0, 6, 6] = 4095, 4095
+    frames = tuple(Micrograph(each, ("0",), 0.1, saturation_level=limit)
+                   for each, limit in zip(planes, (4095.0, 4095.0, 65535.0), strict=True))  # fmt: skip
+    mean = TimeSeries(frames, 60.0, "3 frames").average()
+    np.testing.assert_array_equal(mean.saturated_pixels(0), (planes == 4095).any(axis=0)[0])
+    reals = tuple(Micrograph(each, ("0",), 0.1) for each in planes.astype(np.float32))
+    assert TimeSeries(reals, 60.0, "").average().saturated_pixels(0) is None
