@@ -18,6 +18,7 @@ from chromamol.density import (
     calibrate_total,
     dark_level,
 )
+from chromamol.density.calibration import DENSE_LEVEL
 from chromamol.errors import ImageContentError
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.nucleus import Nucleus
@@ -243,7 +244,7 @@ def _calibrated(
     if "heterochromatin" in crops:
         found["heterochromatin"] = calibrate_dense(
             crops["heterochromatin"], mask, dark=dark["heterochromatin"], gain=settings.heterochromatin_gain,
-            optics=optics,
+            optics=optics, most=min(DENSE_LEVEL, float(found["total"].phi[mask].mean())),
         )  # fmt: skip
     return found
 
@@ -260,4 +261,5 @@ def _row(role: str, scale: str, dark: float, gain: float, found: Calibrated | No
         "blur_um": math.nan if phases is None else phases.blur_um,
         "phase_radius_um": math.nan if phases is None else phases.radius_um,
         "explained": math.nan if phases is None else phases.explained,
+        "note": "" if found is None else found.note,
     }

@@ -8,7 +8,7 @@ fraction, is given by the user or fixed by a convention that is recorded with th
   a quarter of a domain radius, 10 to 22 % where it is half;
 - "water": total chromatin averages 1 - water fraction over the nucleus; a heterochromatin mark's dense level (a high
   percentile) is that of the dense phase; a euchromatin mark fills the room that water and heterochromatin leave;
-- "auto": the first where blur permits, else the second.
+- "auto": the first where blur permits and the fractions are possible that it implies, else the second.
 
 Absolute rates hang on the gain (1 % of gain is up to 15 % of rate with one channel); the ratio of the rates and
 the shape of the maps hardly do.
@@ -27,6 +27,9 @@ from chromamol.shapes import FloatField, Labels, Mask
 
 DENSE_LEVEL = 0.68
 """φ_h inside domains of the reference model: 0.674 to 0.681 (98th percentile) in six simulated patterns."""
+
+DENSE_TOTAL = 0.96
+"""Total chromatin inside domains of the reference model, `PLATEAU_STEP` above the 0.3 between them."""
 
 MARK_STEP = 0.64
 """φ_h inside domains less that between them: 0.62 to 0.63 on average, 0.64 in the cores of five simulated nuclei."""
@@ -84,6 +87,7 @@ class Calibrated:
     assumed : True when a convention set the gain, False when the user gave it.
     scale : "given", "coexistence" or "water".
     phases : the two phases of the image; None where they were not looked for, or not seen.
+    note : why their step is no scale although the image resolves it; empty where it is one, or is not resolved.
     """
 
     phi: FloatField
@@ -92,6 +96,7 @@ class Calibrated:
     assumed: bool
     scale: str = "given"
     phases: TwoPhases | None = None
+    note: str = ""
 
     def with_gain(self, gain: float) -> Calibrated:
         """Return the same signal with another gain, found in the same way."""
@@ -138,11 +143,13 @@ def calibrate_total(
     Raises
     ------
     ImageContentError : the nucleus is not brighter than the dark level, or "coexistence" is asked for where no two
-        phases are seen.
+        phases are seen, or where their step implies an impossible mean.
     """
     signal = image.astype(np.float64) - dark
     by_water = _mean_signal(signal, mask) / (1.0 - water_fraction)
-    return _scaled(signal, mask, dark, gain, by_water, PLATEAU_STEP, optics)
+    return _scaled(
+        signal, mask, dark, gain, by_water, _Step("total chromatin", PLATEAU_STEP, DENSE_TOTAL), optics
+    )
 
 
 def calibrate_marks(
@@ -172,7 +179,8 @@ def calibrate_marks(
     ImageContentError : a mark that is not brighter than its dark level, or a heterochromatin that alone
         leaves no room for euchromatin.
     """
-    dense = calibrate_dense(heterochromatin, mask, dark=dark[0], gain=gain[0], optics=optics)
+    most = DENSE_LEVEL if gain[1] is not None else min(DENSE_LEVEL, 1.0 - water_fraction)
+    dense = calibrate_dense(heterochromatin, mask, dark=dark[0], gain=gain[0], optics=optics, most=most)
     if dense_factor != 1.0:
         dense = replace(dense, phi=dense.phi / dense_factor, gain=dense.gain * dense_factor)
     room = 1.0 - water_fraction - float(dense.phi[mask].mean())
@@ -192,21 +200,31 @@ def calibrate_marks(
 
 def calibrate_dense(
     image: np.ndarray, mask: Mask, *, dark: float, gain: float | None,
-    optics: Optics | None = None,
+    optics: Optics | None = None, most: float = DENSE_LEVEL,
 ) -> Calibrated:  # fmt: skip
     """Return heterochromatin from its mark; arguments as in `calibrate_total`.
 
-    The convention "water" is here that the dense level, a high percentile, is `DENSE_LEVEL`.
+    The convention "water" is here that the dense level, a high percentile, is `DENSE_LEVEL`. The mean over the nucleus
+    has to stay below `most`: what is there besides leaves no more room.
     """
     signal = image.astype(np.float64) - dark
     _mean_signal(signal, mask)
     smooth = ndimage.gaussian_filter(signal, 1.0)
     by_level = float(np.percentile(smooth[mask], DENSE_PERCENTILE)) / DENSE_LEVEL
-    return _scaled(signal, mask, dark, gain, by_level, MARK_STEP, optics)
+    return _scaled(signal, mask, dark, gain, by_level, _Step("heterochromatin", MARK_STEP, most), optics)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The step between the phases of what a plane shows, and a mean over the nucleus that no two phases reach."""
+
+    name: str
+    fraction: float
+    most: float
 
 
 def _scaled(
-    signal: FloatField, mask: Mask, dark: float, gain: float | None, otherwise: float, step: float,
+    signal: FloatField, mask: Mask, dark: float, gain: float | None, otherwise: float, step: _Step,
     optics: Optics | None,
 ) -> Calibrated:  # fmt: skip
     """Divide by the gain that is given, that the phases show, or that stands for it otherwise."""
@@ -222,10 +240,26 @@ def _scaled(
             expected="domains that stand out from the space between them.",
             do="give the gain, or use intensity_scale = 'water'.",
         )
-    if phases is not None and (scale == "coexistence" or (scale == "auto" and is_scale(phases))):
-        found = (phases.high - phases.low) / step
+    if phases is None:
+        return Calibrated(signal / otherwise, dark, otherwise, True, "water")
+    found = (phases.high - phases.low) / step.fraction
+    mean = float(signal[mask].mean()) / found
+    possible, resolved = mean < step.most, is_scale(phases)
+    if scale == "coexistence" and not possible:
+        raise ImageContentError(
+            f"The step between the phases, taken for {step.fraction:g}, makes {step.name} average {mean:.3g} of the "
+            "nucleus.",
+            expected=f"less than {step.most:.3g}: domains that stand out more from the space between them.",
+            do="use intensity_scale = 'water', give the gain, or give a higher dark level if there is haze.",
+        )
+    if scale == "coexistence" or (scale == "auto" and possible and resolved):
         return Calibrated(signal / found, dark, found, True, "coexistence", phases)
-    return Calibrated(signal / otherwise, dark, otherwise, True, "water", phases)
+    note = ""
+    if resolved and not possible:
+        note = (
+            f"the step between the phases is no scale: by it {step.name} averages {mean:.3g} of the nucleus"
+        )
+    return Calibrated(signal / otherwise, dark, otherwise, True, "water", phases, note)
 
 
 def is_scale(phases: TwoPhases) -> bool:

@@ -37,8 +37,19 @@ def _scale(rows: pd.DataFrame) -> str:
             parts.append(f"{plane}: volume fractions, as they are")
             continue
         dark, gain = (_spread(own[name]) for name in ("dark_level", "gain"))
-        parts.append(f"{plane}: scale by {how}, dark level {dark}, gain {gain} per unit of volume fraction")
+        parts.append(
+            f"{plane}: scale by {how}, dark level {dark}, gain {gain} per unit of volume fraction{_note(own)}"
+        )
     return "; ".join(parts)
+
+
+def _note(rows: pd.DataFrame) -> str:
+    """The note of the first nucleus that has one."""
+    noted = rows[rows["note"] != ""]
+    if noted.empty:
+        return ""
+    others = f"; {len(noted) - 1} others likewise" if len(noted) > 1 else ""
+    return f" (nucleus {noted['nucleus'].iloc[0]}: {noted['note'].iloc[0]}{others})"
 
 
 def _spread(values: pd.Series) -> str:

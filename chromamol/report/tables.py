@@ -77,7 +77,7 @@ DETAIL_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "calibration": {
             "image": "str", "nucleus": "int64", "plane": "str", "scale": "str", "dark_level": "float64",
             "gain": "float64", "low_level": "float64", "high_level": "float64", "blur_um": "float64",
-            "phase_radius_um": "float64", "explained": "float64",
+            "phase_radius_um": "float64", "explained": "float64", "note": "str",
         },
         "sensitivity": {
             "image": "str", "nucleus": "int64", "change": "str", "gamma_me_per_um2": "float64",
@@ -91,7 +91,8 @@ DETAIL_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 (volume in stacks), radius of the disc (ball) of that size, distance to the nearest interior domain, depth below the
 nuclear border, and the thickness of a LAD. `calibration`: a row per plane of each nucleus: which scale was used,
 dark level and gain in counts, levels of both phases as volume fractions, blur, radius and share of the variance as
-fitted. `sensitivity`: rates of one nucleus per image after the scale was moved."""
+fitted, and why the step between the phases is no scale where it seems to be one. `sensitivity`: rates of one nucleus
+per image after the scale was moved."""
 
 _IMAGES: Mapping[str, str] = MappingProxyType(
     {

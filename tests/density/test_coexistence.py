@@ -81,6 +81,33 @@ def test_a_flat_nucleus_has_no_phases():
         Optics((PIXEL_UM, PIXEL_UM), scale="magic")
 
 
+def test_a_step_that_implies_more_chromatin_than_there_can_be_is_no_scale():
+    """Haze or stray stain beneath the domains: a dark level that is too low."""
+    hazy, optics = 900.0 * (phases(1.0) + 0.6 * MASK), Optics((PIXEL_UM, PIXEL_UM), blur_um=PIXEL_UM)
+    arguments = {"dark": 0.0, "gain": None, "water_fraction": 0.5}
+    found = calibrate_total(hazy, MASK, **arguments, optics=optics)
+    assert is_scale(found.phases)
+    assert (found.scale, found.phi[MASK].mean()) == ("water", pytest.approx(0.5))
+    assert "by it total chromatin averages 1.06" in found.note
+    with pytest.raises(ImageContentError, match=r"average 1\.06 .*less than 0.96.*intensity_scale = 'water'"):
+        calibrate_total(hazy, MASK, **arguments, optics=replace(optics, scale="coexistence"))
+    clear = calibrate_total(900.0 * phases(1.0), MASK, **arguments, optics=optics)
+    assert (clear.scale, clear.note) == ("coexistence", "")
+
+
+def test_a_mark_whose_step_leaves_no_room_for_the_other_is_scaled_by_its_level():
+    optics = Optics((PIXEL_UM, PIXEL_UM), blur_um=PIXEL_UM)
+    phi_h = (phases(1.0, noise=0.0) - LOW * MASK) * MARK_STEP / PLATEAU_STEP + 0.35 * MASK
+    settings = {"dark": (0.0, 0.0), "water_fraction": 0.5}
+    dense, light = calibrate_marks(phi_h, 50.0 * MASK, MASK, **settings, gain=(None, None), optics=optics)
+    assert (dense.scale, dense.phi[MASK].mean() < 0.5) == ("water", True)
+    assert "heterochromatin averages 0.5" in dense.note
+    assert light.phi[MASK].mean() > 0.0
+    # Where the other's gain is known it needs no room.
+    dense, _ = calibrate_marks(phi_h, 50.0 * MASK, MASK, **settings, gain=(None, 200.0), optics=optics)
+    assert dense.scale == "coexistence"
+
+
 def test_a_mark_is_scaled_by_its_own_step_and_the_other_fills_the_room():
     phi_h = (phases(1.0, noise=0.0) - LOW * MASK) * MARK_STEP / PLATEAU_STEP + 0.04 * MASK
     optics = Optics((PIXEL_UM, PIXEL_UM), blur_um=PIXEL_UM)

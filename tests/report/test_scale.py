@@ -23,5 +23,15 @@ def test_scale_and_its_effect_are_said_in_words(tmp_path):
     assert "Γac" not in facts["if the scale were wrong"], "what is not estimable has no factor"
 
 
+def test_it_is_said_why_the_step_between_the_phases_is_no_scale(tmp_path):
+    common = {"image": "a", "plane": "total", "scale": "water", "dark_level": 100.0, "gain": 1000.0}
+    rows = [
+        {**common, "nucleus": i, "note": note} for i, note in enumerate(("", "this is why", "so is that"), 1)
+    ]
+    write_details(tmp_path, "calibration", pd.DataFrame(rows))
+    ((_, text),) = scale_facts(tmp_path)["a"]
+    assert text.endswith("per unit of volume fraction (nucleus 2: this is why; 1 others likewise)")
+
+
 def test_a_folder_without_these_tables_has_nothing_to_say(tmp_path):
     assert scale_facts(tmp_path) == {}
