@@ -70,8 +70,8 @@ def even_out(channels: Channels, labels: Labels, micrograph: Micrograph, setting
         return channels
     assert settings.camera_offset is not None
     flat = labels if labels.ndim == 2 else labels.max(axis=0)
-    areas = np.bincount(flat.ravel())[1:]
-    diameter = 2.0 * float(np.sqrt(np.median(areas[areas > 0]) / np.pi)) if areas.any() else 0.0
+    areas = np.unique(flat[flat > 0], return_counts=True)[1]
+    diameter = 2.0 * float(np.sqrt(np.median(areas) / np.pi)) if areas.size else 0.0
     outside = ndimage.distance_transform_edt(flat == 0) > HAZE_DIAMETERS * diameter
     found: dict[str, Shading] = {}
     notes = []

@@ -178,7 +178,7 @@ def test_the_estimate_is_applied_recorded_and_flagged(small_field):
     assert all("illumination_estimated" in row["flags"] for row in found.rows)
     dark = rng.poisson(np.where(DISCS > 0, 900.0 * shape, 0.0)) + OFFSET + 3.0 * rng.standard_normal(SHAPE)
     channels = choose_channels(image_of(dark), settings)
-    left = even_out(channels, DISCS, image_of(dark), settings)
+    left = even_out(channels, DISCS * 1_000_000_000, image_of(dark), settings)  # labels may have any numbers
     assert left.flags == ("illumination_not_measurable",)
     assert left.planes["total"] is channels.planes["total"]
     assert even_out(channels, DISCS, image_of(dark), Settings()) is channels

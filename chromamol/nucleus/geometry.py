@@ -9,6 +9,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from chromamol.errors import FieldError
+from chromamol.nucleus.boxes import label_boxes
 from chromamol.nucleus.compare import Nucleus, compare
 from chromamol.shapes import FloatField, Labels, Mask
 
@@ -57,10 +58,10 @@ def find_nuclei(
         saturated = np.asarray(
             image >= (_full_scale(image) if saturation_level is None else saturation_level)
         )
-    nuclei = []
-    for index, box in enumerate(ndimage.find_objects(labels)):
-        if box is not None:
-            nuclei.append(_measure(index + 1, box, labels, image, spacing_um, saturated, margin_um))
+    nuclei = [
+        _measure(label, box, labels, image, spacing_um, saturated, margin_um)
+        for label, box in label_boxes(labels)
+    ]
     return compare(nuclei)
 
 

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 from skimage.measure import find_contours
 
+from chromamol.nucleus.boxes import label_boxes
 from chromamol.report import style
 from chromamol.report.numbers import format_range
 from chromamol.report.style import Quantity
@@ -57,9 +58,7 @@ class Nuclei:
 def locate(labels: Labels2D) -> Nuclei:
     """Find outline and centre of each nucleus."""
     numbers, centres, outlines, areas = [], [], [], []
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
+    for number, box in label_boxes(labels):
         mask = np.pad(labels[box] == number, 1)
         top, left = box[0].start - 1, box[1].start - 1
         y, x = ndimage.center_of_mass(mask)

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from chromamol.errors import FieldError
+from chromamol.nucleus.boxes import label_boxes
 from chromamol.nucleus.geometry import find_nuclei
 
 SPACING = (0.1, 0.1)
@@ -112,6 +113,19 @@ def test_gaps_in_labels_and_empty_labels():
     image = picture(labels)
     assert [n.label for n in find_nuclei(labels, image, spacing_um=SPACING)] == [5, 10]
     assert find_nuclei(np.zeros_like(labels), image, spacing_um=SPACING) == []
+
+
+def test_labels_may_have_any_numbers():
+    """A list of all numbers up to 2e9 would take 16 GB."""
+    labels = discs([(100, 100), (100, 300)], [30, 20])
+    high = np.array([0, 2**31 - 1, 50_000_000], np.int32)[labels]
+    one, other = (find_nuclei(each, picture(labels), spacing_um=SPACING) for each in (labels, high))
+    assert [nucleus.label for nucleus in other] == [50_000_000, 2**31 - 1]
+    assert [nucleus.slices for nucleus in other] == [nucleus.slices for nucleus in reversed(one)]
+    np.testing.assert_array_equal(other[1].mask, one[0].mask)
+    full = np.full((3, 4), 2**31 - 1, np.int32)
+    assert list(label_boxes(full)) == [(2**31 - 1, (slice(0, 3), slice(0, 4)))]
+    assert not list(label_boxes(np.zeros((0, 4), np.int32)))
 
 
 def test_arguments_are_not_changed():

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from chromamol.errors import FieldError
 from chromamol.nucleus import segment_nuclei
 from chromamol.report import draw_nucleus, draw_overview
-from chromamol.report.panels import nice_length_um
+from chromamol.report.panels import locate, nice_length_um
 from chromamol.report.style import QUANTITIES, UNKNOWN, drawable
 
 PIXEL_UM = 0.05
@@ -260,3 +260,11 @@ def test_real_image_with_its_nuclei(sample: Callable[[str], Path]) -> None:
     (outlines,) = outlines_in(panels_of(figure)["Image and nuclei"])
     assert len(outlines.get_segments()) == labels.max()
     assert "5 µm" in words_of(figure)
+
+
+def test_nuclei_are_located_whatever_their_numbers():
+    labels = np.zeros((20, 20), np.int32)
+    labels[2:8, 2:8], labels[12:18, 5:11] = 2**31 - 1, 4
+    found = locate(labels)
+    assert found.numbers == (4, 2**31 - 1)
+    assert found.centres == ((14.5, 7.5), (4.5, 4.5))
