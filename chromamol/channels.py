@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
+from scipy import ndimage
 
 from chromamol.density import Molecules, Shading
 from chromamol.errors import AxesError
@@ -81,7 +82,13 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
     named = named_channels(settings)
     if not named and set(DENSITY_CHANNELS) <= set(micrograph.channel_names):
         planes = {"heterochromatin": micrograph.channel("phi_h"), "euchromatin": micrograph.channel("phi_e")}
-        return Channels(planes, True, "phi_h and phi_e, by their names: volume fractions, used as they are")
+        note = "phi_h and phi_e, by their names: volume fractions, used as they are"
+        # Without `missing`: with it, NaN are pixels that were not seen.
+        outlines = _outlines_of_maps(planes) if settings.missing is None else None
+        if outlines is None:
+            return Channels(planes, True, note)
+        planes = {role: np.where(outlines > 0, plane, 0.0) for role, plane in planes.items()}
+        return Channels(planes, True, f"{note}; nuclei are where they are not NaN", outlines)
     if not named:
         choice = micrograph.choose_channel()
         return Channels({"total": _plane(micrograph, choice)}, False,
@@ -121,6 +128,18 @@ def _require_different(micrograph: Micrograph, choices: dict[str, ChannelChoice]
         expected="a channel of its own for each.",
         do="correct one of them; for an image of one channel name it with --chromatin-channel alone.",
     )
+
+
+def _outlines_of_maps(planes: dict[str, np.ndarray]) -> Labels | None:
+    """Label the nuclei of maps as `rates.ome.tif` has them, NaN outside; None for maps without NaN, or with holes.
+
+    A hole may be anything: it is left to `missing`.
+    """
+    nuclear = ~np.all([np.isnan(plane) for plane in planes.values()], axis=0)
+    if nuclear.all() or not nuclear.any() or not np.array_equal(ndimage.binary_fill_holes(nuclear), nuclear):
+        return None
+    labels, _ = ndimage.label(nuclear)
+    return labels.astype(np.int32)
 
 
 def _plane(micrograph: Micrograph, choice: ChannelChoice) -> np.ndarray:

@@ -25,7 +25,9 @@ def nucleus_labels(micrograph: Micrograph, channels: Channels, settings: Setting
     """
     if settings.labels is not None:
         source = label_file(micrograph, settings.labels)
-        return np.array(read_labels(source, shape=micrograph.shape, allow_pickle=settings.allow_pickle))
+        labels = np.array(read_labels(source, shape=micrograph.shape, allow_pickle=settings.allow_pickle))
+        _require_maps_inside(labels, micrograph, channels, source)
+        return labels
     if channels.outlines is not None:
         return channels.outlines
     spacing = micrograph.spacing_um
@@ -51,6 +53,19 @@ def nucleus_labels(micrograph: Micrograph, channels: Channels, settings: Setting
 def label_file(micrograph: Micrograph, labels: str | Path) -> Path:
     """Return the file of the outlines that were given: `labels`, or the one of this image in that folder."""
     return Path(labels) if micrograph.path is None else find_labels(labels, image=micrograph.path)
+
+
+def _require_maps_inside(labels: Labels, micrograph: Micrograph, channels: Channels, source: Path) -> None:
+    """Refuse outlines that reach beyond those of maps, where there is no volume fraction."""
+    if channels.outlines is None:
+        return
+    beyond = np.count_nonzero((labels > 0) & (channels.outlines == 0))
+    if beyond:
+        raise ImageContentError(
+            f"{micrograph.name}: {beyond:,} pixels of the nuclei in {source} are NaN.",
+            expected="volume fractions inside every outline.",
+            do="give the labels.tif of the same run, or leave --labels out.",
+        )
 
 
 def require_plausible_size(

@@ -186,6 +186,26 @@ def test_outlines_alone_are_those_of_the_analysis(small_field, analysis):
     assert [row["area_um2"] for row in outlines.rows] == [row["area_um2"] for row in analysis.rows]
 
 
+def test_maps_of_an_analysis_are_an_image_of_volume_fractions(analysis, tmp_path):
+    """`rates.ome.tif` is NaN outside nuclei."""
+    quick = Settings(method="domains", calibration_check=False)
+    maps = _image(*analysis.maps.values(), names=MAP_NAMES)
+    again = analyse_image(maps, quick)
+    np.testing.assert_array_equal(again.labels, analysis.labels)
+    for row, first in zip(again.rows, analysis.rows, strict=True):
+        assert row["heterochromatin_fraction"] == pytest.approx(first["heterochromatin_fraction"], rel=1e-4)
+        assert "calibration_assumed" not in _flags(row)
+    assert {row["scale"] for row in again.calibration} == {"volume fractions"}
+    # A hole may be anything, and so may what lies beyond a nucleus.
+    maps.data[:2, 48, 48] = np.nan
+    with pytest.raises(ImageContentError, match="are NaN or infinite"):
+        analyse_image(maps, quick)
+    write_labels(tmp_path / "wide.tif", np.ones(maps.shape, np.int32))
+    maps.data[:2, 48, 48] = 0.3
+    with pytest.raises(ImageContentError, match=r"pixels of the nuclei in .*wide.tif are NaN"):
+        analyse_image(maps, replace(quick, labels=str(tmp_path / "wide.tif")))
+
+
 def test_a_mark_that_is_clipped_is_flagged_whichever_it_is(small_field):
     image = small_field(nuclei=2)
     clipped = np.minimum(image // np.where(np.arange(192) < 96, 4, 1), 700).astype(np.uint16)
