@@ -16,7 +16,7 @@ from chromamol.shapes import Labels
 
 
 def nucleus_labels(micrograph: Micrograph, channels: Channels, settings: Settings) -> Labels:
-    """Return the nuclei as int32 labels, given or found, without those that are too small to be nuclei.
+    """Return the nuclei as int32 labels: all that are given, or those found that are not too small to be nuclei.
 
     Raises
     ------
@@ -53,6 +53,15 @@ def nucleus_labels(micrograph: Micrograph, channels: Channels, settings: Setting
 def label_file(micrograph: Micrograph, labels: str | Path) -> Path:
     """Return the file of the outlines that were given: `labels`, or the one of this image in that folder."""
     return Path(labels) if micrograph.path is None else find_labels(labels, image=micrograph.path)
+
+
+def small_given(nuclei: list[Nucleus], settings: Settings) -> list[str]:
+    """Say that given outlines are used although they are smaller than what is looked for."""
+    small = [n for n in nuclei if settings.labels is not None and n.area_um2 < settings.min_area_um2]
+    if not small:
+        return []
+    return [f"{len(small)} of {len(nuclei)} given outlines are smaller than min_area_um2 = {settings.min_area_um2:g}: "
+            "they are used, as all that are given"]  # fmt: skip
 
 
 def _require_maps_inside(labels: Labels, micrograph: Micrograph, channels: Channels, source: Path) -> None:

@@ -28,7 +28,7 @@ from chromamol.nucleus_rates import (
     nucleus_row,
     scale_sensitivity,
 )
-from chromamol.outlines import label_file, nucleus_labels, require_plausible_size
+from chromamol.outlines import label_file, nucleus_labels, require_plausible_size, small_given
 from chromamol.rendered import render_localizations
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
@@ -150,7 +150,8 @@ def _analyse(
     maps["valid"][:] = 0.0
     settings = _one_scale(channels, labels, nuclei, spacing, settings)
     inference = ImageInference(channels, labels, spacing, settings, series, frames, report)
-    inferred, notes = inference.of(nuclei), _outlines_note(micrograph, settings) + inference.notes
+    inferred = inference.of(nuclei)
+    notes = [*_outlines_notes(micrograph, nuclei, settings), *inference.notes]
     rows, unsplit, domains, record = [], {}, [], []
     for each in inferred:
         nucleus, rates, measured = each.nucleus, each.rates, each.measured
@@ -228,13 +229,15 @@ def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
         for nucleus in nuclei
     ]
     return ImageAnalysis(channels.all_chromatin, labels, {}, rows, spacing, micrograph.calibration_note,
-                         channels.note, micrograph.axes_note, _outlines_note(micrograph, settings),
+                         channels.note, micrograph.axes_note, _outlines_notes(micrograph, nuclei, settings),
                          origin_um=channels.origin_um)  # fmt: skip
 
 
-def _outlines_note(micrograph: Micrograph, settings: Settings) -> list[str]:
-    """Say whose outlines were used, where they were given."""
-    return [] if settings.labels is None else [f"outlines from {label_file(micrograph, settings.labels)}"]
+def _outlines_notes(micrograph: Micrograph, nuclei: list[Nucleus], settings: Settings) -> list[str]:
+    """Say whose outlines were used, where they were given, and how many of them are small."""
+    if settings.labels is None:
+        return []
+    return [f"outlines from {label_file(micrograph, settings.labels)}", *small_given(nuclei, settings)]
 
 
 def _assumptions(found: NucleusCalibration, channels: Channels) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ class Settings:
     density_method : "kernel" (a Gaussian of each localisation's precision) or "voronoi".
     segmentation_method : "auto" (the built-in network for 2D images, the classical method for stacks), "classical",
         "network", "cellpose" or "stardist". The last two must be installed, and fetch their weights at run time.
-    min_area_um2 : nuclei smaller than this are not analysed. 3 µm² is a disc of 2 µm: below any nucleus.
+    min_area_um2 : nuclei that are found and smaller than this are not analysed. 3 µm² is a disc of 2 µm: below any
+        nucleus. Outlines that are given with `labels` are all used; the record says how many are smaller.
     flat_field : image of an even sample, taken like the images, that they are divided by. One channel, or one per
         channel of the images. None divides by nothing: a flat field of another day or objective does harm.
     estimate_illumination : divide by the illumination that the background outside nuclei shows, where it does. Off,

@@ -186,6 +186,20 @@ def test_outlines_alone_are_those_of_the_analysis(small_field, analysis):
     assert [row["area_um2"] for row in outlines.rows] == [row["area_um2"] for row in analysis.rows]
 
 
+def test_given_outlines_are_all_used_and_the_record_says_which_are_small(small_field, tmp_path):
+    labels = np.zeros((96, 96), np.int32)
+    labels[30:60, 30:60], labels[70:80, 70:80] = 1, 2
+    write_labels(tmp_path / "l.tif", labels)
+    given = Settings(labels=str(tmp_path / "l.tif"), pixel_size_um=0.1)
+    found = outline_nuclei(_image(small_field()), given)
+    assert [row["nucleus"] for row in found.rows] == [1, 2]
+    assert "too_small" in _flags(found.rows[1])
+    assert found.notes == [
+        "1 of 2 given outlines are smaller than min_area_um2 = 3: they are used, as all that are given"
+    ]
+    assert outline_nuclei(_image(small_field()), replace(given, min_area_um2=0.5)).notes == []
+
+
 def test_maps_of_an_analysis_are_an_image_of_volume_fractions(analysis, tmp_path):
     """`rates.ome.tif` is NaN outside nuclei."""
     quick = Settings(method="domains", calibration_check=False)
