@@ -76,15 +76,14 @@ class TimeSeries:
 
     def _ever_saturated(self) -> Mask | None:
         """Where any frame is saturated: the mean of the frames stays below the limit unless all are."""
-        if all(frame.saturation_level is None for frame in self.frames):
-            return None
-        ever = np.zeros(self.frames[0].data.shape, dtype=bool)
+        ever, known = np.zeros(self.frames[0].data.shape, dtype=bool), False
         for frame in self.frames:
             for place in range(len(ever)):
                 here = frame.saturated_pixels(place)
                 if here is not None:
                     ever[place] |= here
-        return ever
+                    known = True
+        return ever if known else None
 
 
 def read_image(

@@ -256,5 +256,7 @@ def test_a_mean_of_frames_is_saturated_where_one_of_them_is():
                    for each, limit in zip(planes, (4095.0, 4095.0, 65535.0), strict=True))  # fmt: skip
     mean = TimeSeries(frames, 60.0, "3 frames").average()
     np.testing.assert_array_equal(mean.saturated_pixels(0), (planes == 4095).any(axis=0)[0])
+    stated = tuple(Micrograph(each, ("0",), 0.1, channel_saturation=(4095.0,)) for each in planes)
+    assert np.count_nonzero(TimeSeries(stated, 60.0, "").average().saturated_pixels(0)) == 5
     reals = tuple(Micrograph(each, ("0",), 0.1) for each in planes.astype(np.float32))
     assert TimeSeries(reals, 60.0, "").average().saturated_pixels(0) is None
