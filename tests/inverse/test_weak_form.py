@@ -125,7 +125,8 @@ def test_sums_over_neighbouring_functions_are_those_pixel_by_pixel(grid):
     scale = np.abs(expected).max()
     # Products of fields are taken in single precision.
     np.testing.assert_allclose(found, expected[pairs.first, pairs.second], rtol=0.0, atol=5e-7 * scale)
-    neglected = expected + expected.T - pairs.matrix(found + expected.T[pairs.first, pairs.second])
+    both = expected + expected.T
+    neglected = both - pairs.matrix(both[pairs.first, pairs.second])
     assert np.abs(neglected).max() < 1e-12 * scale
 
 
