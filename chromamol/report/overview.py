@@ -14,9 +14,9 @@ from matplotlib.patches import Rectangle
 
 from chromamol.errors import FieldError
 from chromamol.nucleus import flags as flag_registry
-from chromamol.report import panels, style
+from chromamol.report import panels, ratio_panel, style
 from chromamol.report.layout import MARGIN, Row, place, rows_for
-from chromamol.report.numbers import format_measured, format_number, is_number
+from chromamol.report.numbers import format_measured, is_number
 from chromamol.report.panels import Labels2D, Nuclei, Values2D
 from chromamol.report.style import QUANTITIES, Picture, drawable
 
@@ -75,7 +75,7 @@ def draw_overview(
         map, outlines are all that is drawn.
     pixel_size_um : side of a pixel.
     title, channel_note : what is shown, and which channel was taken and why.
-    nuclei : rows of `nuclei.csv` for this image; `nucleus`, `rate_ratio` and `flags` are used.
+    nuclei : rows of `nuclei.csv` for this image; `nucleus`, `rate_ratio`, `rate_ratio_se` and `flags` are used.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def draw_overview(
     aspect = near.labels.shape[1] / near.labels.shape[0]
     lead = [image.shape[1] / image.shape[0]]
     if has_ratio := bool(maps) or "rate_ratio" in nuclei:
-        shown["rate_ratio"] = _ratio_map(near.labels, nuclei)
+        shown["rate_ratio"] = ratio_panel.fill(near.labels, nuclei)
         lead.append(aspect)
     count = len([key for key in MAPS_BY_ROW if key in shown])
     rows = rows_for(tuple(lead), aspect, count)
@@ -109,7 +109,7 @@ def draw_overview(
     for axes, key in zip(others, ["rate_ratio"] * has_ratio + keys, strict=True):
         _draw(axes, key, shown, near, nuclei, pixel_size_um)
     if has_ratio and len(near.numbers) <= VALUES_WRITTEN_UP_TO:
-        panels.add_texts(others[0], near, _ratio_texts(near, nuclei), colour="white", stroke="black")
+        _write_ratios(others[0], near, nuclei)
     return picture
 
 
@@ -169,7 +169,14 @@ def _draw(
     if quantity.limited_by_valid and "valid" in shown:
         values = np.where(np.nan_to_num(shown["valid"]) > 0, values, np.nan)
     reason = (f"not estimable in this {subject}", _reasons(table, key))
-    panels.draw_map(axes, values, nuclei, quantity, pixel_size_um=pixel_size_um, reason=reason)
+    least = ratio_panel.least_limits(table) if key == "rate_ratio" else None
+    panels.draw_map(axes, values, nuclei, quantity, pixel_size_um=pixel_size_um, reason=reason, least=least)
+
+
+def _write_ratios(axes: Axes, near: Nuclei, nuclei: pd.DataFrame) -> None:
+    room = panels.diameter_points(axes, near)
+    words, size = ratio_panel.texts(near, nuclei, diameter_points=room)
+    panels.add_texts(axes, near, words, colour="white", stroke="black", size=size)
 
 
 def _require_one_shape(image: AnyValues, labels: AnyLabels, maps: AnyMaps) -> None:
@@ -214,27 +221,6 @@ def _frame(axes: Axes, box: tuple[slice, slice]) -> None:
     size = (columns.stop - columns.start, rows.stop - rows.start)
     axes.add_patch(Rectangle((columns.start - 0.5, rows.start - 0.5), *size, fill=False, linestyle="--",
                              linewidth=0.8, edgecolor="white"))  # fmt: skip
-
-
-def _ratio_map(labels: Labels2D, nuclei: pd.DataFrame) -> Values2D:
-    """Fill each nucleus with its mean rate ratio."""
-    lookup = np.full(int(labels.max(initial=0)) + 1, np.nan)
-    for number, ratio in _ratios(nuclei).items():
-        if 0 < number < lookup.size:
-            lookup[number] = ratio
-    return lookup[labels]
-
-
-def _ratios(nuclei: pd.DataFrame) -> dict[int, float]:
-    if not {"nucleus", "rate_ratio"} <= set(nuclei.columns):
-        return {}
-    return {int(n): float(r) for n, r in zip(nuclei["nucleus"], nuclei["rate_ratio"], strict=True)}
-
-
-def _ratio_texts(near: Nuclei, nuclei: pd.DataFrame) -> list[str]:
-    ratios = _ratios(nuclei)
-    values = [ratios.get(number, np.nan) for number in near.numbers]
-    return [format_number(v, digits=2) if is_number(v) else "" for v in values]
 
 
 def _ratio_sentence(row: pd.DataFrame) -> str:

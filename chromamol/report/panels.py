@@ -55,6 +55,15 @@ class Nuclei:
     diameter: float
 
 
+@dataclass(frozen=True)
+class Limits:
+    """A range of colours, and the remark that says what it is."""
+
+    low: float
+    high: float
+    note: str
+
+
 def locate(labels: Labels2D) -> Nuclei:
     """Find outline and centre of each nucleus."""
     numbers, centres, outlines, areas = [], [], [], []
@@ -120,13 +129,20 @@ def add_outlines(axes: Axes, nuclei: Nuclei, *, colour: str, width: float) -> No
     axes.add_collection(lines, autolim=False)
 
 
-def add_texts(axes: Axes, nuclei: Nuclei, texts: Iterable[str], *, colour: str, stroke: str) -> None:
-    """Write one text at the centre of each nucleus, as large as the nuclei allow."""
+def diameter_points(axes: Axes, nuclei: Nuclei) -> float:
+    """Return the diameter of a typical nucleus on the page, in points."""
     left, right = axes.get_xlim()
-    points_per_pixel = axes.get_position().width * axes.figure.get_figwidth() * 72.0 / (right - left)  # type: ignore[union-attr]
-    size = float(np.clip(0.36 * nuclei.diameter * points_per_pixel, 4.5, 11.0))
+    width = axes.get_position().width * axes.figure.get_figwidth() * 72.0  # type: ignore[union-attr]
+    return float(nuclei.diameter * width / (right - left))
+
+
+def add_texts(
+    axes: Axes, nuclei: Nuclei, texts: Iterable[str], *, colour: str, stroke: str, size: float = 0.36
+) -> None:
+    """Write one text at the centre of each nucleus; `size` is that of its letters over the nucleus's diameter."""
+    points = float(np.clip(size * diameter_points(axes, nuclei), 4.5, 11.0))
     for (y, x), text in zip(nuclei.centres, texts, strict=True):
-        axes.text(x, y, text, ha="center", va="center", fontsize=size, color=colour, fontweight="bold",
+        axes.text(x, y, text, ha="center", va="center", fontsize=points, color=colour, fontweight="bold",
                   path_effects=[withStroke(linewidth=1.6, foreground=stroke)], clip_on=True)  # fmt: skip
 
 
@@ -153,6 +169,7 @@ def draw_map(
     *,
     pixel_size_um: float,
     reason: tuple[str, ...],
+    least: Limits | None = None,
 ) -> None:
     """Draw a map inside the nuclei: grey where it is NaN, white outside of them.
 
@@ -160,6 +177,7 @@ def draw_map(
     ----------
     values : NaN where not estimable.
     reason : lines that are written where there is no value at all.
+    least : what the colours span at least; just what is there when None.
     """
     inside = nuclei.labels > 0
     shown = np.where(inside & np.isfinite(values), values, np.nan).astype(np.float64)
@@ -167,14 +185,14 @@ def draw_map(
     add_title(axes, quantity.title)
     axes.imshow(np.where(inside, 0.0, np.nan), cmap=ListedColormap([style.UNKNOWN]), interpolation="nearest")
     if np.isfinite(shown).any():
-        _draw_colours(axes, shown, quantity)
+        _draw_colours(axes, shown, quantity, least)
     elif nuclei.numbers:
         say(axes, *reason)
     add_outlines(axes, nuclei, colour=style.MAP_OUTLINE, width=0.6)
     add_scale_bar(axes, pixel_size_um=pixel_size_um)
 
 
-def _draw_colours(axes: Axes, shown: Values2D, quantity: Quantity) -> None:
+def _draw_colours(axes: Axes, shown: Values2D, quantity: Quantity, given: Limits | None) -> None:
     finite = shown[np.isfinite(shown)]
     low, high = (float(p) for p in np.percentile(finite, ROBUST_PERCENTILES))
     least, most = float(finite.min()), float(finite.max())
@@ -182,9 +200,15 @@ def _draw_colours(axes: Axes, shown: Values2D, quantity: Quantity) -> None:
     span = high - low
     low = least if least >= low - 0.05 * span else low
     high = most if most <= high + 0.05 * span else high
+    notes = []
+    if given is not None:
+        low, high = min(low, given.low), max(high, given.high)
+        notes.append(given.note)
     below, above = least < low, most > high
     if above or below:
-        add_note(axes, f"all values: {format_range(least, most)}")
+        notes.insert(0, f"all values: {format_range(least, most)}")
+    if notes:
+        add_note(axes, "\n".join(notes))
     picture = axes.imshow(shown, cmap=_colours(quantity), norm=Normalize(*_open_limits(low, high)))
     width = COLOUR_BAR_INCHES / (axes.get_position().width * axes.figure.get_figwidth())  # type: ignore[union-attr]
     beside = axes.inset_axes((1.0 + 0.5 * width, 0.0, width, 1.0))

@@ -22,6 +22,7 @@ from chromamol.report.panels import locate, nice_length_um
 from chromamol.report.style import QUANTITIES, UNKNOWN, drawable
 
 PIXEL_UM = 0.05
+RATIO_NOTE = "colours: at least ± 3 standard errors (of 0.02)"
 RATES = ("gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se")
 
 
@@ -176,7 +177,38 @@ def test_each_nucleus_is_filled_with_its_own_ratio() -> None:
     panel = panels_of(overview(labels, nuclei=table))[QUANTITIES["rate_ratio"].title]
     values = np.ma.filled(panel.images[-1].get_array().astype(float), np.nan)
     assert set(np.unique(values[np.isfinite(values)])) == {0.5, 1.5, 2.5}
-    assert {"0.50", "", "1.5", "2.5"} == {t.get_text() for t in panel.texts if "µm" not in t.get_text()}
+    written = {t.get_text() for t in panel.texts if "µm" not in t.get_text()}
+    assert written == {"0.50\n± 0.02", "", "1.50\n± 0.02", "2.50\n± 0.02", RATIO_NOTE}
+
+
+def ratio_panel_of(table: pd.DataFrame, labels: np.ndarray) -> tuple[tuple[float, float], set[str]]:
+    """Ends of the colours, and the texts."""
+    panel = panels_of(overview(labels, nuclei=table))[QUANTITIES["rate_ratio"].title]
+    return panel.images[-1].get_clim(), {t.get_text() for t in panel.texts}
+
+
+def test_ratios_that_are_alike_get_colours_that_are_alike() -> None:
+    labels = nuclei_on((200, 200), 1, 2)
+    table = table_for(labels).assign(rate_ratio=[0.94, 0.96], rate_ratio_se=[0.09, 0.11])
+    (low, high), words = ratio_panel_of(table, labels)
+    assert (low, high) == pytest.approx((0.65, 1.25))
+    assert "colours: at least ± 3 standard errors (of 0.1)" in words
+    known = table.drop(columns="rate_ratio_se")
+    (low, high), words = ratio_panel_of(known, labels)
+    assert (low, high) == pytest.approx((0.665, 1.235))
+    assert {"0.94", "0.96", "colours: at least ± 30%"} <= words
+    far = table.assign(rate_ratio=[0.2, 2.0], rate_ratio_se=[0.01, 0.01])
+    assert ratio_panel_of(far, labels)[0] == pytest.approx((0.2, 2.0))
+
+
+def test_an_error_is_written_where_it_can_be_read_and_an_unknown_one_is_said() -> None:
+    labels = nuclei_on((200, 200), 1, 2)
+    table = table_for(labels).assign(rate_ratio_se=[0.02, np.nan])
+    assert {"0.50\n± 0.02", "0.51\n± ?"} <= ratio_panel_of(table, labels)[1]
+    small = nuclei_on((200, 1600), 4, 10)
+    _, words = ratio_panel_of(table_for(small), small)
+    assert "0.50" in words
+    assert not any("\n" in word for word in words)
 
 
 def test_scale_bar_has_the_length_it_names() -> None:
