@@ -19,8 +19,9 @@ from chromamol.io import write_text
 from chromamol.nucleus.flags import FLAGS, SEPARATOR
 from chromamol.report.columns import Column, other_columns, shown_columns
 from chromamol.report.inline import data_uri
-from chromamol.report.numbers import NOT_ESTIMABLE, format_number, format_range, is_number
+from chromamol.report.numbers import NOT_ESTIMABLE, counted, format_number, is_number
 from chromamol.report.scale import scale_facts
+from chromamol.report.summary import ratio_summary
 from chromamol.report.tables import STATUSES, read_images, read_nuclei
 from chromamol.report.trust import flag_counts, is_outlines_only, statements
 
@@ -127,15 +128,17 @@ def _context(folder: Path) -> dict[str, Any]:
 def _headline(nuclei: pd.DataFrame, images: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Number, what it is, and a remark."""
     states = images["status"].value_counts()
-    parts = [(str(int(states.get(state, 0))), f"images {state}", "") for state in STATUSES]
-    parts = [(str(len(nuclei)), "nuclei", ""), *parts]
+    parts = [(*_counted(int(states.get(state, 0)), "image", state), "") for state in STATUSES]
+    parts = [(*_counted(len(nuclei), "nucleus"), ""), *parts]
     if is_outlines_only(nuclei):
         return parts
-    ratios = nuclei["rate_ratio"].dropna()
-    spread = format_range(ratios.min(), ratios.max()) if len(ratios) else ""
-    remark = f"median of {len(ratios)} nuclei, range {spread}" if len(ratios) else f"in {len(nuclei)} nuclei"
-    median = format_number(ratios.median()) if len(ratios) else NOT_ESTIMABLE
-    return [(median, "rate ratio Γme / Γac", remark), *parts]
+    ratio = ratio_summary(nuclei)
+    return [(ratio.number, "rate ratio Γme / Γac", ratio.remark), *parts]
+
+
+def _counted(number: int, one: str, state: str = "") -> tuple[str, str]:
+    figure, noun = counted(number, one).split(" ", 1)
+    return figure, f"{noun} {state}".strip()
 
 
 def _provenance(folder: Path, nuclei: pd.DataFrame) -> list[tuple[str, str]]:
@@ -165,10 +168,10 @@ def _image_parts(folder: Path, images: pd.DataFrame, nuclei: pd.DataFrame) -> li
     least, most = PICTURE_BYTES
     done = int((images["status"] == "done").sum())
     limit = max(least, min(most, ALL_PICTURES_BYTES // max(1, done)))
-    ratios = {str(name): group for name, group in nuclei.groupby("image")["rate_ratio"]}
+    own = {str(name): group for name, group in nuclei.groupby("image")}
     scales = scale_facts(folder)
     return [
-        _image_part(folder, record, i, ratios.get(record["image"]), limit, scales.get(record["image"], []))
+        _image_part(folder, record, i, own.get(record["image"]), limit, scales.get(record["image"], []))
         for i, record in enumerate(_records(images), start=1)
     ]
 
@@ -177,7 +180,7 @@ def _image_part(
     folder: Path,
     record: Mapping[str, Any],
     number: int,
-    ratios: pd.Series | None,
+    nuclei: pd.DataFrame | None,
     limit: int,
     scale: list[tuple[str, str]],
 ) -> ImagePart:
@@ -191,20 +194,18 @@ def _image_part(
         path=record["path"],
         status=record["status"],
         error=record["error"],
-        facts=_facts(record, ratios, scale),
+        facts=_facts(record, nuclei, scale),
         picture=data_uri(folder / relative, max_bytes=limit) if has_picture else "",
         picture_path=relative.as_posix(),
     )
 
 
 def _facts(
-    record: Mapping[str, Any], ratios: pd.Series | None, scale: list[tuple[str, str]]
+    record: Mapping[str, Any], nuclei: pd.DataFrame | None, scale: list[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     facts = [("nuclei", str(record["nuclei"]))] if record["status"] == "done" else []
-    finite = pd.Series(dtype="float64") if ratios is None else ratios.dropna()
-    if len(finite):
-        spread = format_range(finite.min(), finite.max())
-        facts.append(("rate ratio", f"median {format_number(finite.median())}, range {spread}"))
+    if nuclei is not None and nuclei["rate_ratio"].notna().any():
+        facts.append(("rate ratio", ratio_summary(nuclei).sentence))
     if is_number(record["pixel_size_um"]):
         note = f" ({record['pixel_size_note']})" if record["pixel_size_note"] else ""
         facts.append(("pixel size", f"{record['pixel_size_um']:g} µm{note}"))

@@ -74,6 +74,16 @@ def format_range(low: object, high: object) -> str:
     return f"{format_number(low)} to {format_number(high)}"
 
 
+def counted(number: int, one: str) -> str:
+    """Return a number with its noun, which is an image, an input, a nucleus or another regular word.
+
+    >>> counted(1, "nucleus"), counted(3, "nucleus"), counted(0, "image")
+    ('1 nucleus', '3 nuclei', '0 images')
+    """
+    several = f"{one[:-2]}i" if one.endswith("us") else f"{one}s"
+    return f"{number} {one if number == 1 else several}"
+
+
 def _magnitude(number: float) -> int:
     return math.floor(math.log10(abs(number)))
 

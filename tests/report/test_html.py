@@ -97,13 +97,32 @@ def test_a_whole_report_says_everything_in_order(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text(json.dumps(record))
     put_picture(tmp_path, "img01")
     page = report(tmp_path, [nucleus("img01", 1), nucleus("img01", 2, rate_ratio=1.5)], [done("img01")])
-    for words in ("median of 2 nuclei, range 0.840 to 1.50", "chromamol infer 'a b.tif'", "torch 2.13.0",
-                  "0.0515 µm (ImageJ tag)", "channel 2 named by index", 'method = "auto" # <why>',
+    for words in ("1.17 ± 0.02", "median of 2 nuclei ± standard error of one", "chromamol infer 'a b.tif'",
+                  "torch 2.13.0", "0.0515 µm (ImageJ tag)", "channel 2 named by index", 'method = "auto" # <why>',
                   "0.84 ± 0.02", "121 ± 9", "10.1038/s41467-024-48698-z", "seed"):  # fmt: skip
         assert words in page.text
     order = [i for i in page.ids if not i.startswith("image-")]
     assert order == ["run", "trust", "images", "nuclei", "flags", "settings", "cite"]
     assert page.tags["img"] == 1
+
+
+def headline_of(page: Page) -> str:
+    return page.text.split("What was run")[0]
+
+
+def test_no_ratio_stands_in_large_type_without_its_error(tmp_path: Path) -> None:
+    one = report(tmp_path, [nucleus("a", 1, rate_ratio=0.453, rate_ratio_se=0.0133)], [done("a")])
+    assert (
+        "0.453 ± 0.013 rate ratio Γme / Γac one nucleus, ± standard error 1 nucleus 1 image done" in one.text
+    )
+    assert "range" not in one.text
+    several = [(0.8, 0.1, ""), (0.9, 0.2, "not_converged"), (1.3, 0.1, "unresolved_domains;unsteady")]
+    rows = [nucleus("a", i, rate_ratio=r, rate_ratio_se=e, flags=f) for i, (r, e, f) in enumerate(several)]
+    said = headline_of(report(tmp_path, rows, [done("a")]))
+    assert "0.90 ± 0.10 rate ratio" in said
+    assert "between nuclei: SD 0.26, 0.800 to 1.30; 2 of them flagged not converged, unsteady" in said
+    unknown = report(tmp_path, [nucleus("a", 1, rate_ratio_se=np.nan)], [done("a")])
+    assert "0.840 (error unknown) rate ratio" in headline_of(unknown)
 
 
 def test_the_ratio_stands_before_the_rates_with_their_unit_and_then_the_flags(tmp_path: Path) -> None:
@@ -181,7 +200,7 @@ def test_no_nucleus_and_only_failed_images(tmp_path: Path) -> None:
               {"image": "", "path": "/data/notes.txt", "status": "skipped", "notes": "not an image"}]  # fmt: skip
     page = report(tmp_path, [], images)
     assert re.sub(r"\s+", " ", message) in page.text
-    for words in ("No nucleus was found.", "1 images failed", "1 images skipped", "0 images done", "not an image",
+    for words in ("No nucleus was found.", "1 image failed", "1 image skipped", "0 images done", "not an image",
                   "provenance.json is not in this folder", "settings.toml is not in this folder"):  # fmt: skip
         assert words in page.text
 

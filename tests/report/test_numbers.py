@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chromamol.report.numbers import NOT_ESTIMABLE, format_measured, format_number, is_number
+from chromamol.report.numbers import NOT_ESTIMABLE, counted, format_measured, format_number, is_number
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,8 @@ def test_missing_values_are_no_numbers(nothing: object) -> None:
 def test_numpy_numbers_are_numbers() -> None:
     assert is_number(np.float32(1.5))
     assert is_number(np.int64(2))
+
+
+def test_one_thing_is_not_several() -> None:
+    assert [counted(n, "nucleus") for n in (0, 1, 2)] == ["0 nuclei", "1 nucleus", "2 nuclei"]
+    assert [counted(n, "image") for n in (1, 2)] == ["1 image", "2 images"]
