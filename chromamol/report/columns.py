@@ -78,9 +78,10 @@ COLUMNS: tuple[Column, ...] = (
 _KNOWN = frozenset((*NUCLEI_COLUMNS, *PER_SECOND_COLUMNS, *MEASURED_COLUMNS))
 
 
-def shown_columns(nuclei: pd.DataFrame) -> list[Column]:
-    """Return the columns that this table has."""
-    return [column for column in COLUMNS if column.key in nuclei]
+def shown_columns(nuclei: pd.DataFrame, *, outlines: bool = False) -> list[Column]:
+    """Return the columns that this table has; of outlines alone, those that have a number."""
+    there = [column for column in COLUMNS if column.key in nuclei]
+    return [c for c in there if c.key == "area_um2" or nuclei[c.key].notna().any()] if outlines else there
 
 
 def other_columns(nuclei: pd.DataFrame) -> list[str]:

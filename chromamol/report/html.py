@@ -105,10 +105,11 @@ def _template() -> jinja2.Template:
 def _context(folder: Path) -> dict[str, Any]:
     nuclei, images = read_nuclei(folder), read_images(folder)
     anchors = {str(name): f"image-{i}" for i, name in enumerate(images["image"], start=1) if name}
-    columns = shown_columns(nuclei)
-    counts = flag_counts(nuclei)
+    outlines = is_outlines_only(nuclei)
+    columns = shown_columns(nuclei, outlines=outlines)
     return {
         "version": __version__,
+        "outlines": outlines,
         "headline": _headline(nuclei, images),
         "provenance": _provenance(folder, nuclei),
         "statements": statements(nuclei),
@@ -119,8 +120,8 @@ def _context(folder: Path) -> dict[str, Any]:
         "left_out": max(0, len(nuclei) - MAX_ROWS),
         "other_columns": other_columns(nuclei),
         "not_estimable": NOT_ESTIMABLE,
-        "flags": [(_words(name), text, counts.get(name, 0)) for name, text in FLAGS.items()]
-        + [(_words(name), UNKNOWN_FLAG, n) for name, n in counts.items() if name not in FLAGS],
+        "raised": _raised(nuclei),
+        "not_raised": [] if outlines else _not_raised(nuclei),
         "settings": _text_or_empty(folder / "settings.toml"),
     }
 
@@ -139,6 +140,18 @@ def _headline(nuclei: pd.DataFrame, images: pd.DataFrame) -> list[tuple[str, str
 def _counted(number: int, one: str, state: str = "") -> tuple[str, str]:
     figure, noun = counted(number, one).split(" ", 1)
     return figure, f"{noun} {state}".strip()
+
+
+def _raised(nuclei: pd.DataFrame) -> list[tuple[str, str, int]]:
+    """Flags of the nuclei, what each means, and how many carry it."""
+    counts = flag_counts(nuclei)
+    known = [(_words(name), text, counts[name]) for name, text in FLAGS.items() if name in counts]
+    return known + [(_words(name), UNKNOWN_FLAG, n) for name, n in counts.items() if name not in FLAGS]
+
+
+def _not_raised(nuclei: pd.DataFrame) -> list[tuple[str, str]]:
+    counts = flag_counts(nuclei)
+    return [(_words(name), text) for name, text in FLAGS.items() if name not in counts]
 
 
 def _provenance(folder: Path, nuclei: pd.DataFrame) -> list[tuple[str, str]]:

@@ -25,20 +25,24 @@ class Row:
     Parameters
     ----------
     aspects : width over height of each panel.
+    side : room beside each for its colour bar, in inches.
+    most : greatest height, in inches.
     """
 
     aspects: tuple[float, ...]
+    side: float = SIDE
+    most: float = MAX_HEIGHT
 
     @property
     def height(self) -> float:
-        """Height of the panels, in inches, that fills the width of the picture; at most `MAX_HEIGHT`."""
-        free = WIDTH_INCHES - 2 * MARGIN - SIDE * len(self.aspects)
-        return min(MAX_HEIGHT, free / sum(self.aspects))
+        """Height of the panels, in inches, that fills the width of the picture; at most `most`."""
+        free = WIDTH_INCHES - 2 * MARGIN - self.side * len(self.aspects)
+        return min(self.most, free / sum(self.aspects))
 
     @property
     def cells(self) -> tuple[float, ...]:
         """Width of each panel with its colour bar, in inches."""
-        return tuple(max(MIN_CELL, aspect * self.height + SIDE) for aspect in self.aspects)
+        return tuple(max(MIN_CELL, aspect * self.height + self.side) for aspect in self.aspects)
 
 
 def rows_for(lead: tuple[float, ...], aspect: float, count: int) -> list[Row]:
@@ -50,6 +54,10 @@ def rows_for(lead: tuple[float, ...], aspect: float, count: int) -> list[Row]:
     aspect : width over height of every map.
     count : number of maps.
     """
+    if (
+        count == 0 and len(lead) == 1
+    ):  # an image alone has no colour bar, and nothing that it could stand in the way of
+        return [Row(lead, side=0.0, most=WIDTH_INCHES)]
     together = Row(lead)
     if sum(together.cells) < 0.5 * WIDTH_INCHES:  # tall and narrow: large panels would leave half of it empty
         return _chunks((*lead, *(aspect,) * count), 4)

@@ -170,10 +170,14 @@ def test_every_flag_is_described_and_counted(tmp_path: Path) -> None:
     ]
     page = report(tmp_path, nuclei, [done("a")])
     described = {row[0]: row[1:] for row in page.rows if len(row) == 3}
-    for name, text in FLAGS.items():
-        assert described[name.replace("_", " ")][1] == text
-    assert described["saturated"][0] == "2"
-    assert described["from the future"][0] == "1"
+    assert {name: row[0] for name, row in described.items() if name != "flag"} == {
+        "saturated": "2", "touches border": "1", "from the future": "1",
+    }  # fmt: skip
+    assert described["saturated"][1] == FLAGS["saturated"]
+    table, fold = page.text.split(f"{len(FLAGS) - 2} other flags that chromamol knows")
+    assert FLAGS["not_converged"] in fold
+    assert FLAGS["not_converged"] not in table
+    assert "0 nuclei" not in page.text
     titles = [v for tag, name, v in page.attributes if (tag, name) == ("abbr", "title")]
     assert FLAGS["touches_border"] in titles
 
@@ -205,10 +209,20 @@ def test_no_nucleus_and_only_failed_images(tmp_path: Path) -> None:
         assert words in page.text
 
 
-def test_outlines_alone_are_not_called_failed_rates(tmp_path: Path) -> None:
-    page = report(tmp_path, [{"image": "a", "nucleus": 1}], [done("a")])
+def test_outlines_alone_come_without_a_word_on_rates(tmp_path: Path) -> None:
+    rows = [
+        {"image": "a", "nucleus": n, "area_um2": 50.0, "flags": f}
+        for n, f in ((1, "touches_border"), (2, ""))
+    ]
+    (tmp_path / "settings.toml").write_text("jobs = 1\n")
+    page = report(tmp_path, rows, [done("a")])
     assert "Only outlines were made" in page.text
-    assert "rate ratio Γme / Γac" not in page.text
+    assert "chromamol segment --settings settings.toml repeats" in page.text
+    assert "Outlines of nuclei from chromatin images" in page.text
+    assert page.rows[:2] == [["image", "nucleus", "flags", "areaµm²"], ["a", "1", "touches border", "50.0"]]
+    assert [row[0] for row in page.rows[3:]] == ["flag", "touches border"]
+    for words in ("not estimable", "standard error", "Methylation", "not converged"):
+        assert words not in page.text.split("How to cite")[0]
 
 
 def test_not_one_input(tmp_path: Path) -> None:

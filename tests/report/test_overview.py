@@ -283,6 +283,8 @@ def test_outlines_alone_without_a_word_on_rates() -> None:
     figure = overview(labels, {}, nuclei=table_for(labels)[["nucleus", "flags"]])
     assert list(panels_of(figure)) == ["Image and nuclei"]
     assert "rate" not in words_of(figure).lower()
+    box = panels_of(figure)["Image and nuclei"].get_position()
+    assert box.width > 0.95, "the image fills the page"
 
 
 def test_real_image_with_its_nuclei(sample: Callable[[str], Path]) -> None:
