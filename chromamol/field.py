@@ -11,7 +11,7 @@ from chromamol.grid import Grid
 from chromamol.shapes import FloatField, Mask
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Field:
     """Values on a grid.
 
@@ -50,6 +50,11 @@ class Field:
                 expected="finite values wherever `valid` is True.",
                 do="mark those pixels invalid.",
             )
+
+    def __repr__(self) -> str:
+        held = self.values[self.mask]
+        span = f"{held.min():.3g} to {held.max():.3g}" if held.size else "no value"
+        return f"Field({span}, unit '{self.unit}', {held.size} of {self.grid.shape} pixels valid)"
 
     @property
     def mask(self) -> Mask:

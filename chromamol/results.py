@@ -72,7 +72,7 @@ class Results:
                            Path(str(row["path"])), str(row["channel_note"]))  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageResult:
     """Labels, maps and rows of one image.
 
@@ -88,6 +88,14 @@ class ImageResult:
     nuclei: pd.DataFrame
     source: Path
     channel_note: str
+
+    def __repr__(self) -> str:
+        from chromamol.report.numbers import counted  # noqa: PLC0415 - the report's words load when used
+        from chromamol.report.summary import ratio_summary  # noqa: PLC0415
+
+        nuclei = counted(len(self.nuclei), "nucleus")
+        ratio = f", rate ratio {ratio_summary(self.nuclei).number}" if len(self.nuclei) else ""
+        return f"ImageResult({self.folder.name}, {nuclei}{ratio}, of {self.source})"
 
     @cached_property
     def labels(self) -> np.ndarray:

@@ -21,6 +21,13 @@ def test_a_crop_keeps_spacing_and_moves_the_origin():
     assert crop == Grid((2, 3), (0.2, 0.1), (0.2, 0.2))
 
 
+def test_a_field_is_described_in_a_line_without_its_pixels():
+    values = np.linspace(0.0, 1.9, 20).reshape(4, 5)
+    assert repr(Field(values, GRID, "1")) == "Field(0 to 1.9, unit '1', 20 of (4, 5) pixels valid)"
+    none = Field(values, GRID, "1", np.zeros((4, 5), dtype=bool))
+    assert repr(none) == "Field(no value, unit '1', 0 of (4, 5) pixels valid)"
+
+
 def test_pixel_volume_is_the_product_of_the_spacings():
     assert GRID.pixel_volume_um == pytest.approx(0.02)
 

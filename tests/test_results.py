@@ -1,5 +1,6 @@
 """Results read back from the folder: what was written, and nothing before it is asked for."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,12 @@ def test_an_image_opens_by_its_name_with_aligned_maps_and_labels(results):
     inside = image.labels > 0
     assert np.isfinite(image.maps["phi_h"]).sum() == inside.sum()
     assert np.isfinite(image.maps["phi_h"][inside]).all()
+
+
+def test_an_image_is_described_in_a_line_without_its_table(results):
+    assert re.fullmatch(
+        r"ImageResult\(a, 2 nuclei, rate ratio 0\.\d+ ± 0\.\d+, of .*a\.tif\)", repr(results.open("a"))
+    )
 
 
 def test_only_analysed_images_open(results):

@@ -37,7 +37,7 @@ class Outcome(enum.Enum):
         return self in (Outcome.BOTH_RATES, Outcome.METHYLATION_GIVEN_ACETYLATION)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RateMap:
     """One rate over diffusivity, Γ / D, on the pixels of the nucleus.
 
@@ -61,6 +61,10 @@ class RateMap:
     mean_se: float
     calibration_se: float = 0.0
     free: tuple[float, float] | None = None
+
+    def __repr__(self) -> str:
+        valid = int(np.count_nonzero(self.valid))
+        return f"RateMap({_measured(self.mean, self.mean_se)}, {valid} of {self.values.shape} pixels valid)"
 
     @property
     def own_se(self) -> float:
@@ -108,7 +112,7 @@ class RateMap:
         return cls(values, np.zeros_like(values), valid, mean, 0.0 if valid.any() else np.nan)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rates:
     """The result of one inversion.
 
@@ -158,3 +162,16 @@ class Rates:
             methylation=self.methylation.embedded(grid.shape, window),
             acetylation=self.acetylation.embedded(grid.shape, window),
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        """Return what a person asks first; the maps are in `methylation` and `acetylation`."""
+        return (
+            f"Rates({self.outcome.name}, ratio {_measured(self.ratio, self.ratio_se)}, "
+            f"methylation {_measured(self.methylation.mean, self.methylation.mean_se)} um^-2, "
+            f"acetylation {_measured(self.acetylation.mean, self.acetylation.mean_se)} um^-2, "
+            f"{self.method}, flags: {', '.join(self.flags) or 'none'})"
+        )
+
+
+def _measured(value: float, standard_error: float) -> str:
+    return f"{value:.3g} ± {standard_error:.2g}"

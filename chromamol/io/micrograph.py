@@ -90,7 +90,7 @@ def _channel_error(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Micrograph:
     """An image of one or more channels, 2D or 3D.
 
@@ -133,6 +133,12 @@ class Micrograph:
                 expected="(channel, y, x) or (channel, z, y, x) and one name per channel.",
                 do="put the channel axis first: image[None] for a single channel.",
             )
+
+    def __repr__(self) -> str:
+        size = "pixel size unknown" if self.pixel_size_um is None else f"{self.pixel_size_um:g} um per pixel"
+        step = f", {self.z_step_um:g} um between planes" if self.z_step_um is not None else ""
+        channels = ", ".join(map(repr, self.channel_names))
+        return f"Micrograph({self.name}, {self.data.dtype}, {self.shape}, {size}{step}, channels: {channels})"
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ import chromamol as cm
 from chromamol.errors import ChromamolError, DeviceError, FieldError, ParameterError
 from chromamol.grid import Grid
 from chromamol.inverse.inference import choose_method
-from chromamol.inverse.rates import Outcome
+from chromamol.inverse.rates import Outcome, RateMap, Rates
 
 
 def regression(*fields, **settings):
@@ -41,6 +41,20 @@ def test_a_methylation_map_is_recovered_from_five_percent_noise(truth, seed):
     assert correlation(found.methylation, field.methylation) > 0.997
     assert relative_error(found.methylation, field.methylation) < 0.025
     assert np.all(found.acetylation.standard_error == 0.0), "a given rate has no error"
+
+
+def test_rates_are_described_in_a_line_without_their_maps():
+    grid = Grid((2, 2), (0.1, 0.1))
+    valid = np.array([[True, False], [False, False]])
+    known = RateMap(np.full((2, 2), 9.0), np.full((2, 2), 0.5), valid, 9.0123, 0.2189)
+    fields = (Field(np.full((2, 2), 0.4), grid, "1"),) * 2
+    rates = Rates(known, RateMap.unknown((2, 2)), 0.65123, 0.0181, Outcome.ACETYLATION_NOT_IDENTIFIABLE,
+                  ("unsteady", "negative_rate"), "regression", *fields, (0.01, 0.01), 0.5)  # fmt: skip
+    assert repr(known) == "RateMap(9.01 ± 0.22, 1 of (2, 2) pixels valid)"
+    assert repr(rates) == (
+        "Rates(ACETYLATION_NOT_IDENTIFIABLE, ratio 0.651 ± 0.018, methylation 9.01 ± 0.22 um^-2, "
+        "acetylation nan ± nan um^-2, regression, flags: unsteady, negative_rate)"
+    )
 
 
 def test_both_maps_are_recovered_from_two_channels(truth):

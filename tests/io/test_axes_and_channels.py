@@ -26,6 +26,17 @@ def write(tmp_path):
     return save
 
 
+def test_an_image_is_described_in_a_line_without_its_pixels():
+    flat = Micrograph(np.zeros((2, 20, 30), np.uint16), ("DNA", "H3K9me3"), 0.0515)
+    assert (
+        repr(flat) == "Micrograph(image, uint16, (20, 30), 0.0515 um per pixel, channels: 'DNA', 'H3K9me3')"
+    )
+    stack = Micrograph(np.zeros((1, 5, 20, 30), np.float32), ("0",), None, 0.3)
+    assert repr(stack) == (
+        "Micrograph(image, float32, (5, 20, 30), pixel size unknown, 0.3 um between planes, channels: '0')"
+    )
+
+
 @pytest.mark.parametrize(
     ("axes", "shape", "expected"),
     [
