@@ -124,16 +124,21 @@ class ImageResult:
     def plot(self, *, nucleus: int | None = None) -> Figure:
         """Return a figure of all nuclei, or of one: total chromatin with outlines, and the maps.
 
-        The middle plane of a z-stack is shown.
+        Of a z-stack the middle plane is shown. The image itself, which may be gone, is in `overview.png`.
         """
-        from chromamol.report import draw_nucleus, draw_overview  # noqa: PLC0415 - matplotlib loads when used
+        from chromamol.report import (  # noqa: PLC0415 - matplotlib loads when used
+            TOTAL,
+            draw_nucleus,
+            draw_overview,
+            title_of,
+        )
 
         plane = (self.labels.shape[0] // 2,) if self.labels.ndim == 3 else ()
         maps = {name: values[plane] for name, values in self.maps.items()}
         image = np.nan_to_num(maps["phi_h"] + maps["phi_e"])
-        labels, title = self.labels[plane], self.folder.name
+        labels, title = self.labels[plane], title_of(self.folder.name, self.labels.shape)
         if nucleus is not None:
             return draw_nucleus(image, labels, maps, nucleus=nucleus, pixel_size_um=self.pixel_size_um,
-                                title=title, nuclei=self.nuclei)  # fmt: skip
+                                title=title, nuclei=self.nuclei, shown=TOTAL)  # fmt: skip
         return draw_overview(image, labels, maps, pixel_size_um=self.pixel_size_um, title=title,
-                             channel_note=self.channel_note, nuclei=self.nuclei)  # fmt: skip
+                             channel_note=self.channel_note, nuclei=self.nuclei, shown=TOTAL)  # fmt: skip

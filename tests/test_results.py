@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from matplotlib.text import Text
 
 import chromamol as cm
 from chromamol.errors import FieldError, ReadError
@@ -63,6 +64,11 @@ def test_figures_are_of_all_nuclei_or_of_one(results):
     whole, single = image.plot(), image.plot(nucleus=2)
     assert len(whole.axes) >= 7
     assert single.axes
+    for figure in (whole, single):
+        words = [text.get_text() for text in figure.findobj(Text)]
+        assert any(text.startswith("Total chromatin") for text in words)
+        assert any(re.fullmatch(r"volume fraction 0 to \d\.\d+; outside unknown", text) for text in words)
+        assert not any(text.startswith(("Image", "grey values")) for text in words)
     with pytest.raises(FieldError, match="Nucleus 99"):
         image.plot(nucleus=99)
 

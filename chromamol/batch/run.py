@@ -52,7 +52,8 @@ from chromamol.pipeline import (
     outline_nuclei,
     require_analysable,
 )
-from chromamol.report import draw_overview, write_report, write_tables
+from chromamol.report import DENSITY, RAW, draw_overview, title_of, write_report, write_tables
+from chromamol.report.numbers import counted
 from chromamol.report.tables import DETAIL_TABLES, readable, write_details
 from chromamol.results import Results
 from chromamol.settings import Settings
@@ -75,7 +76,8 @@ class ImageRecord:
         """One line for the user."""
         if self.row["status"] == "done":
             used = "; ".join(note for note in (self.row["channel_note"], self.row["axes_note"]) if note)
-            return f"{self.row['image']}: {self.row['nuclei']} nuclei, {self.row['seconds']:.1f} s ({used})"
+            nuclei = counted(self.row["nuclei"], "nucleus")
+            return f"{self.row['image']}: {nuclei}, {self.row['seconds']:.1f} s ({used})"
         path, reason = self.row["path"], self.row["error"] or self.row["notes"]
         return f"{self.row['status']}: {reason if path in reason else f'{path}: {reason}'}"
 
@@ -276,8 +278,9 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
     picture = draw_overview(
         np.asarray(analysis.image[plane]), np.asarray(analysis.labels[plane]),
         {name: values[plane] for name, values in analysis.maps.items()},
-        pixel_size_um=analysis.spacing_um[-1], title=found.path.name, channel_note=analysis.channel_note,
-        nuclei=pd.DataFrame(rows),
+        pixel_size_um=analysis.spacing_um[-1], title=title_of(found.path.name, analysis.image.shape),
+        channel_note=analysis.channel_note, nuclei=pd.DataFrame(rows),
+        shown=RAW if is_image(found.path) else DENSITY,
     )  # fmt: skip
     with atomic_write(where / "overview.png") as temporary:
         picture.savefig(temporary)

@@ -9,7 +9,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "html": ["write_report"],
-        "overview": ["draw_nucleus", "draw_overview"],
+        "overview": ["draw_nucleus", "draw_overview", "title_of"],
+        "style": ["DENSITY", "RAW", "TOTAL"],
         "tables": ["IMAGES_COLUMNS", "NUCLEI_COLUMNS", "read_images", "read_nuclei", "write_tables"],
     },
 )

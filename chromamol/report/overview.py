@@ -18,7 +18,7 @@ from chromamol.report import panels, ratio_panel, style
 from chromamol.report.layout import MARGIN, Row, place, rows_for
 from chromamol.report.numbers import format_measured, is_number
 from chromamol.report.panels import Labels2D, Nuclei, Values2D
-from chromamol.report.style import QUANTITIES, Picture, drawable
+from chromamol.report.style import QUANTITIES, RAW, Picture, Shown, drawable
 
 MAPS_BY_ROW = ("phi_h", "gamma_me_per_um2", "gamma_ac_per_um2", "phi_e", "gamma_me_se", "gamma_ac_se")
 """Reading order in three columns: a rate above its standard error."""
@@ -54,6 +54,15 @@ AnyMaps = Mapping[str, AnyValues]
 """As they come in, before their shapes are checked."""
 
 
+def title_of(name: str, shape: tuple[int, ...]) -> str:
+    """Return the title of a picture of an image: of a stack, with the plane that is drawn, which is the middle one.
+
+    >>> title_of("a.tif", (12, 73, 82)), title_of("b.tif", (73, 82))
+    ('a.tif, plane 6 of 0 to 11', 'b.tif')
+    """
+    return f"{name}, plane {shape[0] // 2} of 0 to {shape[0] - 1}" if len(shape) == 3 else name
+
+
 def draw_overview(
     image: AnyValues,
     labels: AnyLabels,
@@ -63,12 +72,14 @@ def draw_overview(
     title: str,
     channel_note: str,
     nuclei: pd.DataFrame,
+    shown: Shown = RAW,
 ) -> Picture:
-    """Draw the raw channel with the nuclei that were found, and the maps inside them.
+    """Draw an image with the nuclei that were found, and the maps inside them.
 
     Parameters
     ----------
-    image : (y, x) the channel as it lies in the file; of a z-stack, one plane, and the same of the rest.
+    image : (y, x) what is drawn in grey, a channel as it lies in the file; of a z-stack, one plane, and the same of
+        the rest.
     labels : (y, x) 0 = background, else the number of the nucleus.
     maps : (y, x) arrays by the channel names of `rates.ome.tif`; NaN where not estimable. Rates are shown
         where `valid` is true, everywhere if it is left out. Keys without a panel are ignored; without any
@@ -76,6 +87,7 @@ def draw_overview(
     pixel_size_um : side of a pixel.
     title, channel_note : what is shown, and which channel was taken and why.
     nuclei : rows of `nuclei.csv` for this image; `nucleus`, `rate_ratio`, `rate_ratio_se` and `flags` are used.
+    shown : what `image` is, when it is not a channel of the file.
 
     Returns
     -------
@@ -89,25 +101,26 @@ def draw_overview(
     image, labels, maps, pixel_size_um = _thinned(image, labels, maps, pixel_size_um)
     box = _box_of_nuclei(labels)
     near = panels.locate(labels[box])
-    shown = {key: m[box] for key, m in maps.items()}
+    cut = {key: m[box] for key, m in maps.items()}
     aspect = near.labels.shape[1] / near.labels.shape[0]
     lead = [image.shape[1] / image.shape[0]]
     if has_ratio := bool(maps) or "rate_ratio" in nuclei:
-        shown["rate_ratio"] = ratio_panel.fill(near.labels, nuclei)
+        cut["rate_ratio"] = ratio_panel.fill(near.labels, nuclei)
         lead.append(aspect)
-    count = len([key for key in MAPS_BY_ROW if key in shown])
+    count = len([key for key in MAPS_BY_ROW if key in cut])
     rows = rows_for(tuple(lead), aspect, count)
     by_row = len(rows[-1].aspects) == len(MAPS_BY_ROW) // 2
-    keys = [key for key in (MAPS_BY_ROW if by_row else MAPS_BY_PAIR) if key in shown]
+    keys = [key for key in (MAPS_BY_ROW if by_row else MAPS_BY_PAIR) if key in cut]
     is_cut = has_ratio and near.labels.shape != labels.shape
     picture, (first, *others) = _picture(rows, title, [channel_note, _legend(maps, nuclei, is_cut)])
     panels.draw_image(
-        first, image, panels.locate(labels), title="Image and nuclei", pixel_size_um=pixel_size_um
-    )
+        first, image, panels.locate(labels), title=f"{shown.title} and nuclei", shown=shown,
+        pixel_size_um=pixel_size_um,
+    )  # fmt: skip
     if is_cut:
         _frame(first, box)
     for axes, key in zip(others, ["rate_ratio"] * has_ratio + keys, strict=True):
-        _draw(axes, key, shown, near, nuclei, pixel_size_um)
+        _draw(axes, key, cut, near, nuclei, pixel_size_um)
     if has_ratio and len(near.numbers) <= VALUES_WRITTEN_UP_TO:
         _write_ratios(others[0], near, nuclei)
     return picture
@@ -122,8 +135,9 @@ def draw_nucleus(
     pixel_size_um: float,
     title: str,
     nuclei: pd.DataFrame,
+    shown: Shown = RAW,
 ) -> Picture:
-    """Draw one nucleus: the raw channel, both volume fractions, both rates with their standard errors.
+    """Draw one nucleus: the image, both volume fractions, both rates with their standard errors.
 
     Parameters are those of `draw_overview`; `nucleus` is its number in `labels`.
 
@@ -139,19 +153,21 @@ def draw_nucleus(
     box = _box(labels == nucleus, margin=0.08)
     around = panels.locate(labels[box])
     alone = panels.locate(np.where(labels[box] == nucleus, labels[box], 0))
-    shown = {key: array[box] for key, array in maps.items()}
+    cut = {key: array[box] for key, array in maps.items()}
     aspect = around.labels.shape[1] / around.labels.shape[0]
-    keys = [key for key in MAPS_BY_ROW if key in shown]
+    keys = [key for key in MAPS_BY_ROW if key in cut]
     half = (len(keys) + 1) // 2
     rows = [Row((aspect,) * (1 + half)), Row((aspect,) * (1 + len(keys) - half))]
     row = nuclei[nuclei["nucleus"] == nucleus]
     picture, axes = _picture(
         rows, f"{title}: nucleus {nucleus}", [_ratio_sentence(row), _legend(maps, row, False)]
     )
-    panels.draw_image(axes[0], image[box], around, title="Image", pixel_size_um=pixel_size_um)
+    panels.draw_image(
+        axes[0], image[box], around, title=shown.title, shown=shown, pixel_size_um=pixel_size_um
+    )
     _write_numbers(axes[1 + half], row)
     for panel, key in zip([*axes[1 : 1 + half], *axes[2 + half :]], keys, strict=True):
-        _draw(panel, key, shown, alone, row, pixel_size_um, "nucleus")
+        _draw(panel, key, cut, alone, row, pixel_size_um, "nucleus")
     return picture
 
 

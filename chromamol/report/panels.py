@@ -21,7 +21,7 @@ from skimage.measure import find_contours
 from chromamol.nucleus.boxes import label_boxes
 from chromamol.report import style
 from chromamol.report.numbers import format_range
-from chromamol.report.style import Quantity
+from chromamol.report.style import Quantity, Shown
 
 Labels2D = Int[np.ndarray, "y x"]
 Mask2D = Bool[np.ndarray, "y x"]
@@ -146,14 +146,16 @@ def add_texts(
                   path_effects=[withStroke(linewidth=1.6, foreground=stroke)], clip_on=True)  # fmt: skip
 
 
-def draw_image(axes: Axes, image: Values2D, nuclei: Nuclei, *, title: str, pixel_size_um: float) -> None:
-    """Draw the raw channel in grey with outlines and numbers."""
+def draw_image(
+    axes: Axes, image: Values2D, nuclei: Nuclei, *, title: str, shown: Shown, pixel_size_um: float
+) -> None:
+    """Draw an image in grey with outlines and numbers."""
     values = np.asarray(image, dtype=np.float64)
     low, high = _grey_limits(values, nuclei)
     bare(axes, values.shape)
     axes.imshow(values, cmap="gray", vmin=low, vmax=high)
     add_title(axes, title)
-    add_note(axes, f"grey values {format_range(low, high)}")
+    add_note(axes, f"{shown.values} {format_range(low, high)}{shown.remark}")
     add_scale_bar(axes, pixel_size_um=pixel_size_um)
     add_outlines(axes, nuclei, colour=style.OUTLINE, width=0.9)
     add_texts(axes, nuclei, map(str, nuclei.numbers), colour=style.OUTLINE, stroke="black")

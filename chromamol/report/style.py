@@ -47,6 +47,31 @@ class Quantity:
     limited_by_valid: bool = True
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the grey image shows.
+
+    Parameters
+    ----------
+    title : above the panel.
+    values : what its numbers are; a remark under the panel begins with it.
+    remark : ends it.
+    """
+
+    title: str
+    values: str
+    remark: str = ""
+
+
+RAW = Shown("Image", "grey values")
+"""A channel as it lies in the file."""
+DENSITY = Shown("Density of localisations", "localisations per µm²:")
+TOTAL = Shown(
+    r"Total chromatin $\varphi_\mathrm{h} + \varphi_\mathrm{e}$", "volume fraction", "; outside unknown"
+)
+"""What rates were inferred from, as far as maps hold it: inside of nuclei."""
+
+
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
         "rate_ratio": Quantity(

@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from chromamol.errors import FieldError
 from chromamol.nucleus import segment_nuclei
-from chromamol.report import draw_nucleus, draw_overview
+from chromamol.report import DENSITY, draw_nucleus, draw_overview, title_of
 from chromamol.report.panels import locate, nice_length_um
 from chromamol.report.style import QUANTITIES, UNKNOWN, drawable
 
@@ -233,6 +233,16 @@ def test_images_without_contrast_and_without_nuclei_are_drawn(image: np.ndarray)
                            nuclei=pd.DataFrame())  # fmt: skip
     figure.savefig(io.BytesIO())
     assert "no nucleus found" in words_of(figure)
+
+
+def test_what_is_drawn_is_called_by_its_name() -> None:
+    labels = nuclei_on((80, 80), 1, 1)
+    assert "grey values" in words_of(overview(labels))
+    figure = overview(labels, shown=DENSITY)
+    assert "Density of localisations and nuclei" in panels_of(figure)
+    assert "localisations per µm²: " in words_of(figure)
+    assert title_of("a.tif", (12, 73, 82)) == "a.tif, plane 6 of 0 to 11"
+    assert title_of("a.tif", (73, 82)) == "a.tif"
 
 
 def test_names_are_written_as_they_are() -> None:
