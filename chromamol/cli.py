@@ -11,7 +11,8 @@ import typer
 from chromamol._version import __version__
 from chromamol.cli_benchmarks import benchmarks
 from chromamol.console import DONE, PARTLY, guarded, say
-from chromamol.errors import ParameterError
+from chromamol.errors import ParameterError, ReadError
+from chromamol.report.numbers import counted
 
 if TYPE_CHECKING:
     from chromamol.results import Results
@@ -36,26 +37,44 @@ Paths = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.", show_default=False)]
 PixelSize = Annotated[float | None, typer.Option(help="Side of a pixel in um, in place of the file's.")]
 ZStep = Annotated[float | None, typer.Option(help="Distance between planes in um, in place of the file's.")]
-Chromatin = Annotated[str | None, typer.Option(help="DNA stain or H2B: channel index (from 0) or name.")]
+Chromatin = Annotated[
+    str | None,
+    typer.Option(help="DNA stain or H2B: channel index (from 0) or name.", show_default="the only channel"),
+]
 Heterochromatin = Annotated[str | None, typer.Option(help="Heterochromatin mark: channel index or name.")]
 Euchromatin = Annotated[str | None, typer.Option(help="Euchromatin mark: channel index or name.")]
 LabelsPath = Annotated[
-    Path | None, typer.Option(help="Use these outlines: label image or ImageJ ROIs, or a folder of them.")
+    Path | None,
+    typer.Option(
+        help="Use these outlines: label image or ImageJ ROIs, or a folder of them.",
+        show_default="nuclei are found",
+    ),
 ]
 FlatField = Annotated[
     Path | None, typer.Option(help="Image of an even sample that the images are divided by.")
 ]
-Psf = Annotated[float | None, typer.Option(help="Standard deviation of the point spread function in um.")]
+Psf = Annotated[
+    float | None,
+    typer.Option(help="Standard deviation of the point spread function in um.", show_default="unknown"),
+]
 Missing = Annotated[
     str | None, typer.Option(help="Pixels not seen: mask image, folder of masks, or nan for NaN pixels.")
 ]
 Photons = Annotated[
-    float | None, typer.Option(help="Photons per unit of intensity: noise follows the light.")
+    float | None,
+    typer.Option(
+        help="Photons per unit of intensity: noise follows the light.", show_default="noise estimated"
+    ),
 ]
-Thickness = Annotated[float | None, typer.Option(help="Depth that a 2D image shows, in um; 0: thin section.")]
+Thickness = Annotated[
+    float | None,
+    typer.Option(help="Depth that a 2D image shows, in um; 0: thin section.", show_default="not corrected"),
+]
 FrameInterval = Annotated[float | None, typer.Option(help="Time between the frames of a series in s.")]
 Diffusivity = Annotated[float | None, typer.Option(help="D in um^2/s: adds rates in 1/s.")]
-Method = Annotated[str | None, typer.Option(help="auto, regression, joint, network or domains.")]
+Method = Annotated[
+    str | None, typer.Option(help="auto, regression, joint, network or domains.", show_default="auto")
+]
 Columns = Annotated[
     str | None, typer.Option(help="Localisation tables of no known kind: x=NAME,y=NAME,frame=NAME,unit=nm.")
 ]
@@ -64,11 +83,18 @@ Scene = Annotated[
 ]
 TimeIndex = Annotated[int | None, typer.Option("--time", help="Time point of a series, from 0.")]
 ZPlane = Annotated[
-    str | None, typer.Option(help="Of a stack, analyse one plane in 2D: index, middle, sharpest or max.")
+    str | None,
+    typer.Option(
+        help="Of a stack, analyse one plane in 2D: index, middle, sharpest or max.", show_default="all, in 3D"
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda[:N]; an absent one is an error.")]
-Jobs = Annotated[int | None, typer.Option(help="Images analysed at the same time.")]
-Seed = Annotated[int | None, typer.Option(help="Of whatever is random.")]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu or cuda[:N]; an absent one is an error.", show_default="auto")
+]
+Jobs = Annotated[int | None, typer.Option(help="Images analysed at the same time.", show_default="1")]
+Seed = Annotated[
+    int | None, typer.Option(help="Random seed: the same one gives the same result.", show_default="0")
+]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings.")]
 SetValues = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, KEY=VALUE; may be repeated.")
@@ -140,6 +166,7 @@ def infer(
     }
 
     def work() -> Results:
+        _require_an_input(paths)
         from chromamol.batch import infer as run  # noqa: PLC0415 - --help stays fast
 
         resolved = _resolve(settings, set_, options)
@@ -179,6 +206,7 @@ def segment(
     }
 
     def work() -> Results:
+        _require_an_input(paths)
         from chromamol.batch import segment as run  # noqa: PLC0415 - --help stays fast
 
         resolved = _resolve(settings, set_, options)
@@ -190,13 +218,26 @@ def segment(
 @app.command()
 def simulate(
     output: Output,
-    nuclei: Annotated[int | None, typer.Option(help="Nuclei in the field.")] = None,
-    diameter_um: Annotated[float | None, typer.Option(help="Of a nucleus.")] = None,
-    methylation_per_um2: Annotated[float | None, typer.Option(help="Median rate over D.")] = None,
-    acetylation_per_um2: Annotated[float | None, typer.Option(help="Median rate over D.")] = None,
-    pixel_size_um: Annotated[float | None, typer.Option(help="Of the camera, in the sample.")] = None,
-    psf: Annotated[str | None, typer.Option(help="gaussian, widefield or confocal.")] = None,
-    psf_sigma_um: Annotated[float | None, typer.Option(help="Of a Gaussian point spread function.")] = None,
+    nuclei: Annotated[int | None, typer.Option(help="Nuclei in the field.", show_default="4")] = None,
+    diameter_um: Annotated[
+        float | None, typer.Option(help="Diameter of a nucleus.", show_default="7.5")
+    ] = None,
+    methylation_per_um2: Annotated[
+        float | None, typer.Option(help="Median methylation rate over D.", show_default="0.6")
+    ] = None,
+    acetylation_per_um2: Annotated[
+        float | None, typer.Option(help="Median acetylation rate over D.", show_default="0.7")
+    ] = None,
+    pixel_size_um: Annotated[
+        float | None, typer.Option(help="Pixel of the camera, in the sample.", show_default="0.06")
+    ] = None,
+    psf: Annotated[
+        str | None, typer.Option(help="gaussian, widefield or confocal.", show_default="gaussian")
+    ] = None,
+    psf_sigma_um: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of a Gaussian point spread function.", show_default="0.1"),
+    ] = None,
     perturb: Annotated[
         list[str] | None,
         typer.Option(help="Before and after, for instance acetylation=x1.5 or methylation=-0.2; repeatable."),
@@ -263,6 +304,16 @@ def doctor() -> None:
         print(f"{name:16} {finding}")
 
 
+def _require_an_input(paths: list[Path]) -> None:
+    """Raise if not one of the inputs is there: before the solver loads, which takes seconds."""
+    if not any(path.exists() for path in paths):
+        raise ReadError(
+            f"{', '.join(map(str, paths))}: no such file or folder.",
+            expected="an image, or a folder of images.",
+            do="check the path and its spelling.",
+        )
+
+
 def _resolve(settings: Path | None, set_: list[str] | None, options: dict[str, Any]) -> Settings:
     """Return settings from file, then --set, then options: the later wins."""
     from chromamol.settings import Settings  # noqa: PLC0415 - --help stays fast
@@ -290,5 +341,5 @@ def _report_on(work: Any, output: Path) -> None:
     failed = int((results.images["status"] == "failed").sum())
     say(f"report: {output / 'report.html'}")
     if failed:
-        say(f"{failed} inputs failed; see images.csv for the reasons")
+        say(f"{counted(failed, 'input')} failed; see images.csv for the reasons")
         raise typer.Exit(PARTLY)

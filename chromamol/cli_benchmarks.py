@@ -45,7 +45,7 @@ def derivatives(
         bool, typer.Option("--quick", help="Fewer fields and sizes: seconds, not minutes.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda[:N]: where time and memory are measured.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the noise.")] = 0,
 ) -> None:
     """Print, write and draw the error, time and memory of derivatives of noisy images."""
 

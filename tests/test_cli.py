@@ -19,6 +19,7 @@ import chromamol as cm
 from chromamol.cli import app
 from chromamol.io import write_channels
 from chromamol.report.tables import IMAGES_COLUMNS, MEASURED_COLUMNS, NUCLEI_COLUMNS
+from chromamol.simulate.settings import SimulationSettings
 
 COLUMNS = [
     "image", "nucleus", "centroid_y_um", "centroid_x_um", "area_um2", "heterochromatin_fraction", "domain_count",
@@ -380,6 +381,37 @@ def test_version_help_and_doctor_answer_on_stdout(run):
     assert (found.code, found.err) == (0, "")
     for name in ("chromamol", "torch", "free disk", "memory", "readers"):
         assert re.search(rf"^{name}\b", found.out, re.MULTILINE)
+
+
+def test_help_states_the_defaults_that_hold(run):
+    simulated = {"nuclei", "diameter_um", "methylation_per_um2", "acetylation_per_um2", "pixel_size_um", "psf",
+                 "psf_sigma_um", "seed"}  # fmt: skip
+    commands = {
+        "infer": {name: getattr(cm.Settings(), name) for name in ("method", "device", "jobs", "seed")},
+        "simulate": {name: getattr(SimulationSettings(), name) for name in simulated},
+    }
+    for command, defaults in commands.items():
+        words = " ".join(run(command, "--help").out.split())
+        for name, value in defaults.items():
+            option = f"--{name.replace('_', '-')} "
+            said = re.search(rf"{option}<.*?(?= --|$)", words)
+            assert said, option
+            assert f"[default: ({value})]" in said[0], option
+
+
+@pytest.mark.parametrize("command", ["infer", "segment"])
+def test_a_misspelt_path_is_said_before_the_solver_loads(command, tmp_path):
+    code = (
+        "import sys; from chromamol.cli import app\n"
+        f"try: app(['{command}', 'gone.tif', 'lost', '-o', 'out'])\n"
+        "except SystemExit as stop: print(stop.code, 'torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert ran.stdout.split() == ["1", "False", "False"]
+    assert "gone.tif, lost: no such file or folder. Expected: " in ran.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_python_m_chromamol_is_the_command():
