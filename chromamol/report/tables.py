@@ -122,7 +122,8 @@ The errors of a time-lapse hold the calibration; `diffusivity_calibration_se` is
 
 MEASURED_COLUMNS: tuple[str, ...] = tuple(_MEASURED)
 """Columns behind these when rates were inferred: part of the nucleus inside domains, part of its border under LADs, and
-the part of each standard error that comes from the calibration, which nuclei of an image have in common."""
+the part of each standard error that comes from the calibration, which nuclei of an image have in common. The split
+constant's part, a convention that they mostly share as well, is not in it."""
 
 IMAGES_COLUMNS: tuple[str, ...] = tuple(_IMAGES)
 """Columns of `images.csv` in their order. `image` is the name of the image's folder under `images/`, the origin where

@@ -132,6 +132,12 @@ def test_the_ratio_stands_before_the_rates_with_their_unit_and_then_the_flags(tm
     assert page.rows[1][2:6] == ["0.84 ± 0.02", "121 ± 9", "not estimable", "unresolved domains"]
 
 
+def test_what_nuclei_have_in_common_is_said(tmp_path: Path) -> None:
+    page = report(tmp_path, [nucleus("a", 1)], [done("a")])
+    for words in ("..._calibration_se: it is common to nuclei", "a convention that such nuclei share too, mostly"):
+        assert words in page.text
+
+
 def test_rates_per_second_appear_only_with_a_diffusivity(tmp_path: Path) -> None:
     without = report(tmp_path, [nucleus("a", 1)], [done("a")])
     assert "Rates are given over the diffusivity D" in without.text
