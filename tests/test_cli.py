@@ -111,11 +111,15 @@ def test_columns_stand_in_their_order(finished):
     assert list(NUCLEI_COLUMNS) == COLUMNS
     with (finished / "out" / "nuclei.csv").open(newline="") as stream:
         header, *rows = csv.reader(stream)
-    assert header == [*COLUMNS, *MEASURED_COLUMNS]
+    assert header == [*COLUMNS, *MEASURED_COLUMNS, "folder"]
     assert len(rows) == 2
     with (finished / "out" / "images.csv").open(newline="") as stream:
         assert next(csv.reader(stream))[: len(IMAGES_COLUMNS)] == list(IMAGES_COLUMNS)
-    assert list(pd.read_parquet(finished / "out" / "nuclei.parquet").columns) == [*COLUMNS, *MEASURED_COLUMNS]
+    assert list(pd.read_parquet(finished / "out" / "nuclei.parquet").columns) == [
+        *COLUMNS,
+        *MEASURED_COLUMNS,
+        "folder",
+    ]
 
 
 def test_maps_are_named_float32_with_their_pixel_size(finished):
@@ -194,7 +198,7 @@ def test_a_diffusivity_adds_rates_per_second_and_their_errors(run, good, tmp_pat
     assert run("infer", good, "--output", tmp_path / "out", "--diffusivity-um2-per-s", 1e-4).code == 0
     header = (tmp_path / "out" / "nuclei.csv").read_text().splitlines()[0].split(",")
     per_second = ["gamma_me_per_s", "gamma_ac_per_s", "gamma_me_per_s_se", "gamma_ac_per_s_se"]
-    assert header == [*COLUMNS, *per_second, *MEASURED_COLUMNS]
+    assert header == [*COLUMNS, *per_second, *MEASURED_COLUMNS, "folder"]
 
 
 # --- exit codes --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from chromamol.report.numbers import format_measured, format_number, is_number
-from chromamol.report.tables import MEASURED_COLUMNS, NUCLEI_COLUMNS, PER_SECOND_COLUMNS
+from chromamol.report.tables import FOLDER_COLUMN, MEASURED_COLUMNS, NUCLEI_COLUMNS, PER_SECOND_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ COLUMNS: tuple[Column, ...] = (
 )  # fmt: skip
 """In the order of the report: the ratio first. `flags` stand behind the rates, `method` at the end."""
 
-_KNOWN = frozenset((*NUCLEI_COLUMNS, *PER_SECOND_COLUMNS, *MEASURED_COLUMNS))
+_KNOWN = frozenset((*NUCLEI_COLUMNS, *PER_SECOND_COLUMNS, *MEASURED_COLUMNS, FOLDER_COLUMN))
 
 
 def shown_columns(nuclei: pd.DataFrame, *, outlines: bool = False) -> list[Column]:

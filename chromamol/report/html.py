@@ -21,7 +21,7 @@ from chromamol.report.columns import Column, other_columns, shown_columns
 from chromamol.report.inline import data_uri
 from chromamol.report.numbers import NOT_ESTIMABLE, counted, format_number, is_number
 from chromamol.report.scale import scale_facts
-from chromamol.report.summary import ratio_summary
+from chromamol.report.summary import by_folder, ratio_summary
 from chromamol.report.tables import STATUSES, read_images, read_nuclei
 from chromamol.report.trust import flag_counts, is_outlines_only, statements
 
@@ -107,10 +107,12 @@ def _context(folder: Path) -> dict[str, Any]:
     anchors = {str(name): f"image-{i}" for i, name in enumerate(images["image"], start=1) if name}
     outlines = is_outlines_only(nuclei)
     columns = shown_columns(nuclei, outlines=outlines)
+    folders = [] if outlines else by_folder(nuclei, images)
     return {
         "version": __version__,
         "outlines": outlines,
-        "headline": _headline(nuclei, images),
+        "headline": _headline(nuclei, images, has_ratio=not (outlines or folders)),
+        "folders": folders,
         "provenance": _provenance(folder, nuclei),
         "statements": statements(nuclei),
         "images": _image_parts(folder, images, nuclei),
@@ -126,12 +128,12 @@ def _context(folder: Path) -> dict[str, Any]:
     }
 
 
-def _headline(nuclei: pd.DataFrame, images: pd.DataFrame) -> list[tuple[str, str, str]]:
+def _headline(nuclei: pd.DataFrame, images: pd.DataFrame, *, has_ratio: bool) -> list[tuple[str, str, str]]:
     """Number, what it is, and a remark."""
     states = images["status"].value_counts()
     parts = [(*_counted(int(states.get(state, 0)), "image", state), "") for state in STATUSES]
     parts = [(*_counted(len(nuclei), "nucleus"), ""), *parts]
-    if is_outlines_only(nuclei):
+    if not has_ratio:
         return parts
     ratio = ratio_summary(nuclei)
     return [(ratio.number, "rate ratio Γme / Γac", ratio.remark), *parts]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from chromamol.nucleus.flags import SEPARATOR
 from chromamol.report.numbers import NOT_ESTIMABLE, counted, format_measured, format_number, format_range
+from chromamol.report.tables import folder_of_images
 
 AGAINST_RATIO: frozenset[str] = frozenset(
     {
@@ -75,3 +76,26 @@ def _against(known: pd.DataFrame) -> str:
     words = ", ".join(sorted(name.replace("_", " ") for name in set().union(*names)))
     who = "flagged" if len(known) == 1 else f"{doubtful} of them flagged"
     return f"{who} {words}"
+
+
+@dataclass(frozen=True)
+class FolderPart:
+    """The nuclei of one input folder."""
+
+    folder: str
+    images: int
+    nuclei: int
+    ratio: RatioSummary
+
+
+def by_folder(nuclei: pd.DataFrame, images: pd.DataFrame) -> list[FolderPart]:
+    """Return a summary for each input folder, in the order of the inputs; none where there is one folder.
+
+    Folders are conditions more often than not, and their nuclei are not to be mixed in one median.
+    """
+    folders = folder_of_images(images)
+    names = list(dict.fromkeys(folders.values()))
+    own = nuclei["image"].map(folders)
+    parts = [FolderPart(name, sum(f == name for f in folders.values()), int((own == name).sum()),
+                        ratio_summary(nuclei[own == name])) for name in names]  # fmt: skip
+    return parts if len(parts) > 1 else []

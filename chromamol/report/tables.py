@@ -125,6 +125,9 @@ MEASURED_COLUMNS: tuple[str, ...] = tuple(_MEASURED)
 the part of each standard error that comes from the calibration, which nuclei of an image have in common. The split
 constant's part, a convention that they mostly share as well, is not in it."""
 
+FOLDER_COLUMN = "folder"
+"""Last column of `nuclei.csv`: where the image of the nucleus lay, as it was given."""
+
 IMAGES_COLUMNS: tuple[str, ...] = tuple(_IMAGES)
 """Columns of `images.csv` in their order. `image` is the name of the image's folder under `images/`, the origin where
 the centre of its first pixel lies in the coordinates of a localisation table; 0 for images."""
@@ -160,8 +163,9 @@ def images_frame(rows: pd.DataFrame) -> pd.DataFrame:
 def write_tables(folder: str | Path, nuclei: pd.DataFrame, images: pd.DataFrame) -> None:
     """Write `nuclei.csv`, `nuclei.parquet` and `images.csv`, each whole or not at all.
 
-    In the CSV files NaN is an empty cell, and a text that a spreadsheet would run as a formula (it begins
-    with =, +, - or @) gets a `'` in front, which `read_nuclei` and `read_images` take off again.
+    Nuclei get a last column, `FOLDER_COLUMN`, from the path of their image. In the CSV files NaN is an empty cell,
+    and a text that a spreadsheet would run as a formula (it begins with =, +, - or @) gets a `'` in front, which
+    `read_nuclei` and `read_images` take off again.
 
     Raises
     ------
@@ -170,6 +174,9 @@ def write_tables(folder: str | Path, nuclei: pd.DataFrame, images: pd.DataFrame)
     """
     folder = Path(folder)
     nuclei, images = nuclei_frame(nuclei), images_frame(images)
+    if len(nuclei):
+        folders = nuclei["image"].map(folder_of_images(images)).map(_as_text).astype("str")
+        nuclei = nuclei.assign(**{FOLDER_COLUMN: folders})
     _write_csv(folder / "nuclei.csv", nuclei)
     with atomic_write(folder / "nuclei.parquet") as temporary:
         nuclei.to_parquet(temporary, index=False)
@@ -205,12 +212,20 @@ def read_details(folder: str | Path, name: str) -> pd.DataFrame:
 
 def read_nuclei(folder: str | Path) -> pd.DataFrame:
     """Read `nuclei.csv` of an output folder, with the types of `nuclei_frame`; raises `ReadError`."""
-    return nuclei_frame(_read_csv(Path(folder) / "nuclei.csv", {**_NUCLEI, **_PER_SECOND, **_MEASURED}))
+    kinds = {**_NUCLEI, **_PER_SECOND, **_MEASURED, FOLDER_COLUMN: "str"}
+    return nuclei_frame(_read_csv(Path(folder) / "nuclei.csv", kinds))
 
 
 def read_images(folder: str | Path) -> pd.DataFrame:
     """Read `images.csv` of an output folder, with the types of `images_frame`; raises `ReadError`."""
     return images_frame(_read_csv(Path(folder) / "images.csv", _IMAGES))
+
+
+def folder_of_images(images: pd.DataFrame) -> dict[str, str]:
+    """Return the folder that each analysed input lay in, by the name of the image; empty where no path is known."""
+    done = images[images["status"] == "done"]
+    pairs = zip(done["image"], done["path"], strict=True)
+    return {str(name): str(Path(path).parent) if path else "" for name, path in pairs}
 
 
 def readable(name: str) -> str:

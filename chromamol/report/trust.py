@@ -41,7 +41,7 @@ _ERRORS = Statement(
     "part stands in nuclei.csv as ..._calibration_se: it is common to nuclei that were imaged in the same way, "
     "and does not count when they are compared. The part of a split channel's constant, some 10 % of the ratio and the "
     "larger part of its error, is not in that column; it is a convention that such nuclei share too, mostly but not "
-    "wholly. They do not contain a wrong pixel size (rates go as 1 / length²), "
+    "wholly. Error bars do not contain a wrong pixel size (rates go as 1 / length²), "
     "blur that hides the domains, or a nucleus that the model does not describe. Differences between conditions "
     "need replicates, not many nuclei of one dish.",
 )

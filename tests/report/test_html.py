@@ -125,6 +125,22 @@ def test_no_ratio_stands_in_large_type_without_its_error(tmp_path: Path) -> None
     assert "0.840 (error unknown) rate ratio" in headline_of(unknown)
 
 
+def test_nuclei_of_several_folders_are_not_mixed_in_one_median(tmp_path: Path) -> None:
+    images = [done("c1", path="in/control/1.tif"), done("t1", path="in/treated/1.tif"),
+              done("c2", path="in/control/2.tif")]  # fmt: skip
+    rows = [nucleus(name, 1, rate_ratio=r) for name, r in (("c1", 0.9), ("c2", 0.8), ("t1", 0.5))]
+    page = report(tmp_path, rows, images)
+    assert page.rows[:3] == [
+        ["input folder", "images", "nuclei", "rate ratio Γme / Γac", "of what"],
+        ["in/control", "2", "2", "0.85 ± 0.02",
+         "median of 2 nuclei ± standard error of one; between nuclei: SD 0.071, 0.800 to 0.900"],
+        ["in/treated", "1", "1", "0.50 ± 0.02", "one nucleus, ± standard error"],
+    ]  # fmt: skip
+    assert "median of 3" not in page.text
+    assert "further columns" not in page.text
+    assert "input folder" not in report(tmp_path, rows[:2], [images[0], images[2]]).text
+
+
 def test_the_ratio_stands_before_the_rates_with_their_unit_and_then_the_flags(tmp_path: Path) -> None:
     page = report(tmp_path, [nucleus("a", 1)], [done("a")])
     head = page.rows[0]
@@ -134,7 +150,10 @@ def test_the_ratio_stands_before_the_rates_with_their_unit_and_then_the_flags(tm
 
 def test_what_nuclei_have_in_common_is_said(tmp_path: Path) -> None:
     page = report(tmp_path, [nucleus("a", 1)], [done("a")])
-    for words in ("..._calibration_se: it is common to nuclei", "a convention that such nuclei share too, mostly"):
+    for words in (
+        "..._calibration_se: it is common to nuclei",
+        "a convention that such nuclei share too, mostly",
+    ):
         assert words in page.text
 
 

@@ -60,7 +60,7 @@ def test_not_estimable_is_an_empty_cell(tmp_path: Path) -> None:
     write_tables(tmp_path, rows, images_named(["a"]))
     text = (tmp_path / "nuclei.csv").read_text()
     assert "nan" not in text.lower()
-    assert text.splitlines()[1] == "a,1" + "," * (len(NUCLEI_COLUMNS) - 2)
+    assert text.splitlines()[1] == "a,1" + "," * (len(NUCLEI_COLUMNS) - 1) + "."
     assert read_nuclei(tmp_path)["domain_count"].isna().all()
 
 
@@ -86,7 +86,16 @@ def test_a_name_that_is_no_utf8_is_written_readably(tmp_path: Path) -> None:
 def test_columns_in_any_order_and_unknown_ones_behind(tmp_path: Path) -> None:
     rows = pd.DataFrame([{"my_score": 7, "gamma_ac_per_s": 0.5, "nucleus": 3, "image": "a"}])
     write_tables(tmp_path, rows, images_named(["a"]))
-    assert tuple(read_nuclei(tmp_path)) == (*NUCLEI_COLUMNS, "gamma_ac_per_s", "my_score")
+    assert tuple(read_nuclei(tmp_path)) == (*NUCLEI_COLUMNS, "gamma_ac_per_s", "my_score", "folder")
+
+
+def test_the_last_column_says_where_the_image_lay(tmp_path: Path) -> None:
+    images = pd.DataFrame({"image": ["c-a", "t-a", "c-a", "b"], "status": ["done", "done", "skipped", "done"],
+                           "path": ["/data/=c/a.tif", "t/a.tif", "elsewhere/c-a", "b.tif"]})  # fmt: skip
+    write_tables(tmp_path, pd.DataFrame({"image": ["c-a", "t-a", "b"], "nucleus": 1}), images)
+    for table in (read_nuclei(tmp_path), pd.read_parquet(tmp_path / "nuclei.parquet")):
+        assert table.columns[-1] == "folder"
+        assert list(table["folder"]) == ["/data/=c", "t", "."]
 
 
 def test_a_failed_image_has_zero_nuclei(tmp_path: Path) -> None:
