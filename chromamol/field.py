@@ -24,7 +24,8 @@ class Field:
 
     Raises
     ------
-    FieldError : shapes that differ, or a value that is not finite where `valid` says that it counts.
+    FieldError : shapes that differ, a `valid` that is not boolean, or a value that is not finite where `valid` says
+        that it counts.
     """
 
     values: FloatField
@@ -43,6 +44,10 @@ class Field:
                     expected="the grid's shape.",
                     do="build the Grid from the array's shape.",
                 )
+        kind = np.asarray(self.valid).dtype
+        if kind != np.bool_:
+            raise FieldError(f"Field with valid of dtype {kind}.", expected="bool.",
+                             do="use `labels == n`, or valid.astype(bool).")  # fmt: skip
         bad = int(np.count_nonzero(~np.isfinite(self.values[self.mask])))
         if bad:
             raise FieldError(

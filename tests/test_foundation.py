@@ -62,6 +62,15 @@ def test_nan_is_allowed_only_where_the_field_says_nothing():
     assert np.isnan(Field(values, GRID, "1", valid).filled()[0, 0])
 
 
+def test_a_validity_of_numbers_is_refused():
+    """`values[valid]` would pick rows, and `~valid` would be 254 and 255."""
+    field = Field(np.zeros((4, 5)), GRID, "1")
+    # Past the checks of types, which only tests make.
+    object.__setattr__(field, "valid", np.ones((4, 5), dtype=np.uint8))
+    with pytest.raises(FieldError, match="valid of dtype uint8"):
+        field.__post_init__()
+
+
 def test_like_keeps_grid_unit_and_validity():
     valid = np.arange(20).reshape(4, 5) > 3
     field = Field(np.zeros((4, 5)), GRID, "1", valid)

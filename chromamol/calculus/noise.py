@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from chromamol.errors import FieldError
+from chromamol.given import as_array, as_mask
 from chromamol.shapes import FloatField, Mask
 
 _FILTER = np.array([1.0, -2.0, 1.0]) / np.sqrt(6.0)
@@ -25,7 +26,7 @@ _LEAST_PIXELS = 30
 _MOTION_AT = 1.02  # an average over frames of the noise in space is known within 1 to 2 %
 
 
-def estimate_noise_sd(values: FloatField | Any, *, mask: Mask | None = None) -> float:
+def estimate_noise_sd(values: FloatField | Any, *, mask: Any = None) -> float:
     """Return the standard deviation of the white noise in an image, in the unit of the values.
 
     Bias, measured: within 10 % at 5 % noise of the contrast on fields where interfaces of 1 to 2 px cover a
@@ -42,11 +43,11 @@ def estimate_noise_sd(values: FloatField | Any, *, mask: Mask | None = None) -> 
     ------
     FieldError : fewer than 30 pixels whose neighbours lie inside the mask.
     """
-    residual, flat = _flat_residual(np.asarray(values, dtype=float), mask)
+    residual, flat = _flat_residual(as_array(values, "values"), None if mask is None else as_mask(mask))
     return float(_MAD_TO_SD * np.median(np.abs(residual[flat])))
 
 
-def estimate_noise_over_time(frames: FloatField | Any, *, mask: Mask | None = None) -> FloatField:
+def estimate_noise_over_time(frames: FloatField | Any, *, mask: Any = None) -> FloatField:
     """Return the standard deviation of the white noise of every frame of a time-lapse, (t,).
 
     The second difference of three frames, (u₋ - 2 u + u₊) / √6, holds the noise of all pixels and little of a pattern
@@ -62,8 +63,8 @@ def estimate_noise_over_time(frames: FloatField | Any, *, mask: Mask | None = No
     frames : (t, y, x) or (t, z, y, x), at least 3 frames that stay in place.
     mask : True where the values count.
     """
-    values = np.asarray(frames, dtype=float)
-    inside = np.ones(values.shape[1:], dtype=bool) if mask is None else mask
+    values = as_array(frames, "frames")
+    inside = np.ones(values.shape[1:], dtype=bool) if mask is None else as_mask(mask)
     differences = (values[:-2] - 2.0 * values[1:-1] + values[2:])[:, inside] / np.sqrt(6.0)
     variances = (_MAD_TO_SD * np.median(np.abs(differences), axis=1)) ** 2
     count = len(values)
@@ -74,7 +75,7 @@ def estimate_noise_over_time(frames: FloatField | Any, *, mask: Mask | None = No
     return in_time if in_time.mean() < _MOTION_AT * in_space.mean() else in_space
 
 
-def estimate_poisson_read(image: FloatField | Any, *, mask: Mask | None = None) -> tuple[float, float]:
+def estimate_poisson_read(image: FloatField | Any, *, mask: Any = None) -> tuple[float, float]:
     """Return (gain, b) of the camera model variance = gain · value + b.
 
     With a camera offset o and a read noise of variance r the second number is b = r - gain · o, so the model
@@ -93,9 +94,9 @@ def estimate_poisson_read(image: FloatField | Any, *, mask: Mask | None = None) 
     ------
     FieldError : too few pixels, or all of one brightness.
     """
-    array = np.asarray(image, dtype=float)
-    residual, flat = _flat_residual(array, mask)
-    filled = array if mask is None else np.where(mask, array, np.median(array[mask]))
+    array, inside = as_array(image, "image"), None if mask is None else as_mask(mask)
+    residual, flat = _flat_residual(array, inside)
+    filled = array if inside is None else np.where(inside, array, np.median(array[inside]))
     # Brightness from a wide average: it must not share the noise of the residual that it is compared with.
     level = ndimage.gaussian_filter(filled, 2.0)[flat]
     noise = residual[flat]
@@ -117,7 +118,7 @@ def estimate_poisson_read(image: FloatField | Any, *, mask: Mask | None = None) 
 
 def _flat_residual(values: FloatField, mask: Mask | None) -> tuple[FloatField, Mask]:
     """Return the high-pass residual and where it is to be trusted."""
-    inside = np.isfinite(values) if mask is None else np.asarray(mask, dtype=bool)
+    inside = np.isfinite(values) if mask is None else mask
     if inside.shape != values.shape or not np.isfinite(values[inside]).all():
         raise FieldError(
             f"Values of shape {values.shape} with a mask of shape {inside.shape}.",

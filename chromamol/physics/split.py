@@ -11,7 +11,9 @@ between the domains, is euchromatin with a fraction `BACKGROUND_HETEROCHROMATIN`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -20,6 +22,7 @@ from scipy.optimize import brentq
 from chromamol.calculus import estimate_noise_sd, taps_1d
 from chromamol.errors import FieldError
 from chromamol.field import Field
+from chromamol.given import as_array, as_mask
 from chromamol.grid import Grid
 from chromamol.physics.free_energy import bulk_potential, bulk_stiffness
 from chromamol.physics.parameters import ChromatinParameters
@@ -110,11 +113,11 @@ def split_total(
 
 
 def split_chromatin(
-    total: FloatField,
+    total: Any,
     *,
-    pixel_size_um: float | tuple[float, ...],
+    pixel_size_um: float | Sequence[float] | Any,
     parameters: ChromatinParameters | None = None,
-    mask: Mask | None = None,
+    mask: Any = None,
     noise_sd: float | None = None,
     split_constant: float | None = None,
 ) -> tuple[FloatField, FloatField]:
@@ -122,7 +125,7 @@ def split_chromatin(
 
     Parameters
     ----------
-    total : c = φ_h + φ_e as a volume fraction, (y, x) or (z, y, x).
+    total : c = φ_h + φ_e as a volume fraction, (y, x) or (z, y, x), numpy or torch.
     pixel_size_um : one number, or one per axis.
     parameters : of the free energy; the defaults when None.
     mask : True inside the nucleus; everywhere when None.
@@ -142,9 +145,10 @@ def split_chromatin(
     ----------
     Kant et al., Nat. Commun. 15, 4338 (2024), doi:10.1038/s41467-024-48698-z (the free energy).
     """
-    values = np.asarray(total, dtype=np.float64)
-    spacing = (pixel_size_um,) * values.ndim if np.isscalar(pixel_size_um) else tuple(pixel_size_um)  # type: ignore[arg-type]
-    field = Field(values, Grid(values.shape, tuple(float(h) for h in spacing)), "1", mask)  # type: ignore[arg-type]
+    values = as_array(total, "total")
+    sizes = as_array(pixel_size_um, "pixel_size_um")
+    spacing = (float(sizes),) * values.ndim if sizes.ndim == 0 else tuple(sizes.tolist())
+    field = Field(values, Grid(values.shape, spacing), "1", None if mask is None else as_mask(mask))
     split = split_total(
         field, parameters or ChromatinParameters(), noise_sd=noise_sd, constant=split_constant
     )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import label
 
 from chromamol.errors import FieldError, ParameterError, SimulationError
-from chromamol.shapes import FloatField, Mask
+from chromamol.given import as_mask
+from chromamol.shapes import FloatField
 from chromamol.synthetic.evolve import EvolutionOutcome, EvolutionSettings, evolve_chromatin
 from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings, simulate_chromatin
 from chromamol.synthetic.steady import Outcome
@@ -43,10 +45,10 @@ class Perturbation:
             raise ParameterError(f"{self}.", expected="factors >= 0.", do="use 0 to switch a rate off.")
 
     def apply(
-        self, methylation: FloatField, acetylation: FloatField, region: Mask | None = None
+        self, methylation: FloatField, acetylation: FloatField, region: Any = None
     ) -> tuple[FloatField, FloatField]:
         """Return the new maps. Raise `FieldError` if a shift makes a rate negative: nothing is clipped."""
-        inside = np.ones(methylation.shape, dtype=bool) if region is None else region
+        inside = np.ones(methylation.shape, dtype=bool) if region is None else as_mask(region, "region")
         changed = (
             self.methylation_factor * methylation + self.methylation_shift_per_um2,
             self.acetylation_factor * acetylation + self.acetylation_shift_per_um2,
@@ -91,7 +93,7 @@ class Response:
 
 
 def perturb(
-    nucleus: SimulatedChromatin, perturbation: Perturbation, *, region: Mask | None = None,
+    nucleus: SimulatedChromatin, perturbation: Perturbation, *, region: Any = None,
     time_um2: float | None = None, settings: SolverSettings | None = None,
 ) -> Response:  # fmt: skip
     """Change the rates of a nucleus and run on from its pattern.
@@ -109,8 +111,9 @@ def perturb(
     FieldError : a rate that becomes negative, or a region of another shape.
     ParameterError : a time that is not positive.
     """
-    if region is not None and region.shape != nucleus.mask.shape:
-        raise FieldError(f"A region of shape {region.shape}.", expected=f"{nucleus.mask.shape}, that of the nucleus.",
+    if region is not None and np.shape(region) != nucleus.mask.shape:
+        raise FieldError(f"A region of shape {np.shape(region)}.",
+                         expected=f"{nucleus.mask.shape}, that of the nucleus.",
                          do="draw the region on the nucleus's own grid.")  # fmt: skip
     methylation, acetylation = perturbation.apply(nucleus.methylation, nucleus.acetylation, region)
     changed = replace(nucleus, methylation=methylation, acetylation=acetylation)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from chromamol.calculus.noise import estimate_noise_sd, estimate_poisson_read
+from chromamol.calculus.noise import estimate_noise_over_time, estimate_noise_sd, estimate_poisson_read
 from chromamol.errors import FieldError
 
 
@@ -44,6 +44,20 @@ def test_only_the_mask_counts_and_nan_outside_is_allowed():
     values[~mask] = np.nan
     assert estimate_noise_sd(values, mask=mask) == pytest.approx(0.05, rel=0.1)
     assert estimate_noise_sd(values) == pytest.approx(0.05, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, float])
+def test_a_mask_of_numbers_is_the_same_mask(kind):
+    rng = np.random.default_rng(6)
+    frames = interface_field((90, 90), 1.5, 6, rng) + 0.05 * rng.standard_normal((5, 90, 90))
+    mask = np.zeros((90, 90), dtype=bool)
+    mask[20:80, 10:70] = True
+    for estimate, values in (
+        (estimate_noise_sd, frames[0]),
+        (estimate_noise_over_time, frames),
+        (estimate_poisson_read, frames[0]),
+    ):
+        np.testing.assert_array_equal(estimate(values, mask=mask.astype(kind)), estimate(values, mask=mask))
 
 
 def test_gain_and_read_noise_of_a_camera():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import chromamol as cm
 from chromamol.errors import FieldError
@@ -76,6 +77,31 @@ def test_outside_the_mask_nothing_is_said(balanced):
     )
     assert np.isnan(found_h[~mask]).all()
     assert np.isfinite(found_e[mask]).all()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda total, mask: (total, mask.astype(np.uint8), 0.0125),
+        lambda total, mask: (total, mask.astype(float), np.array(0.0125)),
+        lambda total, mask: (total.tolist(), mask.tolist(), (0.0125, 0.0125)),
+        lambda total, mask: (
+            torch.tensor(total, requires_grad=True),
+            torch.tensor(mask),
+            torch.tensor(0.0125, dtype=torch.float64),
+        ),
+    ],
+    ids=["integers", "floats", "lists", "torch"],
+)
+def test_arrays_of_any_kind_are_split_alike(balanced, given):
+    total, mask = sum(balanced)[:72, :80], np.zeros((72, 80), dtype=bool)
+    mask[8:60, 6:70] = True
+    wanted = cm.split_chromatin(total, pixel_size_um=PIXEL, mask=mask)
+    values, inside, pixel = given(total, mask)
+    for found, field in zip(
+        cm.split_chromatin(values, pixel_size_um=pixel, mask=inside), wanted, strict=True
+    ):
+        np.testing.assert_array_equal(found, field)
 
 
 def test_impossible_totals_are_counted_not_hidden():

@@ -26,6 +26,16 @@ def test_no_change_gives_no_response(box: SimulatedChromatin) -> None:
     np.testing.assert_array_equal(response.before.heterochromatin, response.after.heterochromatin)
 
 
+def test_a_region_of_numbers_is_the_same_region() -> None:
+    """As indices it would pick the first rows, and miss the rate that becomes negative."""
+    rates = np.full((6, 6), 2.0)
+    rates[5, 5] = 0.5
+    region = np.zeros((6, 6), dtype=np.uint8)
+    region[4:] = 1
+    with pytest.raises(FieldError, match=r"would fall to -0\.5"):
+        Perturbation(acetylation_shift_per_um2=-1.0).apply(rates, rates, region)
+
+
 def test_only_the_region_changes() -> None:
     rates = np.full((6, 6), 2.0)
     region = np.zeros((6, 6), dtype=bool)

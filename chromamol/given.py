@@ -1,0 +1,27 @@
+"""What a caller hands over, numpy or torch or lists, as plain numpy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from chromamol.errors import FieldError
+from chromamol.shapes import FloatField, Mask
+
+
+def as_array(values: Any, name: str) -> FloatField:
+    """Return numpy float64; booleans become 0 and 1."""
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.dtype.kind not in "fiub":
+        raise FieldError(f"{name} of dtype {array.dtype}.", expected="real numbers.",
+                         do="convert the array to float.")  # fmt: skip
+    return array.astype(np.float64)
+
+
+def as_mask(values: Any, name: str = "mask") -> Mask:
+    """Return booleans, True where `values` is not 0.
+
+    Integers would not fail where a mask is meant: `values[mask]` picks rows, and `~mask` is 254 or 255.
+    """
+    return as_array(values, name).astype(bool)
