@@ -13,6 +13,7 @@ import torch
 
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
+from chromamol.physics.conversion import Conversion
 from chromamol.physics.dynamics import ChromatinDynamics
 from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
@@ -63,6 +64,7 @@ class ChromatinMovie:
     methylation, acetylation : Γ_me / D and Γ_ac / D in um^-2.
     mask : True inside the nucleus; everywhere in a periodic box.
     outcome : whether every frame is there.
+    conversions : of the model, beside methylation and acetylation.
     """
 
     heterochromatin: Any
@@ -75,6 +77,12 @@ class ChromatinMovie:
     parameters: ChromatinParameters
     diffusivity_um2_per_s: float | None
     outcome: EvolutionOutcome
+    conversions: tuple[Conversion, ...] = ()
+
+    @property
+    def model(self) -> ChromatinModel:
+        """Parameters and conversions, as a further simulation takes them."""
+        return ChromatinModel(self.parameters, self.conversions)
 
     @property
     def total(self) -> Any:
@@ -165,7 +173,7 @@ def evolve_chromatin(
     phi_h, phi_e, gamma_me, gamma_ac, inner = arrays
     return ChromatinMovie(
         phi_h, phi_e, instants[: len(frames)], gamma_me, gamma_ac, inner, spacing, parameters,
-        diffusivity_um2_per_s, outcome,
+        diffusivity_um2_per_s, outcome, model.conversions,
     )  # fmt: skip
 
 

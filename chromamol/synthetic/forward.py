@@ -15,6 +15,7 @@ import torch
 
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError
+from chromamol.physics.conversion import Conversion
 from chromamol.physics.dynamics import ChromatinDynamics
 from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
@@ -65,6 +66,7 @@ class SimulatedChromatin:
     pixel_size_um : one number per axis.
     steadiness : max |∂t φ| / (D ⟨Γ_ac⟩) of the state. Without reactions the unit of time is (ℓ / 0.03)² / D.
     outcome : how the run ended.
+    conversions : of the model, beside methylation and acetylation.
     """
 
     heterochromatin: Any
@@ -76,6 +78,12 @@ class SimulatedChromatin:
     parameters: ChromatinParameters
     steadiness: float
     outcome: Outcome = field(default=Outcome.STEADY)
+    conversions: tuple[Conversion, ...] = ()
+
+    @property
+    def model(self) -> ChromatinModel:
+        """Parameters and conversions, as a further simulation takes them."""
+        return ChromatinModel(self.parameters, self.conversions)
 
     @property
     def total(self) -> Any:
@@ -249,8 +257,9 @@ class _Case:
             arrays = [a.numpy() for a in arrays]
         phi_h, phi_e, gamma_me, gamma_ac, inner = arrays
         return SimulatedChromatin(
-            phi_h, phi_e, gamma_me, gamma_ac, inner, self.spacing, self.model.parameters, unsteady, outcome
-        )
+            phi_h, phi_e, gamma_me, gamma_ac, inner, self.spacing, self.model.parameters, unsteady, outcome,
+            self.model.conversions,
+        )  # fmt: skip
 
 
 def _droplets(

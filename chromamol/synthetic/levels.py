@@ -7,6 +7,7 @@ a few steps. A fine simulation therefore starts from a coarse one, and costs sev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,5 @@ def _refine(coarse: SimulatedChromatin, mask: Mask, total: float) -> tuple[Float
 
 def _crop(state: SimulatedChromatin, border: list[tuple[int, int]]) -> SimulatedChromatin:
     inner = tuple(slice(low, n - high) for n, (low, high) in zip(state.mask.shape, border, strict=True))
-    return SimulatedChromatin(
-        state.heterochromatin[inner], state.euchromatin[inner], state.methylation[inner],
-        state.acetylation[inner], state.mask[inner], state.pixel_size_um, state.parameters,
-        state.steadiness, state.outcome,
-    )  # fmt: skip
+    arrays = ("heterochromatin", "euchromatin", "methylation", "acetylation", "mask")
+    return replace(state, **{name: getattr(state, name)[inner] for name in arrays})

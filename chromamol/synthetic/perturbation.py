@@ -130,7 +130,7 @@ def _run_for(
 ) -> SimulatedChromatin:
     movie = evolve_chromatin(
         nucleus.heterochromatin, nucleus.euchromatin, nucleus.methylation, nucleus.acetylation,
-        times=(0.0, time_um2), pixel_size_um=nucleus.pixel_size_um, parameters=nucleus.parameters,
+        times=(0.0, time_um2), pixel_size_um=nucleus.pixel_size_um, parameters=nucleus.model,
         mask=None if nucleus.mask.all() else nucleus.mask,
         settings=EvolutionSettings(tolerance=TIME_TOLERANCE, device=(settings or SolverSettings()).device),
     )  # fmt: skip
@@ -146,7 +146,7 @@ def _run_for(
 def _run_on(nucleus: SimulatedChromatin, settings: SolverSettings | None) -> SimulatedChromatin:
     return simulate_chromatin(
         nucleus.methylation, nucleus.acetylation, pixel_size_um=nucleus.pixel_size_um,
-        parameters=nucleus.parameters, mask=None if nucleus.mask.all() else nucleus.mask,
+        parameters=nucleus.model, mask=None if nucleus.mask.all() else nucleus.mask,
         initial=(nucleus.heterochromatin, nucleus.euchromatin), settings=settings,
     )  # fmt: skip
 

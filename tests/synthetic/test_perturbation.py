@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 
 from chromamol.errors import FieldError, ParameterError
+from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
-from chromamol.synthetic import SimulatedChromatin, SolverSettings
+from chromamol.synthetic import SimulatedChromatin, SolverSettings, evolve_chromatin, simulate_chromatin
 from chromamol.synthetic.perturbation import Perturbation, perturb, summarise
 
 ROUGH = SolverSettings(steadiness=1e-2)
@@ -24,6 +28,37 @@ def test_more_acetylation_leaves_less_heterochromatin(box: SimulatedChromatin) -
 def test_no_change_gives_no_response(box: SimulatedChromatin) -> None:
     response = perturb(box, Perturbation(), settings=ROUGH)
     np.testing.assert_array_equal(response.before.heterochromatin, response.after.heterochromatin)
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """Heterochromatin is lost where the two meet."""
+
+    rate: float = 0.5
+    equation: str = "- Γ_tr φ_h φ_e"
+
+    def __call__(self, phi_h: Any, phi_e: Any) -> Any:
+        return -self.rate * phi_h * phi_e
+
+
+def test_a_further_conversion_goes_on() -> None:
+    """Without it the pattern would gain a tenth of its heterochromatin."""
+    settings = SolverSettings(steadiness=3e-2)
+    model = ChromatinModel(ChromatinParameters(interface_length_um=0.03), conversions=(Transcription(),))
+    steady = simulate_chromatin(
+        1.0, 1.0, pixel_size_um=0.08, shape=(24, 24), parameters=model, seed=1, settings=settings
+    )
+    response = perturb(steady, Perturbation(), settings=settings)
+    np.testing.assert_array_equal(response.before.heterochromatin, steady.heterochromatin)
+    np.testing.assert_array_equal(response.after.heterochromatin, steady.heterochromatin)
+    assert response.after.model == model
+    followed = perturb(steady, Perturbation(), time_um2=0.01).after
+    change = np.abs(followed.heterochromatin - steady.heterochromatin).max()
+    assert change < 2.0 * 0.01 * settings.steadiness
+    movie = evolve_chromatin(
+        steady.heterochromatin, steady.euchromatin, 1.0, 1.0, times=(0.0, 1e-4), pixel_size_um=0.08, parameters=model
+    )  # fmt: skip
+    assert movie.model == model
 
 
 def test_a_region_of_numbers_is_the_same_region() -> None:
