@@ -278,6 +278,23 @@ def test_a_mask_without_room_gives_nan_and_says_so():
     assert found["D"].values.shape == (41,)
 
 
+ONES = {
+    "float32": np.float32(1.0),
+    "int64": np.int64(1),
+    "array": np.array(1.0),
+    "tensor": torch.tensor(1.0, requires_grad=True),
+}
+
+
+@pytest.mark.parametrize("name", ONES)
+def test_scalars_of_numpy_and_torch_are_numbers(name):
+    """As fields they would be refused before a derivative."""
+    problem, u = problem_of()
+    D, one = problem.unknown("D"), ONES[name]
+    for term in (one * d(u, "t"), d(u, "t") * one, d(u, "t") / one, d(u, "t") * problem.known(one)):
+        assert [part.weight for part in (term - one * D).terms] == [1.0, -1.0]
+
+
 def test_functions_of_two_fields_and_powers():
     problem = cm.InverseProblem(spacing={"t": 0.025, "x": 0.075})
     u = problem.measured("u", decay(41))

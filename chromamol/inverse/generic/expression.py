@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from chromamol.errors import FieldError, ParameterError
+from chromamol.given import as_array
 from chromamol.inverse.generic.axes import Axes
 from chromamol.inverse.generic.source import Source
 
@@ -89,15 +90,16 @@ class Expression:
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, Vector):
             return Vector(self * component for component in other)
-        if isinstance(other, int | float):
-            scaled = tuple(replace(term, weight=term.weight * other) for term in self.terms)
+        number = _as_number(other)
+        if number is not None:
+            scaled = tuple(replace(term, weight=term.weight * number) for term in self.terms)
             return Expression(self.axes, scaled)
         factors = as_expression(other, self.axes).terms
         return Expression(self.axes, tuple(_product(a, b) for a in self.terms for b in factors))
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: float) -> Expression:
+    def __truediv__(self, other: Any) -> Expression:
         return self * (1.0 / other)
 
     def __pow__(self, power: int) -> Expression:
@@ -204,9 +206,10 @@ def as_expression(value: Any, axes: Axes) -> Expression:
             raise FieldError("Expressions of two problems.", expected="one InverseProblem for all of them.",
                              do="make every field and unknown with the same problem.")  # fmt: skip
         return value
-    if isinstance(value, int | float):
-        return _of_source(axes, Source.one()) * float(value)
-    array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
+    number = _as_number(value)
+    if number is not None:
+        return _of_source(axes, Source.one()) * number
+    array = as_array(value, "Known values")
     try:
         full = np.broadcast_to(array, axes.shape)
     except ValueError as error:
@@ -225,6 +228,16 @@ def unknown_expression(axes: Axes, unknown: Unknown) -> Expression:
 def measured_expression(axes: Axes, name: str) -> Expression:
     """Return the expression that is a measured field alone."""
     return _of_source(axes, Source.measured(name))
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a number, numpy and torch scalars too, as float; None for arrays and expressions.
+
+    Scalars are numbers, not fields: fields are refused before a derivative.
+    """
+    if isinstance(value, Expression) or np.ndim(value) > 0:
+        return None
+    return float(as_array(value, "A number"))
 
 
 def _of_source(axes: Axes, source: Source) -> Expression:
