@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from chromamol.errors import FieldError, ParameterError
+from chromamol.given import as_array, as_mask
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
 from chromamol.synthetic.spaces import require_free_border
@@ -33,7 +33,7 @@ def common_domain(
                          do="put rates, mask and initial fields on one grid.")  # fmt: skip
     if mask is None:
         return np.ones(given[0], dtype=bool), given[0]
-    inside = np.asarray(mask).astype(bool)
+    inside = as_mask(mask)
     require_free_border(inside)
     return inside, given[0]
 
@@ -47,8 +47,7 @@ def spacing_of(pixel_size_um: float | Sequence[float], ndim: int) -> tuple[float
 
 
 def as_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
-    plain = values.cpu().numpy() if isinstance(values, torch.Tensor) else values
-    array = np.asarray(plain, dtype=np.float64)
+    array = as_array(values, name)
     if not np.isfinite(array).all():
         raise FieldError(f"{name} holds NaN or infinite values.", expected="finite numbers.",
                          do="fill them before simulating.")  # fmt: skip

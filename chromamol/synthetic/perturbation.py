@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.ndimage import label
 
 from chromamol.errors import FieldError, ParameterError, SimulationError
-from chromamol.given import as_mask
-from chromamol.shapes import FloatField
+from chromamol.given import as_array, as_mask
 from chromamol.synthetic.evolve import EvolutionOutcome, EvolutionSettings, evolve_chromatin
 from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings, simulate_chromatin
 from chromamol.synthetic.steady import Outcome
@@ -44,22 +44,25 @@ class Perturbation:
         if not (self.methylation_factor >= 0.0 and self.acetylation_factor >= 0.0):
             raise ParameterError(f"{self}.", expected="factors >= 0.", do="use 0 to switch a rate off.")
 
-    def apply(
-        self, methylation: FloatField, acetylation: FloatField, region: Any = None
-    ) -> tuple[FloatField, FloatField]:
-        """Return the new maps. Raise `FieldError` if a shift makes a rate negative: nothing is clipped."""
-        inside = np.ones(methylation.shape, dtype=bool) if region is None else as_mask(region, "region")
+    def apply(self, methylation: Any, acetylation: Any, region: Any = None) -> tuple[Any, Any]:
+        """Return the new maps, as torch tensors if one was, else as numpy arrays.
+
+        Raise `FieldError` if a shift makes a rate negative: nothing is clipped.
+        """
+        old = (as_array(methylation, "methylation"), as_array(acetylation, "acetylation"))
+        inside = np.ones(old[0].shape, dtype=bool) if region is None else as_mask(region, "region")
         changed = (
-            self.methylation_factor * methylation + self.methylation_shift_per_um2,
-            self.acetylation_factor * acetylation + self.acetylation_shift_per_um2,
+            self.methylation_factor * old[0] + self.methylation_shift_per_um2,
+            self.acetylation_factor * old[1] + self.acetylation_shift_per_um2,
         )
         for name, values in zip(("methylation", "acetylation"), changed, strict=True):
             if (values[inside] < 0.0).any():
                 raise FieldError(f"The {name} rate would fall to {values[inside].min():.4g} um^-2.",
                                  expected="rates >= 0.", do="use a smaller shift, or a factor.")  # fmt: skip
-        old = (methylation, acetylation)
-        new_methylation, new_acetylation = (np.where(inside, c, o) for c, o in zip(changed, old, strict=True))
-        return new_methylation, new_acetylation
+        new = [np.where(inside, c, o) for c, o in zip(changed, old, strict=True)]
+        if any(isinstance(rate, torch.Tensor) for rate in (methylation, acetylation)):
+            return torch.as_tensor(new[0]), torch.as_tensor(new[1])
+        return new[0], new[1]
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,9 @@ def perturb(
     FieldError : a rate that becomes negative, or a region of another shape.
     ParameterError : a time that is not positive.
     """
-    if region is not None and np.shape(region) != nucleus.mask.shape:
+    if region is not None and np.shape(region) != tuple(nucleus.mask.shape):
         raise FieldError(f"A region of shape {np.shape(region)}.",
-                         expected=f"{nucleus.mask.shape}, that of the nucleus.",
+                         expected=f"{tuple(nucleus.mask.shape)}, that of the nucleus.",
                          do="draw the region on the nucleus's own grid.")  # fmt: skip
     methylation, acetylation = perturbation.apply(nucleus.methylation, nucleus.acetylation, region)
     changed = replace(nucleus, methylation=methylation, acetylation=acetylation)
@@ -153,13 +156,13 @@ def _run_on(nucleus: SimulatedChromatin, settings: SolverSettings | None) -> Sim
 
 def summarise(nucleus: SimulatedChromatin) -> PatternSummary:
     """Measure a pattern. Domains that meet across the sides of a periodic box count twice."""
-    inside = nucleus.mask
-    dense = inside & (nucleus.heterochromatin > DOMAIN_THRESHOLD * nucleus.parameters.phi_max)
+    inside, phi_h = as_mask(nucleus.mask), as_array(nucleus.heterochromatin, "heterochromatin")
+    dense = inside & (phi_h > DOMAIN_THRESHOLD * nucleus.parameters.phi_max)
     _, count = label(dense)
     size = dense.sum() * float(np.prod(nucleus.pixel_size_um)) / count if count else np.nan
     radius = np.sqrt(size / np.pi) if dense.ndim == 2 else np.cbrt(0.75 * size / np.pi)
     return PatternSummary(
-        float(nucleus.heterochromatin[inside].sum() / nucleus.total[inside].sum()),
+        float(phi_h[inside].sum() / as_array(nucleus.total, "total")[inside].sum()),
         float(dense.sum() / inside.sum()),
         int(count),
         float(radius),

@@ -151,7 +151,7 @@ def test_coarse_to_fine_reaches_the_same_identity(reference: ChromatinParameters
 
 
 def test_torch_in_torch_out(reference: ChromatinParameters) -> None:
-    rate = torch.full((16, 16), 0.8, dtype=torch.float64)
+    rate = torch.full((16, 16), 0.8, dtype=torch.float64, requires_grad=True)
     state = simulate_chromatin(
         rate, 1.0, pixel_size_um=0.06, parameters=reference, settings=SolverSettings(max_steps=2)
     )

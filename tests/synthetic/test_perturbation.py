@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from chromamol.errors import FieldError, ParameterError
 from chromamol.physics.model import ChromatinModel
@@ -59,6 +60,20 @@ def test_a_further_conversion_goes_on() -> None:
         steady.heterochromatin, steady.euchromatin, 1.0, 1.0, times=(0.0, 1e-4), pixel_size_um=0.08, parameters=model
     )  # fmt: skip
     assert movie.model == model
+
+
+def test_torch_nuclei_respond_in_torch(box: SimulatedChromatin) -> None:
+    names = ("heterochromatin", "euchromatin", "methylation", "acetylation", "mask")
+    torched = replace(box, **{name: torch.tensor(getattr(box, name)) for name in names})
+    change = Perturbation(acetylation_factor=1.02)
+    region = np.arange(48)[:, None] * np.ones(48) < 24
+    wanted = perturb(box, change, region=region, time_um2=1e-3).after
+    found = perturb(torched, change, region=torch.tensor(region), time_um2=1e-3).after
+    for name in names:
+        assert isinstance(getattr(found, name), torch.Tensor)
+        np.testing.assert_array_equal(getattr(found, name).numpy(), getattr(wanted, name))
+    assert summarise(found) == summarise(wanted)
+    assert isinstance(perturb(torched, Perturbation(), settings=ROUGH).after.acetylation, torch.Tensor)
 
 
 def test_a_region_of_numbers_is_the_same_region() -> None:
