@@ -23,6 +23,8 @@ class Axes(Grid):
     Parameters
     ----------
     names : one per axis; "t" is time.
+    whole : shape of the user's arrays, of which these axes are the box that holds the mask; `shape` when not given.
+    first : where the box begins in them.
 
     Raises
     ------
@@ -30,8 +32,13 @@ class Axes(Grid):
     """
 
     names: tuple[str, ...] = ()
+    whole: tuple[int, ...] = ()
+    first: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.whole:
+            object.__setattr__(self, "whole", self.shape)
+            object.__setattr__(self, "first", (0,) * len(self.shape))
         object.__setattr__(self, "origin_um", (0.0,) * len(self.shape))
         if not 1 <= len(self.names) <= MAX_AXES or len(set(self.names)) != len(self.names):
             raise FieldError(f"Axes {self.names}.", expected=f"one to {MAX_AXES} axes of different names.",
@@ -44,6 +51,11 @@ class Axes(Grid):
     def space(self) -> tuple[str, ...]:
         """Names of the axes of space, in order."""
         return tuple(name for name in self.names if name != TIME)
+
+    @property
+    def window(self) -> tuple[slice, ...]:
+        """The box in the user's arrays."""
+        return tuple(slice(first, first + n) for first, n in zip(self.first, self.shape, strict=True))
 
     def order(self, **derivative: int) -> tuple[int, ...]:
         """Return the multi-index of ∂^k along named axes: `order(t=1)`."""

@@ -184,6 +184,8 @@ def laplacian(expression: Expression) -> Expression:
 def pointwise(function: Callable[..., Tensor], *arguments: Expression) -> Expression:
     """g(u, ...) at every pixel, with `function` made of torch operations: `pointwise(torch.tanh, u)`.
 
+    It is called with the box that holds the mask: arrays belong into the equation, not into the function.
+
     Raises
     ------
     ParameterError : an argument that holds a derivative or an unknown.
@@ -211,10 +213,10 @@ def as_expression(value: Any, axes: Axes) -> Expression:
         return _of_source(axes, Source.one()) * number
     array = as_array(value, "Known values")
     try:
-        full = np.broadcast_to(array, axes.shape)
+        full = np.broadcast_to(array, axes.whole)[axes.window]
     except ValueError as error:
         raise FieldError(f"Known values of shape {array.shape}.",
-                         expected=f"shape {axes.shape}, or one that broadcasts to it.",
+                         expected=f"shape {axes.whole}, or one that broadcasts to it.",
                          do="give them on the grid of the measured fields.") from error  # fmt: skip
     return _of_source(axes, Source.known(full))
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from chromamol.calculus import estimate_noise_sd
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
+from chromamol.given import as_array, as_mask
+from chromamol.inverse.bounding_box import bounding_window
 from chromamol.inverse.generic.axes import Axes
 from chromamol.inverse.generic.equations import Data
 from chromamol.inverse.generic.expression import (
@@ -65,7 +66,8 @@ class InverseProblem:
     ----------
     spacing : distance between samples by axis, in the order of the arrays and in any units: the result is in theirs.
         One to four axes with names of one letter; "t" is time, the others are space.
-    mask : True where the data count; everywhere when None.
+    mask : True where the data count; everywhere when None. The smallest box that holds it is what is fitted: what lies
+        around it changes nothing.
     """
 
     def __init__(self, *, spacing: Mapping[str, float], mask: Any = None) -> None:
@@ -74,7 +76,7 @@ class InverseProblem:
             raise FieldError(
                 f"Axes {tuple(spacing)}.", expected="names of one letter.", do="use t, z, y and x."
             )
-        self._given_mask = None if mask is None else np.asarray(mask, dtype=bool)
+        self._given_mask = None if mask is None else as_mask(mask)
         self._axes: Axes | None = None
         self._fields: dict[str, FloatField] = {}
         self._noise: dict[str, float | None] = {}
@@ -93,8 +95,9 @@ class InverseProblem:
         ------
         FieldError : a shape that differs from the other fields', values that are not finite, a name twice.
         """
-        array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=float)
+        array = as_array(values, name)
         axes = self._axes_of(array.shape)
+        array = array[axes.window]
         if name in self._fields or name in self._unknowns:
             raise FieldError(f"The name {name!r} twice.", expected="one name for each field and unknown.",
                              do="rename one of them.")  # fmt: skip
@@ -168,7 +171,7 @@ class InverseProblem:
         unknowns, where = tuple(self._unknowns.values()), resolve_device(device)
         with one_thread():
             best = fit_best_width(data, written, unknowns, device=where, seed=seed)
-        return self._solution(data, best, floored)
+        return self._solution(data, best, floored).embedded(self._axes)
 
     def _data(self) -> tuple[Data, bool]:
         """Return the data with their noise, and whether any has less than the floor."""
@@ -221,22 +224,26 @@ class InverseProblem:
                              expected=f"{len(self._spacing)} axes: {', '.join(self._spacing)}.",
                              do="give one spacing per axis, in the order of the array.")  # fmt: skip
         if self._axes is None:
-            self._axes = Axes(shape, tuple(self._spacing.values()), names=tuple(self._spacing))
-            if self._given_mask is not None and (
-                self._given_mask.shape != shape or not self._given_mask.any()
-            ):
-                raise FieldError(f"A mask of shape {self._given_mask.shape}.",
-                                 expected=f"shape {shape}, somewhere True.",
+            mask = np.ones(shape, dtype=bool) if self._given_mask is None else self._given_mask
+            if mask.shape != shape or not mask.any():
+                raise FieldError(f"A mask of shape {mask.shape}.", expected=f"shape {shape}, somewhere True.",
                                  do="give it on the grid of the fields.")  # fmt: skip
-        if shape != self._axes.shape:
-            raise FieldError(f"A field of shape {shape}.", expected=f"{self._axes.shape}, as the first field.",
+            box = bounding_window(mask)
+            self._axes = Axes(
+                mask[box].shape, tuple(self._spacing.values()), names=tuple(self._spacing),
+                whole=shape, first=tuple(part.start for part in box),
+            )  # fmt: skip
+        if shape != self._axes.whole:
+            raise FieldError(f"A field of shape {shape}.", expected=f"{self._axes.whole}, as the first field.",
                              do="sample all fields on one grid.")  # fmt: skip
         return self._axes
 
     @property
     def _mask(self) -> Mask:
         assert self._axes is not None
-        return np.ones(self._axes.shape, dtype=bool) if self._given_mask is None else self._given_mask
+        if self._given_mask is None:
+            return np.ones(self._axes.shape, dtype=bool)
+        return self._given_mask[self._axes.window]
 
 
 def _estimate(fit: LatticeFit, which: int) -> Estimate:

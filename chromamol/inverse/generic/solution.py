@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from chromamol.inverse.generic.axes import Axes
 from chromamol.shapes import FloatField, Mask
 
 
@@ -33,7 +34,8 @@ class Estimate:
     values : on the axes `over`, in the unit that the equation implies; shape () for one number. NaN when the data
         do not determine it.
     standard_error : pointwise, in the same unit; the misfit of the equations is included.
-    valid : True where test functions of whole support reach; elsewhere the map is continued smoothly.
+    valid : True where test functions of whole support reach; elsewhere in the box that holds the mask the map is
+        continued smoothly, and beside it is NaN.
     mean, mean_se : average over `valid`, and its standard error.
     over : the axes, in the order of `values`.
     """
@@ -50,6 +52,16 @@ class Estimate:
         """Return the estimate that says nothing."""
         nothing = np.full(shape, np.nan)
         return cls(nothing, nothing.copy(), np.zeros(shape, dtype=bool), np.nan, np.nan, over)
+
+    def embedded(self, axes: Axes) -> Estimate:
+        """Return the estimate on the user's arrays, of which `axes` are a box: NaN and not valid beside it."""
+        if axes.shape == axes.whole:
+            return self
+        where = [axes.index(name) for name in self.over]
+        shape, window = tuple(axes.whole[i] for i in where), tuple(axes.window[i] for i in where)
+        values, error, valid = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+        values[window], error[window], valid[window] = self.values, self.standard_error, self.valid
+        return replace(self, values=values, standard_error=error, valid=valid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +92,17 @@ class Solution:
     unexplained: float
     test_functions: int
     steps: int
+
+    def embedded(self, axes: Axes) -> Solution:
+        """Return the solution on the user's arrays, of which `axes` are a box: fields are zero beside it."""
+        if axes.shape == axes.whole:
+            return self
+        fields = {}
+        for name, values in self.fields.items():
+            fields[name] = np.zeros(axes.whole)
+            fields[name][axes.window] = values
+        estimates = {name: each.embedded(axes) for name, each in self.estimates.items()}
+        return replace(self, estimates=estimates, fields=fields)
 
     def __getitem__(self, name: str) -> Estimate:
         return self.estimates[name]
