@@ -21,12 +21,11 @@ from chromamol.inverse.from_images import problem_of_images, problem_or_none, wi
 from chromamol.inverse.inference import is_resolved
 from chromamol.inverse.joint_setup import JointProblem
 from chromamol.inverse.moved import Sides, each_side, moved_scales, spread, wider_by
-from chromamol.inverse.moving_fit import MovingFit, choose_width
+from chromamol.inverse.moving_fit import ChosenWidth, MovingFit, choose_width, drifts
 from chromamol.inverse.moving_form import MovingProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.rates_over_time import RatesOverTime
 from chromamol.inverse.regression import integral_ratio, judge
-from chromamol.inverse.single_fit import IDENTIFIED_AT
 from chromamol.inverse.time_windows import FEWEST_FRAMES
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField
@@ -51,7 +50,9 @@ def infer_rates_over_time(  # noqa: PLR0913 - the public face; all but the field
         ∂t φ_h = D Δμ_h + Γ_me φ_e - Γ_ac φ_h
 
     is tested in space and time with functions that take every derivative, and solved for D and smooth maps of both
-    rates. A pattern at rest gives Γ / D as a snapshot does, D = NaN and the flag `diffusivity_not_identifiable`.
+    rates. A pattern at rest gives Γ / D as a snapshot does, D = NaN and the flag `diffusivity_not_identifiable`. Where
+    the frames show motion and do not tell how fast it is, the rates, their ratio and D are NaN, and `unsteady` is
+    flagged, too.
 
     Parameters
     ----------
@@ -112,24 +113,29 @@ class _Told:
     def moves(self) -> bool:
         return math.isfinite(self.diffusivity)
 
+    @property
+    def is_known(self) -> bool:
+        """False where the pattern moves, and nothing tells how fast."""
+        return self.rates.outcome is not Outcome.MOTION_NOT_RESOLVED
+
 
 def _infer(
     frames: list[JointProblem], interval_s: float, flags: tuple[str, ...], device: torch.device
 ) -> RatesOverTime:
     problem = MovingProblem(tuple(problem_of_images(frame) for frame in frames), interval_s)
     chosen = choose_width(problem, device=device)
-    told = _told(problem, None if chosen is None else chosen.fit(problem))
+    told = _told(problem, chosen)
 
     def moved(side: tuple[JointProblem, ...]) -> _Told | None:
         each = [problem_or_none(frame, None) for frame in side]
         possible = tuple(frame for frame in each if frame is not None)
         if chosen is None or len(possible) < len(each):
             return None
-        changed = MovingProblem(possible, interval_s)
-        return _told(changed, chosen.fit(changed))
+        side_told = _told(MovingProblem(possible, interval_s), chosen)
+        return side_told if side_told.is_known else None
 
     calibration_se = 0.0
-    if chosen is not None:
+    if chosen is not None and told.is_known:
         # One number at a time: each has its own copy of all frames.
         numbers = zip(*(moved_scales(frame) for frame in frames), strict=True)
         sides = [(moved(low), moved(high)) for low, high in (zip(*number, strict=True) for number in numbers)]
@@ -137,22 +143,29 @@ def _infer(
     return _judged(told, flags, calibration_se, interval_s)
 
 
-def _told(problem: MovingProblem, fit: MovingFit | None) -> _Told:
+def _told(problem: MovingProblem, chosen: ChosenWidth | None) -> _Told:
+    fit = None if chosen is None else chosen.fit(problem)
     nothing = RateMap.unknown(problem.grid.shape)
     still = problem.average()
     ratio, ratio_se = integral_ratio(still)
     diffusivity, diffusivity_se = math.nan, math.nan
     maps, per_s = (nothing, nothing), (nothing, nothing)
-    if fit is not None and fit.maps.solution.converged:
+    outcome, flags = (Outcome.NOT_JUDGED, ()) if fit is None else (fit.maps.outcome, fit.maps.flags)
+    settled = chosen is None or chosen.settled
+    if not settled or not (fit.holds if fit is not None and fit.moves else not drifts(problem)):
+        # The balance of rest does not hold, and how much the change adds to it is not known.
+        ratio, ratio_se = math.nan, math.nan
+        outcome, flags = Outcome.MOTION_NOT_RESOLVED, ("unsteady",)
+    elif fit is not None and fit.maps.solution.converged:
         maps = (fit.maps.rate_map(0).inside(problem.mask), fit.maps.rate_map(1).inside(problem.mask))
-        if fit.moves and fit.slowness > IDENTIFIED_AT * fit.slowness_se:
+        if fit.moves:
             ratio, ratio_se = _moving_ratio(problem, fit, ratio, ratio_se)
             diffusivity = 1.0 / fit.slowness
             diffusivity_se = fit.slowness_se * diffusivity**2
             per_s = (fit.rate_map_per_s(0).inside(problem.mask), fit.rate_map_per_s(1).inside(problem.mask))
     rates = Rates(
         methylation=maps[0], acetylation=maps[1], ratio=ratio, ratio_se=ratio_se,
-        outcome=Outcome.NOT_JUDGED if fit is None else fit.maps.outcome, flags=() if fit is None else fit.maps.flags,
+        outcome=outcome, flags=flags,
         method="time-lapse regression", phi_h=still.phi_h, phi_e=still.phi_e,
         noise_sd=problem.frames[0].mean_noise_sd(),
         mollifier_width_um=math.nan if fit is None else fit.maps.half_width_um[-1],
@@ -161,6 +174,7 @@ def _told(problem: MovingProblem, fit: MovingFit | None) -> _Told:
             "relative_amplitude": fit.maps.solution.linear.amplitude, "frames": float(len(problem.frames)),
         },
         reason="several frames with a known interval",
+        ratio_calibration_se=math.nan if math.isnan(ratio) else 0.0,
     )  # fmt: skip
     return _Told(rates, diffusivity, diffusivity_se, *per_s)
 

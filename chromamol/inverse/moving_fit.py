@@ -2,13 +2,15 @@
 
 1 / D has no prior and is eliminated: what is left are the equations of a snapshot, whose smooth maps the evidence
 chooses as ever (`smooth_fit`). Where the frames show no motion beyond their noise its column is left out, and
-the frames are one long exposure of a pattern at rest.
+the frames are one long exposure of a pattern at rest. Where they do, 1 / D must stand out of its error.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,14 +22,15 @@ from chromamol.inverse.moving_form import (
     MovingEquations,
     MovingProblem,
     WindowedImages,
-    balance_terms,
     moving_equations,
     windowed_images,
 )
+from chromamol.inverse.moving_start import Guess, likeliest_guess, rough_guess
 from chromamol.inverse.normal_equations import NormalEquations, expected_of_noise
 from chromamol.inverse.rates import RateMap
 from chromamol.inverse.single_fit import (
     FUNCTIONS_PER_MODE,
+    IDENTIFIED_AT,
     MIN_MODES,
     SHORTEST_LENGTH_PX,
     Balance,
@@ -38,7 +41,7 @@ from chromamol.inverse.weights import mirrored, weights_of
 from chromamol.inverse.width import candidates, central_window
 
 MOTION_AT = 4.0
-"""Standard deviations by which the power of the motion must exceed that of its noise."""
+"""Standard deviations by which the power of the motion must exceed that of its noise, or <φ_h> change."""
 
 AGREE_WITHIN = 1.5
 """Sums of standard errors by which fits of two widths may differ. Within one sum, noise alone left two of 18 fits at
@@ -47,8 +50,9 @@ their widest, the worst there is; that narrow fits are wrong shows in their misf
 _STARTING_FITS = 2
 """Plain least squares start far below the truth; each fit with the last one's noise comes closer."""
 
-Guess = tuple[float, float, float]
-"""Uniform Γ_me / D, Γ_ac / D in um⁻² and 1 / D in s/um²: they weigh the noise, for which rough values do."""
+_RUNAWAY = 10.0
+"""Factor by which 1 / D may change from one such fit to the next: it was up to 2 where they come to rest, and thousands
+where they run away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,16 @@ class MovingFit:
     @property
     def moves(self) -> bool:
         return math.isfinite(self.slowness)
+
+    @property
+    def resolves(self) -> bool:
+        """Whether 1 / D stands out of its error."""
+        return self.maps.solution.converged and self.slowness > IDENTIFIED_AT * self.slowness_se
+
+    @property
+    def holds(self) -> bool:
+        """Whether the frames show no motion, or tell how fast it is."""
+        return self.resolves or not self.moves
 
     def rate_map_per_s(self, which: int) -> RateMap:
         """Return Γ_me (0) or Γ_ac (1) in 1/s: the map over D, times D, with the errors that the two share."""
@@ -129,12 +143,14 @@ class ChosenWidth:
     lattice : where they stand.
     guess : of uniform rates and 1 / D.
     device : that fits run on.
+    settled : False where every width sees motion, and none tells how fast: a fit then says nothing.
     """
 
     half_width_um: tuple[float, ...]
     lattice: TestLattice
     guess: Guess
     device: torch.device
+    settled: bool
 
     def fit(self, problem: MovingProblem) -> MovingFit:
         """Fit D and both maps to frames on the lattice's grid."""
@@ -147,49 +163,54 @@ class ChosenWidth:
 def choose_width(problem: MovingProblem, *, device: torch.device) -> ChosenWidth | None:
     """Return the narrowest width whose fit agrees with every wider one and explains the frames as well as it.
 
-    None when none is possible.
+    Widths whose fits see motion and don't resolve it are passed over, and with them wider ones that see none. None when
+    no width is possible.
     """
     trial = problem.crop(central_window(problem.average()))
     images = windowed_images(trial)
     accepted: list[MovingFit] = []
-    guess: Guess | None = None
+    start: Guess | None = None
+    width: tuple[float, ...] = ()
     for width, lattice in candidates(trial.average()):
-        if guess is None:
-            guess = _rough_guess(images, lattice)
-            for _ in range(_STARTING_FITS):
-                guess = _positive_means(
-                    fit_on_lattice(trial, images, lattice, width, guess=guess, device=device)
-                )
-        fit = fit_on_lattice(trial, images, lattice, width, guess=guess, device=device)
-        if not all(_agree(fit, wider, on=accepted[0]) for wider in accepted):
-            break
-        if accepted and not _explains(fit, accepted[-1], windows=len(images)):
-            break
-        accepted.append(fit)
-        guess = _positive_means(fit)
-    if guess is None:
+        fit_with = partial(fit_on_lattice, trial, images, lattice, width, device=device)
+        if accepted:
+            fit = fit_with(guess=_positive_means(accepted[-1]))
+            if _follows(fit, accepted, windows=len(images)):
+                accepted.append(fit)
+                continue
+            if accepted[-1].moves or not fit.moves:
+                break
+            accepted.clear()
+        found = None if start is not None else _renewed(fit_with, rough_guess(images, lattice))
+        if found is None:
+            start = start or likeliest_guess(images, lattice, trial.duration_s)
+            found = _renewed(fit_with, start)
+        if found is not None:
+            accepted.append(found)
+    if accepted:
+        width, start = accepted[-1].maps.half_width_um, _positive_means(accepted[-1])
+    if start is None:
         return None
-    width = accepted[-1].maps.half_width_um
     lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
-    return ChosenWidth(width, lattice, guess, device)
+    return ChosenWidth(width, lattice, start, device, settled=bool(accepted))
 
 
-def _rough_guess(images: list[WindowedImages], lattice: TestLattice) -> Guess:
-    """Return uniform rates and 1 / D by plain least squares.
+def _renewed(fit_with: Callable[..., MovingFit], guess: Guess) -> MovingFit | None:
+    """Fit, and fit again with the weights of what was found; None where that runs away."""
+    fits: list[MovingFit] = []
+    for _ in range(_STARTING_FITS + 1):
+        fits.append(fit_with(guess=guess))
+        if not fits[-1].holds or not _near(*fits[-2:]):
+            return None
+        guess = _positive_means(fits[-1])
+    return fits[-1]
 
-    Without any, the noise of the reaction terms would not count, and the weights would favour combinations of
-    equations that hold nothing else.
-    """
-    gram, cross = np.zeros((3, 3)), np.zeros(3)
-    constant = CosineBasis(lattice.grid, np.zeros((1, lattice.grid.ndim), dtype=int))
-    for tile in lattice.tiles():
-        for window in images:
-            columns, right_side = balance_terms(window, constant, tile)
-            gram += columns.T @ columns
-            cross += columns.T @ right_side
-    guess = np.linalg.lstsq(gram, cross, rcond=1e-10)[0]
-    methylation, acetylation, slowness = (max(0.0, float(v)) for v in guess)
-    return methylation, acetylation, slowness
+
+def _near(fit: MovingFit, following: MovingFit | None = None) -> bool:
+    """Whether the 1 / D of a fit is that of the one that followed, by order of magnitude."""
+    if following is None or not (fit.moves and following.moves):
+        return True
+    return 1.0 / _RUNAWAY < following.slowness / fit.slowness < _RUNAWAY
 
 
 def fit_on_lattice(
@@ -206,7 +227,7 @@ def fit_on_lattice(
         for window in images:
             _add(normal, motion, moving_equations(window, basis, tile), guess, device=device)
     balance = Balance.of(problem.average(), basis, 0.5 * max(half_width_um))
-    if not motion.is_seen:
+    if not (motion.is_seen or (motion.power > 0.0 and drifts(problem))):
         solution = solve_smooth(normal, balance, basis).with_scatter_of(motion.maps_noise)
         maps = RegressionFit(half_width_um, lattice, basis, 2, solution)
         return MovingFit(maps, math.nan, math.nan, np.zeros(2 * basis.size))
@@ -219,6 +240,11 @@ def fit_on_lattice(
     variance += variance**2 * motion.noise
     maps = RegressionFit(half_width_um, lattice, basis, 2, solution)
     return MovingFit(maps, float(slowness), float(math.sqrt(variance)), -along / motion.power)
+
+
+def drifts(problem: MovingProblem) -> bool:
+    """Whether <φ_h> changes beyond its noise: that shows before the motion of single places does."""
+    return abs(problem.drift()) > MOTION_AT
 
 
 def _add(
@@ -259,6 +285,12 @@ def _without_motion(normal: NormalEquations, motion: _Motion) -> NormalEquations
         normal.power - motion.right**2 / motion.power,
         normal.count,
     )
+
+
+def _follows(fit: MovingFit, accepted: list[MovingFit], *, windows: int) -> bool:
+    """Whether a fit may stand for wider ones."""
+    agrees = fit.holds and all(_agree(fit, wider, on=accepted[0]) for wider in accepted)
+    return agrees and _explains(fit, accepted[-1], windows=windows)
 
 
 def _agree(fit: MovingFit, wider: MovingFit, *, on: MovingFit) -> bool:

@@ -66,6 +66,13 @@ class MovingProblem:
     def duration_s(self) -> float:
         return self.interval_s * (len(self.frames) - 1)
 
+    def drift(self) -> float:
+        """Return the trend of <φ_h> over its standard error: no rates keep a pattern at rest whose mean changes."""
+        means = np.array([frame.phi_h.values[self.mask].mean() for frame in self.frames])
+        noise = np.array([frame.mean_noise_sd()[0] for frame in self.frames])
+        along = np.arange(len(means)) - 0.5 * (len(means) - 1)
+        return float(along @ means / np.linalg.norm(along * noise) * np.sqrt(np.count_nonzero(self.mask)))
+
     def windows(self) -> TimeWindows:
         return TimeWindows.over(len(self.frames), self.interval_s)
 

@@ -25,6 +25,9 @@ class Outcome(enum.Enum):
         "The data do not determine the methylation rate; only acetylation is given."
     )
     NOT_IDENTIFIABLE = "The data determine neither rate; the ratio of the two still holds."
+    MOTION_NOT_RESOLVED = (
+        "The pattern moves, but the frames do not tell how fast: neither the rates nor their ratio hold."
+    )
     NOT_CONVERGED = "The fit did not converge; only the ratio from the integral balance is given."
     DIVERGED = "The training of the network diverged; only the ratio from the integral balance is given."
     NO_VALID_PIXEL = (

@@ -15,8 +15,9 @@ class RatesOverTime:
     ----------
     over_diffusivity : Γ_me / D and Γ_ac / D in um⁻², as a snapshot's result; with the outcome, the flags and the
         mean of the frames.
-    diffusivity_um2_per_s, diffusivity_se : D and its standard error, um²/s; NaN for a pattern at rest.
-    methylation_per_s, acetylation_per_s : the rates in 1/s; NaN for a pattern at rest.
+    diffusivity_um2_per_s, diffusivity_se : D and its standard error, um²/s; NaN for a pattern at rest, or where the
+        frames do not tell how fast it moves.
+    methylation_per_s, acetylation_per_s : the rates in 1/s; NaN where D is.
     frame_interval_s : time between frames.
     diffusivity_calibration_se : the part of `diffusivity_se` that comes from the calibration, um²/s.
     """

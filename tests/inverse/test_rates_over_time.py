@@ -10,6 +10,7 @@ from chromamol.errors import FieldError, ParameterError
 from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.rates import Outcome
 from chromamol.inverse.time_windows import TimeWindows
+from chromamol.nucleus.flags import FLAGS
 from chromamol.physics import ChromatinParameters
 from chromamol.synthetic import EvolutionSettings, evolve_chromatin
 
@@ -113,6 +114,49 @@ def test_a_pattern_at_rest_tells_nothing_of_the_diffusivity(truth):
     assert "diffusivity_not_identifiable" in result.flags
     true = steady.methylation[window[1:]][result.methylation.valid].mean()
     assert abs(result.methylation.mean - true) < 2.0 * result.methylation.mean_se < 0.12 * true
+
+
+@pytest.fixture(scope="module")
+def brief(truth):
+    """20 noisy frames over .12 L0² / D after acetylation rose by half: <φ_h> falls by 46 of its errors."""
+    start = truth("known_0")
+    times = np.linspace(0.0, 0.12, 20)
+    movie = evolve_chromatin(
+        start.phi_h, start.phi_e, start.methylation, 1.5 * start.acetylation, times=times,
+        settings=EvolutionSettings(tolerance=1e-4), **start.settings,
+    )  # fmt: skip
+    noise = 0.05 * PARAMETERS.phi_max * np.random.default_rng(2).standard_normal((2, *movie.total.shape))
+    settings = start.settings | {"frame_interval_s": float(times[1])}
+    return movie.heterochromatin + noise[0], movie.euchromatin + noise[1], start, settings
+
+
+def test_a_brief_film_is_told_from_rest(brief):
+    """Plain least squares give 1 / D twenty times too low, and weights from there ran away to 1e9."""
+    phi_h, phi_e, truth, settings = brief
+    found = cm.infer_rates_over_time(phi_h, phi_e, **settings)
+    assert found.outcome is Outcome.BOTH_RATES
+    assert found.flags == ()
+    assert abs(found.diffusivity_um2_per_s - 1.0) < 2.5 * found.diffusivity_se < 0.5
+    for rate, true in ((found.methylation, truth.methylation), (found.acetylation, 1.5 * truth.acetylation)):
+        assert abs(rate.mean - true[rate.valid].mean()) < 3.0 * rate.mean_se < 0.05 * rate.mean
+    assert abs(found.ratio - truth.methylation.mean() / 1.5) < 2.5 * found.ratio_se < 0.1
+
+
+@pytest.mark.parametrize("frames", [4, 7])
+def test_motion_that_is_seen_and_not_resolved_is_not_taken_for_rest(brief, frames):
+    """In 4 frames only the mean over the nucleus shows it."""
+    phi_h, phi_e = (phi[:frames, :100, :100] for phi in brief[:2])
+    told = CalibrationPrior(gain_sd=(0.02, 0.0))
+    found = cm.infer_rates_over_time(phi_h, phi_e, calibration=told, **brief[3])
+    assert found.outcome is Outcome.MOTION_NOT_RESOLVED
+    assert not found.outcome.is_success
+    assert set(found.flags) == {"unsteady", "diffusivity_not_identifiable"} <= set(FLAGS)
+    for each in (found.methylation, found.acetylation, found.methylation_per_s, found.acetylation_per_s):
+        assert np.isnan(each.values).all()
+        assert np.isnan([each.mean, each.mean_se]).all()
+        assert not each.valid.any()
+    assert np.isnan([found.ratio, found.ratio_se, found.diffusivity_um2_per_s]).all()
+    assert np.isnan(found.over_diffusivity.ratio_calibration_se)
 
 
 def test_the_error_of_a_gain_is_what_a_wrong_gain_does(film):
