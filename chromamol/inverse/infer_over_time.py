@@ -15,7 +15,9 @@ from chromamol.calculus import estimate_noise_over_time
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
+from chromamol.grid import Grid
 from chromamol.inverse.arrays import as_array, as_fields, noise_of
+from chromamol.inverse.bounding_box import Window, bounding_window, cropped, embedded
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.from_images import problem_of_images, problem_or_none, widened
 from chromamol.inverse.inference import is_resolved
@@ -82,14 +84,19 @@ def infer_rates_over_time(  # noqa: PLR0913 - the public face; all but the field
     parameters = parameters or ChromatinParameters()
     series = _frames(phi_h, phi_e, total, pixel_size_um, mask)
     mixing = ((1.0, 0.0), (0.0, 1.0) if total is None else (1.0, 1.0))
-    noise = _noise_of_frames(series, noise_sd)
+    whole, window = series[0][0].grid, bounding_window(series[0][0].mask)
+    given = None if noise_sd is None else noise_of(series[0], noise_sd)
+    if given is not None:
+        given = tuple(sd[window] if isinstance(sd, np.ndarray) else sd for sd in given)
+    series = [[cropped(field, window) for field in fields] for fields in series]
+    noise = _noise_of_frames(series, given)
     frames = [
         JointProblem(tuple(fields), mixing, noise_of(fields, sd), 0.0, parameters, None, calibration or EXACT)
         for fields, sd in zip(series, noise, strict=True)
     ]
     resolved = is_resolved(frames[0].grid, parameters, psf_sigma_um)
     flags = () if resolved else ("unresolved_domains",)
-    return _infer(frames, frame_interval_s, flags, where)
+    return _embedded(_infer(frames, frame_interval_s, flags, where), whole, window)
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,9 +252,26 @@ def _frames(
     ]
 
 
+def _embedded(result: RatesOverTime, grid: Grid, window: Window) -> RatesOverTime:
+    """Return the result on the whole grid of the arrays that were given."""
+
+    def on_all(each: RateMap) -> RateMap:
+        return each.embedded(grid.shape, window)
+
+    rates = result.over_diffusivity
+    if rates.phi_h.grid == grid:
+        return result
+    rates = replace(
+        rates, methylation=on_all(rates.methylation), acetylation=on_all(rates.acetylation),
+        phi_h=embedded(rates.phi_h, grid, window), phi_e=embedded(rates.phi_e, grid, window),
+    )  # fmt: skip
+    return replace(result, over_diffusivity=rates, methylation_per_s=on_all(result.methylation_per_s),
+                   acetylation_per_s=on_all(result.acetylation_per_s))  # fmt: skip
+
+
 def _noise_of_frames(
-    series: list[list[Field]], given: float | tuple[float, float] | None
-) -> list[float | tuple[float, float]]:
+    series: list[list[Field]], given: tuple[FloatField | float, ...] | None
+) -> list[tuple[FloatField | float, ...]]:
     """Return the noise of each frame: as given, or as estimated for both of its fields."""
     if given is not None:
         return [given] * len(series)

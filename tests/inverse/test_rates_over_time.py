@@ -159,6 +159,28 @@ def test_motion_that_is_seen_and_not_resolved_is_not_taken_for_rest(brief, frame
     assert np.isnan(found.over_diffusivity.ratio_calibration_se)
 
 
+def test_what_lies_around_the_mask_changes_nothing(film):
+    """The cosines of the maps were those of the whole array."""
+    phi = [each[:5, :72, :72] for each in film[:2]]
+    y, x = np.mgrid[-1:1:72j, -1:1:72j]
+    mask = y**2 + x**2 < 0.95
+    around = ((50, 50), (50, 50))
+    alone = cm.infer_rates_over_time(*phi, mask=mask, noise_sd=0.035, **SETTINGS)
+    padded = cm.infer_rates_over_time(
+        *(np.pad(each, ((0, 0), *around), constant_values=np.nan) for each in phi),
+        mask=np.pad(mask, around), noise_sd=0.035, **SETTINGS,
+    )  # fmt: skip
+    assert alone.outcome is Outcome.BOTH_RATES
+    for name in ("methylation", "acetylation", "methylation_per_s", "acetylation_per_s"):
+        small, large = getattr(alone, name), getattr(padded, name)
+        assert (small.mean, small.mean_se) == pytest.approx((large.mean, large.mean_se), rel=1e-9)
+        wanted = np.pad(small.values, around, constant_values=np.nan)
+        np.testing.assert_allclose(large.values, wanted, rtol=1e-9)
+        np.testing.assert_array_equal(large.valid, np.pad(small.valid, around))
+    fields = (alone.over_diffusivity.phi_h, padded.over_diffusivity.phi_h)
+    np.testing.assert_allclose(fields[1].filled(), np.pad(fields[0].filled(), around, constant_values=np.nan))
+
+
 def test_the_error_of_a_gain_is_what_a_wrong_gain_does(film):
     phi_h, phi_e = (phi[::2, :96, :96] for phi in film[:2])
     settings = SETTINGS | {"frame_interval_s": 2.0 * INTERVAL}
