@@ -75,6 +75,11 @@ class NucleusCalibration:
         found = {row["plane"] for row in self.rows}
         return [plane for plane in _NAMES if plane in found]
 
+    @property
+    def blur_um(self) -> float:
+        """Blur of the first plane that shows two phases, interfaces included, µm; NaN where none does."""
+        return next((row["blur_um"] for row in self.rows if math.isfinite(row["blur_um"])), math.nan)
+
 
 @dataclass(frozen=True)
 class SharedScale:

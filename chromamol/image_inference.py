@@ -113,7 +113,8 @@ class ImageInference:
                 self.frames, self.labels, nucleus, self.spacing_um, self.settings, self.series.interval_s,
                 calibration=own.prior, shared=shared,
             )  # fmt: skip
-        measured = nucleus_domains(self.channels, nucleus, rates, self.settings)
+        measured = nucleus_domains(self.channels, self.labels, nucleus, rates, self.settings,
+                                   measured_blur_um=own.blur_um)  # fmt: skip
         return Inferred(nucleus, own, rates, per_time, measured)
 
     def _attempted(self, nucleus: Nucleus, action: Callable[[], Made]) -> Made | None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from chromamol.channels import Channels
+from chromamol.density.coexistence import fit_two_phases
 from chromamol.domains import Domains, LocalizedDomains, localized_domains, measure_domains
 from chromamol.domains.table import domain_rows
 from chromamol.grid import Grid
 from chromamol.inverse.rates import Rates
 from chromamol.nucleus import Nucleus
 from chromamol.settings import Settings
+from chromamol.shapes import Labels
+
+SHARP_METHODS = ("joint", "network")
+"""Estimators whose map of φ_h is that before a point spread function that was given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,21 +35,60 @@ class MeasuredDomains:
 
 
 def nucleus_domains(
-    channels: Channels, nucleus: Nucleus, rates: Rates, settings: Settings
+    channels: Channels,
+    labels: Labels,
+    nucleus: Nucleus,
+    rates: Rates,
+    settings: Settings,
+    *,
+    measured_blur_um: float,
 ) -> MeasuredDomains:
-    """Measure domains where they are best seen: in molecules where they were counted, else in the map of φ_h."""
+    """Measure domains where they are best seen: in molecules where they were counted, else in the map of φ_h.
+
+    Parameters
+    ----------
+    labels : of all nuclei of the image; the light of neighbours reaches this one.
+    measured_blur_um : σ that the image's phases showed when it was calibrated; NaN where none were looked for, or seen.
+    """
     grid = rates.phi_h.grid
     start = tuple(s.start * h for s, h in zip(nucleus.slices, grid.spacing_um, strict=True))
-    flags = []
     if channels.molecules is None:
-        found = measure_domains(rates.phi_h, nucleus.mask, phi_max=settings.phi_max)
-        blur, offset = max(0.5 * max(grid.spacing_um), settings.psf_sigma_um or 0.0), start
+        seen = _seen_blur_um(measured_blur_um, nucleus, rates, settings)
+        domains = measure_domains(
+            rates.phi_h, nucleus.mask, phi_max=settings.phi_max, chromatin=labels[nucleus.slices] > 0,
+            blur_um=0.0 if seen is None else _map_blur_um(seen, rates, settings),
+        )  # fmt: skip
+        # Without two phases nothing tells the blur, and so not what it hides at the border.
+        domains = domains.without_lads() if seen is None else domains
+        unresolved, blur = domains.lads_unresolved, max(0.5 * max(grid.spacing_um), seen or 0.0)
+        offset = start
     else:
         counted = _in_molecules(channels, nucleus, grid, start, settings)
-        flags += ["lads_unresolved"] if counted.lads_unresolved else []
-        found, blur, offset = counted.domains, counted.kernel_um, tuple(-o for o in channels.origin_um)
-    flags += ["unresolved_domains"] if found.count > 0 and blur > 0.5 * found.radius_um else []
-    return MeasuredDomains(found, tuple(flags), offset)
+        domains, unresolved, blur = counted.domains, counted.lads_unresolved, counted.kernel_um
+        offset = tuple(-o for o in channels.origin_um)
+    flags = ["lads_unresolved"] if unresolved else []
+    flags += ["unresolved_domains"] if domains.count > 0 and blur > 0.5 * domains.radius_um else []
+    return MeasuredDomains(domains, tuple(flags), offset)
+
+
+def _seen_blur_um(measured_um: float, nucleus: Nucleus, rates: Rates, settings: Settings) -> float | None:
+    """Standard deviation of the image's blur: the PSF that was given, or that of the phases; None where there are none.
+
+    Phases show the blur of their interfaces too, which the edge of the nucleus has not.
+    """
+    if settings.psf_sigma_um is not None:
+        return settings.psf_sigma_um
+    if not math.isfinite(measured_um):
+        phases = fit_two_phases(rates.phi_h.values, nucleus.mask, spacing_um=rates.phi_h.grid.spacing_um)
+        if phases is None:
+            return None
+        measured_um = phases.blur_um
+    return math.sqrt(max(measured_um**2 - settings.interface_blur_um**2, 0.0))
+
+
+def _map_blur_um(seen_um: float, rates: Rates, settings: Settings) -> float:
+    """Return what is left of the image's blur in the map of φ_h."""
+    return 0.0 if settings.psf_sigma_um is not None and rates.method in SHARP_METHODS else seen_um
 
 
 def _in_molecules(

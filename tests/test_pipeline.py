@@ -294,6 +294,8 @@ def test_hela_cells_has_four_nuclei_and_none_in_the_burned_in_box(sample):
     for row in found.rows:
         assert "unresolved_domains" in _flags(row)
         assert np.isfinite(row["rate_ratio"])
+        assert row["lad_thickness_um"] != 0.0, "dense at the border to the eye"
+        assert np.isnan(row["lad_thickness_um"]) == ("lads_unresolved" in _flags(row))
         assert 25.0 < row["area_um2"] < 45.0
     # "YXS" of three samples: the nuclear channel is the last sample, not a colour.
     assert found.channel_note.startswith("total chromatin: 2, channel 2")

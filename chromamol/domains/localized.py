@@ -170,7 +170,8 @@ def localized_domains(
     phases, dense, found = _measure(rough, wall, y_um, x_um, (repeats, precision_um, interface_um))
     thickness = found.lad_thickness_um
     # Nothing at the border is 0, whatever the kernel.
-    unknown = thickness > 0.0 and (wall is None or thickness < KERNELS_PER_LAYER * kernel)
+    thin = thickness > 0.0 and (wall is None or thickness < KERNELS_PER_LAYER * kernel)
+    unknown = found.lads_unresolved or thin
     return LocalizedDomains(
         replace(found, lad_thickness_um=math.nan) if unknown else found,
         Field(phases.values, phases.grid, "1", phases.mask), dense, phases.mask, phases.level, kernel,

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from chromamol.domains.lamina import attached_to_lamina, lamina_thickness, piece_thickness
+from chromamol.domains.resolution import OUTLINE_BLURS, edge_restored, tells_lads
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.shapes import FloatField, Labels, Mask
@@ -61,11 +62,13 @@ class Domains:
     lamina : True in lamina-associated domains (LADs).
     radius_um : median radius of the interior domains.
     spacing_um : mean centre-to-centre distance to the 5 nearest interior domains; needs 6 domains.
-    lad_thickness_um : mean thickness of the LADs along the depth; 0 when nothing lies at the border.
+    lad_thickness_um : mean thickness of the LADs along the depth; 0 when nothing lies at the border, NaN where
+        that can't be told.
     lad_thickness_se_um : its standard error, from the scatter of the border segments; NaN for a single one.
-    lad_coverage : part of the nuclear border that carries a LAD, 0..1.
+    lad_coverage : part of the nuclear border that carries a LAD, 0..1; NaN where that can't be told.
     lad_thickness_by_segment_um : the same by border segment; NaN in segments without LAD.
     domain_fraction : part of the nucleus inside domains, LADs included.
+    lads_unresolved : whether blur or pixels are too wide to tell LADs, or that there are none.
     """
 
     domains: tuple[Domain, ...]
@@ -79,11 +82,18 @@ class Domains:
     lad_coverage: float
     lad_thickness_by_segment_um: Float[np.ndarray, " segments"]
     domain_fraction: float
+    lads_unresolved: bool = False
 
     @property
     def count(self) -> int:
         """Number of interior domains."""
         return len(self.domains)
+
+    def without_lads(self) -> Domains:
+        """Return the same where thickness and coverage of LADs can't be told."""
+        return replace(self, lad_thickness_um=math.nan, lad_thickness_se_um=math.nan, lad_coverage=math.nan,
+                       lad_thickness_by_segment_um=np.full_like(self.lad_thickness_by_segment_um, math.nan),
+                       lads_unresolved=True)  # fmt: skip
 
 
 def measure_domains(
@@ -96,6 +106,8 @@ def measure_domains(
     border_segments: int = 50,
     min_size_um: float = 0.0,
     piece_begins: float = 0.0,
+    blur_um: float = 0.0,
+    chromatin: Mask | None = None,
 ) -> Domains:
     """Find the heterochromatin domains inside a nucleus and measure them.
 
@@ -115,6 +127,9 @@ def measure_domains(
     min_size_um : smaller interior pieces are no domains, µm² (µm³); a piece of fewer than 2 pixels per axis never is.
     piece_begins : a piece lies, for the question whether it is a LAD, where its layer along the depth reaches this
         part of its largest; above 0 where edges are ragged with noise.
+    blur_um : standard deviation of the map's blur. That of the nucleus's edge is divided out, and LADs
+        that it leaves unknown are NaN (`resolution`).
+    chromatin : where there is chromatin, in other nuclei too, whose blurred light reaches this one; `mask` when None.
 
     Raises
     ------
@@ -125,32 +140,32 @@ def measure_domains(
     ----------
     Geometry as in Kant et al. 2024, Nat. Commun. 15:4338, doi 10.1038/s41467-024-48698-z.
     """
-    inside = _checked(phi_h, mask, phi_max, lad_fraction, border_segments)
+    inside = _checked(phi_h, mask, phi_max, (lad_fraction, border_segments, blur_um))
     level = phi_max / 2 if threshold is None else threshold
     spacing = phi_h.grid.spacing_um
-    dense = inside & (phi_h.values > level)
-    # Depth speaks of the nuclear border; pixels at the edge of the crop count as being at the border.
-    padded = np.pad(mask, 1)
-    depth, nearest = ndimage.distance_transform_edt(padded, sampling=spacing, return_indices=True)
-    core = (slice(1, -1),) * mask.ndim
-    depth, nearest = depth[core], nearest[(slice(None), *core)] - 1
-    radius = _equivalent_radius(float(np.count_nonzero(mask)) * phi_h.grid.pixel_volume_um, mask.ndim)
-    lamina = attached_to_lamina(dense, depth, nuclear_radius_um=radius, lad_fraction=lad_fraction,
+    values = edge_restored(phi_h.values, inside, mask if chromatin is None else chromatin | mask, blur_um=blur_um,
+                           spacing_um=spacing)  # fmt: skip
+    dense = inside & (values > level)
+    depth, nearest, radius = _depths(mask, phi_h)
+    reached = lad_fraction + OUTLINE_BLURS * blur_um / radius
+    lamina = attached_to_lamina(dense, depth, nuclear_radius_um=radius, lad_fraction=reached,
                                 layer_um=min(spacing), piece_begins=piece_begins)  # fmt: skip
     thickness, error, coverage, by_segment = lamina_thickness(
         lamina, mask, depth, nearest, spacing_um=spacing, segments=border_segments
     )
-    least = max(MIN_PIXELS ** (mask.ndim / 2), min_size_um / phi_h.grid.pixel_volume_um)
-    labels, domains = _pieces(dense & ~lamina, depth, phi_h, least=least)
+    fewest = MIN_PIXELS ** (mask.ndim / 2)
+    least = max(fewest, min_size_um / phi_h.grid.pixel_volume_um)
+    interior = dense & ~lamina
+    labels, domains = _pieces(interior, depth, phi_h, least=least)
     centres = np.array([d.centroid_um for d in domains]).reshape(len(domains), mask.ndim)
     domains = tuple(
         replace(d, nearest_um=n) for d, n in zip(domains, nearest_distances(centres), strict=True)
     )
-    at_border, lads = _pieces(lamina, depth, phi_h, least=MIN_PIXELS ** (mask.ndim / 2))
+    at_border, lads = _pieces(lamina, depth, phi_h, least=fewest)
     thicknesses = piece_thickness(at_border, len(lads), depth, layer_um=min(spacing))
     lads = tuple(replace(d, label=d.label + len(domains), thickness_um=t)
                  for d, t in zip(lads, thicknesses, strict=True))  # fmt: skip
-    return Domains(
+    found = Domains(
         domains=domains,
         lads=lads,
         labels=labels,
@@ -163,6 +178,8 @@ def measure_domains(
         lad_thickness_by_segment_um=by_segment,
         domain_fraction=np.count_nonzero(dense) / np.count_nonzero(inside),
     )
+    told = tells_lads(thickness, blur_um=blur_um, zone_um=lad_fraction * radius, spacing_um=spacing)
+    return found if told else found.without_lads()
 
 
 def mean_spacing(centres_um: Float[np.ndarray, "domains axes"]) -> float:
@@ -179,6 +196,19 @@ def nearest_distances(centres_um: Float[np.ndarray, "domains axes"]) -> list[flo
         return [math.nan] * len(centres_um)
     distances, _ = cKDTree(centres_um).query(centres_um, k=2)
     return [float(d) for d in distances[:, 1]]
+
+
+def _depths(mask: Mask, phi_h: Field) -> tuple[FloatField, Int[np.ndarray, "axes ..."], float]:
+    """Return the depth of each pixel, its nearest border point, and the radius of the nucleus.
+
+    Depth speaks of the nuclear border; pixels at the edge of the crop count as being at the border.
+    """
+    depth, nearest = ndimage.distance_transform_edt(
+        np.pad(mask, 1), sampling=phi_h.grid.spacing_um, return_indices=True
+    )
+    core = (slice(1, -1),) * mask.ndim
+    radius = _equivalent_radius(float(np.count_nonzero(mask)) * phi_h.grid.pixel_volume_um, mask.ndim)
+    return depth[core], nearest[(slice(None), *core)] - 1, radius
 
 
 def _pieces(
@@ -204,17 +234,18 @@ def _equivalent_radius(size: float, ndim: int) -> float:
     return math.sqrt(size / math.pi) if ndim == 2 else (3 * size / (4 * math.pi)) ** (1 / 3)
 
 
-def _checked(phi_h: Field, mask: Mask, phi_max: float, lad_fraction: float, segments: int) -> Mask:
+def _checked(phi_h: Field, mask: Mask, phi_max: float, numbers: tuple[float, int, float]) -> Mask:
+    lad_fraction, segments, blur_um = numbers
     if mask.shape != phi_h.grid.shape or mask.ndim not in (2, 3):
         raise FieldError(
             f"Nucleus mask of shape {mask.shape} on a map of shape {phi_h.grid.shape}.",
             expected="one shape for both, (y, x) or (z, y, x).",
             do="crop the mask as the map.",
         )
-    if not (phi_max > 0 and 0 < lad_fraction < 1 and segments >= 1):
+    if not (phi_max > 0 and 0 < lad_fraction < 1 and segments >= 1 and 0.0 <= blur_um < math.inf):
         raise ParameterError(
-            f"phi_max {phi_max}, LAD fraction {lad_fraction}, {segments} border segments.",
-            expected="phi_max > 0, a LAD fraction between 0 and 1, at least one segment.",
+            f"phi_max {phi_max}, LAD fraction {lad_fraction}, {segments} border segments, blur {blur_um} um.",
+            expected="phi_max > 0, a LAD fraction between 0 and 1, at least one segment, a finite blur >= 0.",
             do="correct the setting.",
         )
     inside = mask & phi_h.mask

@@ -33,7 +33,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
         "noise_dominated": "The structure inside the nucleus is no stronger than the noise.",
         "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",
-        "lads_unresolved": "Layers at the nuclear border are too thin for so few localisations: thickness is NaN.",
+        "lads_unresolved": "Layers at the nuclear border are too thin for so much blur, or so few localisations: "
+        "thickness is NaN.",
         # what was assumed
         "split_constant_assumed": "One channel only: the constant that splits hetero- from euchromatin "
         "was fixed by convention.",

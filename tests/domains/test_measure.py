@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from chromamol.domains import measure_domains
 from chromamol.domains.measure import mean_spacing
@@ -163,6 +164,78 @@ def test_blur_does_not_move_the_mid_level():
     assert soft.radius_um == pytest.approx(sharp.radius_um, rel=0.03)
 
 
+def blurred(phi, blur_um):
+    """The map as an image shows it: beyond the border of the nucleus lies nothing."""
+    return phi.like(gaussian_filter(phi.values, [blur_um / h for h in phi.grid.spacing_um]))
+
+
+def within(phi, mask):
+    return phi.like(np.where(mask, phi.values, 0.0))
+
+
+@pytest.mark.parametrize("blur_um", [0.05, 0.1, 0.12])
+def test_lads_keep_thickness_and_coverage_under_a_known_blur(blur_um):
+    phi, mask = nucleus(0.03, 5.0, ring=0.2, sector=1.0)
+    phi = blurred(within(phi, mask), blur_um)
+    found = measure_domains(phi, mask, phi_max=PHI_MAX, blur_um=blur_um)
+    assert found.lad_thickness_um == pytest.approx(0.2, rel=0.1)
+    assert found.lad_coverage == pytest.approx(1.0 / math.pi, abs=0.03)
+    assert not found.lads_unresolved
+
+
+def test_lads_keep_their_thickness_under_blur_in_three_dimensions():
+    phi, mask = nucleus((0.1, 0.05, 0.05), 2.0, ring=0.25, interface=0.02, ndim=3)
+    phi = blurred(within(phi, mask), 0.08)
+    found = measure_domains(phi, mask, phi_max=PHI_MAX, blur_um=0.08)
+    assert found.lad_thickness_um == pytest.approx(0.25, rel=0.15)
+    assert found.lad_coverage == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("ring", "blur_um"), [(0.1, 0.12), (0.2, 0.3), (0.0, 0.3)])
+def test_lads_that_blur_hides_are_nan_not_zero(ring, blur_um):
+    phi, mask = nucleus(0.03, 5.0, ring=ring, balls=lattice(2.4, 2), ball_radius=0.8)
+    found = measure_domains(blurred(within(phi, mask), blur_um), mask, phi_max=PHI_MAX, blur_um=blur_um)
+    assert found.lads_unresolved
+    assert math.isnan(found.lad_thickness_um)
+    assert math.isnan(found.lad_thickness_se_um)
+    assert math.isnan(found.lad_coverage)
+    assert np.isnan(found.lad_thickness_by_segment_um).all()
+    assert found.count == 4
+
+
+def test_a_border_without_lads_is_zero_where_blur_lets_it_be_told():
+    phi, mask = nucleus(0.03, 5.0, balls=lattice(1.5, 2), ball_radius=0.5)
+    found = measure_domains(blurred(within(phi, mask), 0.1), mask, phi_max=PHI_MAX, blur_um=0.1)
+    assert (found.lad_thickness_um, found.lad_coverage, found.lads_unresolved) == (0.0, 0.0, False)
+
+
+def test_pixels_wider_than_where_lads_begin_tell_none():
+    phi, mask = nucleus((0.3, 0.05, 0.05), 1.5, balls=[(0.0, 0.0, 0.0)], ball_radius=0.6, ndim=3)
+    found = measure_domains(phi, mask, phi_max=PHI_MAX)
+    assert found.lads_unresolved
+    assert math.isnan(found.lad_coverage)
+
+
+def test_light_of_a_touching_nucleus_is_not_taken_for_a_lad():
+    y, x = coordinates((200, 200), (0.03, 0.03))
+    mask = (np.hypot(y, x) <= 2.9) & (x < 0.0)
+    other = (np.hypot(y, x) <= 2.9) & (x >= 0.0)
+    phi = Field(np.where(mask | other, 0.9 * PHI_MAX / 2, 0.0), Grid((200, 200), (0.03, 0.03)), "1")
+    phi = blurred(phi, 0.08)
+    assert measure_domains(phi, mask, phi_max=PHI_MAX, blur_um=0.08).lamina.any()
+    found = measure_domains(phi, mask, phi_max=PHI_MAX, blur_um=0.08, chromatin=mask | other)
+    assert not found.lamina.any()
+    assert found.lad_coverage == 0.0
+
+
+@pytest.mark.parametrize(("begins_um", "interior"), [(0.28, 0), (0.6, 1)])
+def test_a_piece_within_the_error_of_a_blurred_outline_is_a_lad(begins_um, interior):
+    phi, mask = nucleus(0.02, 5.0, balls=[(0.0, 4.7 - begins_um)], ball_radius=0.3)
+    assert measure_domains(phi, mask, phi_max=PHI_MAX).count == 1
+    found = measure_domains(phi, mask, phi_max=PHI_MAX, blur_um=0.1)
+    assert (found.count, len(found.lads)) == (interior, 1 - interior)
+
+
 def test_empty_map_is_nan_not_zero():
     phi, mask = nucleus(0.02, 2.0)
     found = measure_domains(phi, mask, phi_max=PHI_MAX)
@@ -212,3 +285,5 @@ def test_bad_arguments_are_refused():
         measure_domains(phi, np.zeros_like(mask), phi_max=PHI_MAX)
     with pytest.raises(ParameterError, match="phi_max"):
         measure_domains(phi, mask, phi_max=0.0)
+    with pytest.raises(ParameterError, match="blur"):
+        measure_domains(phi, mask, phi_max=PHI_MAX, blur_um=math.nan)
