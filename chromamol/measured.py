@@ -67,7 +67,8 @@ def nucleus_domains(
         domains, unresolved, blur = counted.domains, counted.lads_unresolved, counted.kernel_um
         offset = tuple(-o for o in channels.origin_um)
     flags = ["lads_unresolved"] if unresolved else []
-    flags += ["unresolved_domains"] if domains.count > 0 and blur > 0.5 * domains.radius_um else []
+    small = domains.count > 0 and blur > 0.5 * domains.radius_um
+    flags += ["unresolved_domains"] if small or domains.left_out > domains.count else []
     return MeasuredDomains(domains, tuple(flags), offset)
 
 

@@ -48,14 +48,14 @@ def _ring(thickness_um=0.3, radius_um=4.0):
     return np.where(inside & (radius > radius_um - thickness_um), PHI_MAX, 0.05), inside
 
 
-def test_lads_of_treated_nuclei_are_those_of_the_truth():
+def test_lads_and_domains_of_treated_nuclei_are_those_of_the_truth():
     name = "treated_replicate2"
     micrograph = read_image(SAMPLES / "comparison" / "treated" / f"{name}.tif")
     labels = tifffile.imread(SAMPLES / "truth" / f"{name}_labels.tif").astype(np.int32)
     truth = pd.read_csv(SAMPLES / "truth" / f"{name}_nuclei.csv").set_index("nucleus")
     settings = Settings()
     channels = choose_channels(micrograph, settings)
-    thicknesses = []
+    counts, radii, thicknesses = [], [], []
     for nucleus in find_nuclei(
         labels, channels.all_chromatin, spacing_um=micrograph.spacing_um, margin_um=2.5
     ):
@@ -65,7 +65,11 @@ def test_lads_of_treated_nuclei_are_those_of_the_truth():
                                    measured_blur_um=found.blur_um)  # fmt: skip
         domains, true = measured.domains, truth.loc[nucleus.label]
         assert "lads_unresolved" not in measured.flags
+        counts.append(domains.count - true["domain_count"])
+        radii.append(domains.radius_um / true["domain_radius_um"])
         thicknesses.append(domains.lad_thickness_um / true["lad_thickness_um"])
+    assert max(map(abs, counts)) <= 1
+    assert np.mean(radii) == pytest.approx(1.0, abs=0.08)
     assert min(thicknesses) > 0.65
     assert np.mean(thicknesses) == pytest.approx(0.9, abs=0.1)
 
@@ -98,3 +102,13 @@ def test_a_nucleus_without_two_phases_tells_no_lads():
     measured = _measured(np.full(mask.shape, 0.05), mask)
     assert measured.flags == ("lads_unresolved",)
     assert math.isnan(measured.domains.lad_coverage)
+
+
+def test_domains_below_the_resolution_are_said_to_be_unresolved():
+    phi_h, mask = _ring()
+    phi_h = phi_h.copy()
+    for row, column in ((60, 60), (60, 90), (90, 60)):
+        phi_h[row : row + 3, column : column + 3] = PHI_MAX
+    measured = _measured(phi_h, mask, blur_um=0.1)
+    assert (measured.domains.count, measured.domains.left_out) == (0, 3)
+    assert measured.flags == ("unresolved_domains",)

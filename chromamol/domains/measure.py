@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from chromamol.domains.lamina import attached_to_lamina, lamina_thickness, piece_thickness
-from chromamol.domains.resolution import OUTLINE_BLURS, edge_restored, tells_lads
+from chromamol.domains.resolution import OUTLINE_BLURS, edge_restored, least_size_um, tells_lads
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.shapes import FloatField, Labels, Mask
@@ -68,6 +68,7 @@ class Domains:
     lad_coverage : part of the nuclear border that carries a LAD, 0..1; NaN where that can't be told.
     lad_thickness_by_segment_um : the same by border segment; NaN in segments without LAD.
     domain_fraction : part of the nucleus inside domains, LADs included.
+    left_out : number of interior pieces that are too small for domains, though larger than noise.
     lads_unresolved : whether blur or pixels are too wide to tell LADs, or that there are none.
     """
 
@@ -82,6 +83,7 @@ class Domains:
     lad_coverage: float
     lad_thickness_by_segment_um: Float[np.ndarray, " segments"]
     domain_fraction: float
+    left_out: int = 0
     lads_unresolved: bool = False
 
     @property
@@ -127,8 +129,8 @@ def measure_domains(
     min_size_um : smaller interior pieces are no domains, µm² (µm³); a piece of fewer than 2 pixels per axis never is.
     piece_begins : a piece lies, for the question whether it is a LAD, where its layer along the depth reaches this
         part of its largest; above 0 where edges are ragged with noise.
-    blur_um : standard deviation of the map's blur. That of the nucleus's edge is divided out, and LADs
-        that it leaves unknown are NaN (`resolution`).
+    blur_um : standard deviation of the map's blur. That of the nucleus's edge is divided out, pieces below the
+        resolution are no domains, and LADs that it leaves unknown are NaN (`resolution`).
     chromatin : where there is chromatin, in other nuclei too, whose blurred light reaches this one; `mask` when None.
 
     Raises
@@ -154,8 +156,10 @@ def measure_domains(
         lamina, mask, depth, nearest, spacing_um=spacing, segments=border_segments
     )
     fewest = MIN_PIXELS ** (mask.ndim / 2)
-    least = max(fewest, min_size_um / phi_h.grid.pixel_volume_um)
+    least_um = max(min_size_um, least_size_um(blur_um, mask.ndim))
+    least = max(fewest, least_um / phi_h.grid.pixel_volume_um)
     interior = dense & ~lamina
+    left_out = _number(interior, fewest) - _number(interior, least)
     labels, domains = _pieces(interior, depth, phi_h, least=least)
     centres = np.array([d.centroid_um for d in domains]).reshape(len(domains), mask.ndim)
     domains = tuple(
@@ -177,6 +181,7 @@ def measure_domains(
         lad_coverage=coverage,
         lad_thickness_by_segment_um=by_segment,
         domain_fraction=np.count_nonzero(dense) / np.count_nonzero(inside),
+        left_out=left_out,
     )
     told = tells_lads(thickness, blur_um=blur_um, zone_um=lad_fraction * radius, spacing_um=spacing)
     return found if told else found.without_lads()
@@ -209,6 +214,12 @@ def _depths(mask: Mask, phi_h: Field) -> tuple[FloatField, Int[np.ndarray, "axes
     core = (slice(1, -1),) * mask.ndim
     radius = _equivalent_radius(float(np.count_nonzero(mask)) * phi_h.grid.pixel_volume_um, mask.ndim)
     return depth[core], nearest[(slice(None), *core)] - 1, radius
+
+
+def _number(dense: Mask, least: float) -> int:
+    """Count the connected pieces of at least `least` pixels."""
+    parts, _ = ndimage.label(dense, structure=np.ones((3,) * dense.ndim))
+    return int(np.count_nonzero(np.bincount(parts.ravel())[1:] >= least))
 
 
 def _pieces(

@@ -228,6 +228,17 @@ def test_light_of_a_touching_nucleus_is_not_taken_for_a_lad():
     assert found.lad_coverage == 0.0
 
 
+def test_pieces_below_the_resolution_are_no_domains():
+    phi, mask = nucleus(0.03, 5.0, balls=[(-1.0, 0.0), (1.0, 0.0)], ball_radius=0.5)
+    specks, _ = nucleus(0.03, 5.0, balls=[(0.0, 1.0), (0.0, 2.0), (0.0, -1.0)], ball_radius=0.1)
+    phi = phi.like(np.maximum(phi.values, specks.values))
+    seen = measure_domains(phi, mask, phi_max=PHI_MAX)
+    assert (seen.count, seen.left_out) == (5, 0)
+    found = measure_domains(phi, mask, phi_max=PHI_MAX, blur_um=0.1)
+    assert (found.count, found.left_out) == (2, 3)
+    assert found.radius_um == pytest.approx(0.5, rel=0.03)
+
+
 @pytest.mark.parametrize(("begins_um", "interior"), [(0.28, 0), (0.6, 1)])
 def test_a_piece_within_the_error_of_a_blurred_outline_is_a_lad(begins_um, interior):
     phi, mask = nucleus(0.02, 5.0, balls=[(0.0, 4.7 - begins_um)], ball_radius=0.3)
