@@ -25,13 +25,11 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "mitotic": "Dense and bright, and elongated, ragged or rich in DNA: chromosomes condensed for division.",
         "saturated": "Pixels at the detector's maximum: densities are too low there.",
         # what the image can resolve
-        "pixel_too_coarse": "Pixels too large to resolve heterochromatin domains of this nucleus.",
         "unresolved_domains": "Domains or their interfaces are finer than the image resolves: rates are effective "
         "ones. The ratio of two marks stays meaningful; that of one channel is corrected for blur.",
         "ratio_blurred": "Blur is over half of the radius of the domains that one channel shows, which then does not "
         "tell the rate ratio: it is NaN.",
         "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
-        "noise_dominated": "The structure inside the nucleus is no stronger than the noise.",
         "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",
         "lads_unresolved": "Layers at the nuclear border are too thin for so much blur, or so few localisations: "
         "thickness is NaN.",

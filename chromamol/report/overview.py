@@ -35,10 +35,8 @@ VALUES_WRITTEN_UP_TO = 40
 NO_MAP: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "too_small": frozenset(QUANTITIES),
-        "pixel_too_coarse": frozenset(QUANTITIES),
         "unresolved_domains": frozenset(QUANTITIES),
         "kernel_exceeds_nucleus": frozenset(QUANTITIES),
-        "noise_dominated": frozenset(QUANTITIES),
         "no_domains": frozenset(QUANTITIES),
         "methylation_not_identifiable": frozenset({"gamma_me_per_um2", "gamma_me_se"}),
         "acetylation_not_identifiable": frozenset({"gamma_ac_per_um2", "gamma_ac_se"}),

@@ -1,7 +1,37 @@
+import ast
+from pathlib import Path
+
 import pytest
 
+import chromamol
 from chromamol.errors import ParameterError
 from chromamol.nucleus.flags import FLAGS, describe, join, ordered
+from chromamol.report.overview import NO_MAP
+
+PACKAGE = Path(chromamol.__file__).parent
+
+
+def _names_given(source: str) -> set[str]:
+    """String constants that are not part of a comparison: there a flag is read, not raised."""
+    tree = ast.parse(source)
+    read = {id(n) for c in ast.walk(tree) if isinstance(c, ast.Compare) for n in ast.walk(c)}
+    return {n.value for n in ast.walk(tree)
+            if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in read}  # fmt: skip
+
+
+def test_every_flag_is_raised_somewhere():
+    paths = [
+        p
+        for p in PACKAGE.rglob("*.py")
+        if p.name != "flags.py" and "report" not in p.relative_to(PACKAGE).parts
+    ]
+    sources = [path.read_text(encoding="utf-8") for path in paths]
+    given = set.union(*(_names_given(text) for text in sources if any(name in text for name in FLAGS)))
+    assert set(FLAGS) - given == set()
+
+
+def test_the_report_explains_missing_maps_by_flags_that_exist():
+    assert set(NO_MAP) <= set(FLAGS)
 
 
 def test_every_flag_has_a_one_line_description():
