@@ -11,6 +11,7 @@ from chromamol.density import drop_duplicates, find_molecules, localization_dens
 from chromamol.density.localization_density import UNKNOWN_PRECISION_UM
 from chromamol.io import Localizations, Micrograph
 from chromamol.nucleus import outlines_on_grid
+from chromamol.nucleus.localizations import MARGIN_UM
 from chromamol.settings import Settings
 
 
@@ -25,8 +26,9 @@ def render_localizations(table: Localizations, settings: Settings) -> tuple[Micr
     unique = drop_duplicates(chosen)
     merged = merge_blinks(unique, distance_um=settings.merge_distance_um,
                           dark_frames=settings.merge_dark_frames)  # fmt: skip
+    # An outline may reach beyond the localisations: cut by the edge of the pixels it would pass for a cut nucleus.
     counted = localization_density(
-        merged, pixel_size_um=settings.density_pixel_um, method=settings.density_method
+        merged, pixel_size_um=settings.density_pixel_um, method=settings.density_method, margin_um=MARGIN_UM
     )
     values = np.where(counted.density.mask, counted.density.values, 0.0).astype(np.float32)
     pixel = counted.density.grid.spacing_um[-1]

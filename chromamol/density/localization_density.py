@@ -88,6 +88,7 @@ def localization_density(
     pixel_size_um: float | None = None,
     z_step_um: float | None = None,
     method: str = "kernel",
+    margin_um: float = 0.0,
 ) -> LocalizationDensity:
     """Estimate the density of localisations on pixels.
 
@@ -98,6 +99,7 @@ def localization_density(
         localisations where they are dense, whichever is largest.
     z_step_um : distance of planes for a density in 3D.
     method : "kernel" or "voronoi" (2D).
+    margin_um : least width of the empty frame in the plane; that of the kernel, or of 2 pixels, when it is less.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def localization_density(
                                 expected="thousands of localisations over a nucleus.",
                                 do="check the channel and the columns.")  # fmt: skip
     sigma, notes = _precision(table)
-    grid, more = _grid(points, float(np.median(sigma)), pixel_size_um, z_step_um)
+    grid, more = _grid(points, float(np.median(sigma)), pixel_size_um, z_step_um, margin_um)
     require_memory(5 * 8 * math.prod(grid.shape), name=table.name)
     blur = math.sqrt(2.0) * float(np.median(sigma)) if method == "kernel" else float(np.median(sigma))
     estimate = _kernel if method == "kernel" else _voronoi
@@ -139,7 +141,7 @@ def _precision(table: Localizations) -> tuple[np.ndarray, list[str]]:
 
 
 def _grid(
-    points: np.ndarray, sigma: float, pixel_size_um: float | None, z_step_um: float | None
+    points: np.ndarray, sigma: float, pixel_size_um: float | None, z_step_um: float | None, margin_um: float
 ) -> tuple[Grid, list[str]]:
     notes = []
     pixel = max(sigma, 0.005, _counting_pixel(points)) if pixel_size_um is None else pixel_size_um
@@ -147,7 +149,10 @@ def _grid(
     low, high = points.min(axis=0), points.max(axis=0)
     while True:
         spacing = ((z_step_um,) if z_step_um is not None else ()) + (pixel, pixel)
-        margin = np.array([max(MARGIN_SIGMAS * sigma, 2.0 * h) for h in spacing])
+        least = (0.0,) * (len(spacing) - 2) + (margin_um, margin_um)
+        margin = np.array(
+            [max(MARGIN_SIGMAS * sigma, 2.0 * h, m) for h, m in zip(spacing, least, strict=True)]
+        )
         shape = tuple(int(n) for n in np.ceil((high - low + 2.0 * margin) / spacing) + 1)
         if math.prod(shape) <= MAX_PIXELS or pixel >= PIXEL_SIZE_RANGE_UM[1]:
             break

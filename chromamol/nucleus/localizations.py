@@ -15,6 +15,11 @@ from chromamol.nucleus import outline
 from chromamol.nucleus.split import nuclear_relief, split_touching
 
 MAX_PIXELS = 64_000_000
+PIXEL_UM, SMOOTHING_UM = 0.05, 0.25
+
+MARGIN_UM = 4 * SMOOTHING_UM + 2 * PIXEL_UM
+"""How far beyond the localisations their smoothed density reaches, and so how far an outline could."""
+
 NECK_FALL = 0.3
 """Two touching nuclei have a neck a quarter narrower than themselves: log(4 / 3)."""
 
@@ -43,8 +48,8 @@ def outline_localizations(
     x_um: Float[np.ndarray, " x"],
     y_um: Float[np.ndarray, " y"],
     *,
-    pixel_size_um: float = 0.05,
-    smoothing_um: float = 0.25,
+    pixel_size_um: float = PIXEL_UM,
+    smoothing_um: float = SMOOTHING_UM,
     min_diameter_um: float = 3.0,
 ) -> LocalizationNuclei:
     """Outline nuclei in a table of localisations.

@@ -7,6 +7,8 @@ from chromamol.density import drop_duplicates, localization_density, merge_blink
 from chromamol.errors import ImageContentError, ParameterError
 from chromamol.io import Localizations
 from chromamol.nucleus import outlines_on_grid
+from chromamol.pipeline import outline_localized_nuclei
+from chromamol.settings import Settings
 
 PRECISION_UM = 0.02
 
@@ -123,6 +125,27 @@ def test_duplicates_go_and_the_rest_stays():
     assert "3 exact duplicates" in single.notes[-1]
     np.testing.assert_array_equal(np.sort(single.x_um), np.sort(table.x_um))
     assert drop_duplicates(table) is table
+
+
+def test_the_frame_is_as_wide_as_asked_in_the_plane_and_leaves_the_density_as_it_was():
+    table = scattered(500)
+    narrow = localization_density(table, pixel_size_um=0.05)
+    wide = localization_density(table, pixel_size_um=0.05, margin_um=1.1)
+    origin = np.array(wide.density.grid.origin_um)
+    np.testing.assert_allclose(origin, [table.y_um.min() - 1.1, table.x_um.min() - 1.1])
+    assert all(o > w for o, w in zip(narrow.density.grid.origin_um, origin, strict=True))
+    volume = 0.05**2
+    assert wide.density.values.sum() * volume == pytest.approx(len(table), rel=1e-3)
+
+
+def test_a_whole_nucleus_of_sparse_localisations_does_not_touch_the_border():
+    rng = np.random.default_rng(4)
+    radius, angle = 2.5 * np.sqrt(rng.random(1000)), 2 * np.pi * rng.random(1000)
+    x, y = 1.15 * radius * np.cos(angle), radius * np.sin(angle)
+    table = Localizations(x, y, precision_um=np.full(x.size, 0.005))
+    (row,) = outline_localized_nuclei(table, Settings(density_pixel_um=0.02)).rows
+    assert row["flags"] == ""
+    assert row["area_um2"] == pytest.approx(1.15 * np.pi * 2.5**2, rel=0.05)
 
 
 def test_a_nucleus_is_outlined_to_its_size():
