@@ -56,7 +56,6 @@ class NucleusCalibration:
     rows : one per plane, as in `calibration.csv`.
     assumed : whether a convention set a gain.
     unresolved : whether blur is over half of a domain radius in a plane.
-    blur_um : σ of the point spread function as total chromatin shows it, 0 where it doesn't.
     prior : how well all this is known.
     """
 
@@ -66,7 +65,6 @@ class NucleusCalibration:
     rows: list[dict[str, Any]]
     assumed: bool = False
     unresolved: bool = False
-    blur_um: float = 0.0
     prior: CalibrationPrior = EXACT
 
     @property
@@ -180,18 +178,9 @@ def calibrate_nucleus(
         {_NAMES[role]: each.gain * gain_factor for role, each in found.items()}, rows,
         any(each.assumed for each in found.values()),
         not all(phases.is_resolved for phases in seen),
-        _apparent_blur_um(found, settings),
         _prior(tuple(_gain_sd(role, found[role], mask, settings, shared) for role in _NAMES if role in found), settings,
                offset_sd=OFFSET_SD, model_sd=MODEL_SD),
     )  # fmt: skip
-
-
-def _apparent_blur_um(found: dict[str, Calibrated], settings: Settings) -> float:
-    """Return σ of what blurs total chromatin beside the width of the interfaces."""
-    phases = found["total"].phases if "total" in found else None
-    if phases is None:
-        return 0.0
-    return math.sqrt(max(phases.blur_um**2 - settings.interface_blur_um**2, 0.0))
 
 
 def _prior(

@@ -84,7 +84,7 @@ def _seen_blur_um(measured_um: float, nucleus: Nucleus, rates: Rates, settings: 
         if phases is None:
             return None
         measured_um = phases.blur_um
-    return math.sqrt(max(measured_um**2 - settings.interface_blur_um**2, 0.0))
+    return settings.apparent_psf_um(measured_um)
 
 
 def _map_blur_um(seen_um: float, rates: Rates, settings: Settings) -> float:

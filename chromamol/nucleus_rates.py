@@ -61,7 +61,7 @@ class Fractions:
     noise_sd : of the total, where it follows from counting.
     gains : intensity per unit of each fraction, by which the noise follows the light.
     calibration : how well the fractions' scale is known.
-    blur_um : σ of the point spread function as the image shows it; 0 where it doesn't.
+    blur_um : σ of the borders between its phases; NaN where the image doesn't show it.
     seen : where the pixels were measured, when not everywhere: `auto` then takes the network.
     """
 
@@ -70,7 +70,7 @@ class Fractions:
     noise_sd: Noise = None
     gains: Mapping[str, float] | None = None
     calibration: CalibrationPrior = EXACT
-    blur_um: float = 0.0
+    blur_um: float = math.nan
     seen: Mask | None = None
 
     @classmethod
@@ -120,7 +120,9 @@ def _arguments(
         "known_acetylation_per_um2": settings.known_acetylation_per_um2,
         "noise_sd": noise_sd,
         "psf_sigma_um": settings.psf_sigma_um or 0.0,
-        "apparent_blur_um": fractions.blur_um,
+        "apparent_blur_um": settings.apparent_psf_um(fractions.blur_um)
+        if math.isfinite(fractions.blur_um)
+        else 0.0,
         "section_thickness_um": settings.section_thickness_um if mask.ndim == 2 else None,
         "split_constant": settings.split_constant,
         "split_constant_sd": settings.split_constant_sd,

@@ -176,6 +176,10 @@ class Settings:
         """Blur of a border between phases: point spread function and interface, None where the former is unknown."""
         return None if self.psf_sigma_um is None else math.hypot(self.psf_sigma_um, self.interface_blur_um)
 
+    def apparent_psf_um(self, blur_um: float) -> float:
+        """Return σ of the point spread function when the border between phases has `blur_um`."""
+        return math.sqrt(max(blur_um**2 - self.interface_blur_um**2, 0.0))
+
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> Settings:
         """Return settings from names and values; an unknown name is an error, with the nearest known ones."""

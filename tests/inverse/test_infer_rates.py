@@ -6,6 +6,7 @@ import torch
 
 import chromamol as cm
 from chromamol.errors import ChromamolError, DeviceError, FieldError, ParameterError
+from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.inference import choose_method
 from chromamol.inverse.rates import Outcome, RateMap, Rates
