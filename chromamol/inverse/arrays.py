@@ -10,6 +10,7 @@ import numpy as np
 from chromamol.calculus import estimate_noise_sd
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
+from chromamol.given import as_array, as_mask
 from chromamol.grid import Grid
 from chromamol.inverse.joint_setup import Noise
 from chromamol.shapes import FloatField
@@ -32,7 +33,7 @@ def as_fields(
         )
     arrays = list(named.values())
     shape = arrays[0].shape
-    inside = np.ones(shape, dtype=bool) if mask is None else as_array(mask, "mask").astype(bool)
+    inside = np.ones(shape, dtype=bool) if mask is None else as_mask(mask)
     if len(shape) not in (2, 3) or any(a.shape != shape for a in (*arrays, inside)):
         raise FieldError(
             f"Arrays of shapes {[a.shape for a in arrays]} with a mask of shape {inside.shape}.",
@@ -51,15 +52,6 @@ def spacing_of(pixel_size_um: float | Sequence[float], ndim: int) -> tuple[float
                              expected="one number, or one per axis: (y, x) or (z, y, x).",
                              do="give as many numbers as the array has axes.")  # fmt: skip
     return tuple(float(h) for h in np.broadcast_to(sizes, ndim))
-
-
-def as_array(values: Any, name: str) -> FloatField:
-    """Return numpy float64 from numpy or torch; booleans become 0 and 1."""
-    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    if array.dtype.kind not in "fiub":
-        raise FieldError(f"{name} of dtype {array.dtype}.", expected="real numbers.",
-                         do="convert the array to float.")  # fmt: skip
-    return array.astype(np.float64)
 
 
 def noise_of(fields: list[Field], noise_sd: Noise) -> tuple[FloatField | float, ...]:

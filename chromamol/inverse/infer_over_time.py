@@ -15,9 +15,10 @@ from chromamol.calculus import estimate_noise_over_time
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
+from chromamol.given import as_array
 from chromamol.grid import Grid
-from chromamol.inverse.arrays import as_array, as_fields, noise_of
-from chromamol.inverse.bounding_box import Window, bounding_window, cropped, embedded
+from chromamol.inverse.arrays import as_fields, noise_of
+from chromamol.inverse.bounding_box import Window, bounding_window, cropped
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.from_images import problem_of_images, problem_or_none, widened
 from chromamol.inverse.inference import is_resolved
@@ -258,14 +259,8 @@ def _embedded(result: RatesOverTime, grid: Grid, window: Window) -> RatesOverTim
     def on_all(each: RateMap) -> RateMap:
         return each.embedded(grid.shape, window)
 
-    rates = result.over_diffusivity
-    if rates.phi_h.grid == grid:
-        return result
-    rates = replace(
-        rates, methylation=on_all(rates.methylation), acetylation=on_all(rates.acetylation),
-        phi_h=embedded(rates.phi_h, grid, window), phi_e=embedded(rates.phi_e, grid, window),
-    )  # fmt: skip
-    return replace(result, over_diffusivity=rates, methylation_per_s=on_all(result.methylation_per_s),
+    return replace(result, over_diffusivity=result.over_diffusivity.embedded(grid, window),
+                   methylation_per_s=on_all(result.methylation_per_s),
                    acetylation_per_s=on_all(result.acetylation_per_s))  # fmt: skip
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
+from chromamol.given import as_array, as_mask
 from chromamol.grid import Grid
-from chromamol.inverse.arrays import as_array, as_fields, noise_of
+from chromamol.inverse.arrays import as_fields, noise_of
 from chromamol.inverse.blurred_split import with_ratio_before_blur
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.domain_scaling import scale_by_domains
@@ -157,7 +158,7 @@ def _without_gaps(
         None if v is None else as_array(v, n)
         for v, n in ((phi_h, "phi_h"), (phi_e, "phi_e"), (total, "total"))
     ]
-    return close_gaps(arrays, None if mask is None else as_array(mask, "mask").astype(bool), seen, noise_sd)
+    return close_gaps(arrays, None if mask is None else as_mask(mask), seen, noise_sd)
 
 
 def _as_seen(problem: JointProblem, gaps: Mask | None, *, noiseless: bool) -> JointProblem:

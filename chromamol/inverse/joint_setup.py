@@ -18,6 +18,7 @@ from scipy.fft import next_fast_len
 from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.bounding_box import Window, bounding_window, cropped
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.joint_beyond import mirror_images
 from chromamol.inverse.joint_model import LOG_RATE_SD as RATE_SD
@@ -79,16 +80,14 @@ class JointProblem:
         return (self.grid.spacing_um, self.mixing, self.psf_sigma_um, self.parameters, self.calibration,
                 self.known_acetylation is None)  # fmt: skip
 
-    def own_window(self) -> tuple[slice, ...]:
+    def own_window(self) -> Window:
         """Return where the nucleus is, and one pixel more on each side that the image has: it tells a wall from the
         edge of the image."""
-        (window,) = ndimage.find_objects(ndimage.binary_dilation(self.mask).astype(np.uint8)) or [None]
-        return window or (slice(None),) * self.mask.ndim
+        return bounding_window(ndimage.binary_dilation(self.mask))
 
-    def crop(self, window: tuple[slice, ...]) -> JointProblem:
+    def crop(self, window: Window) -> JointProblem:
         """Return the problem on `grid.crop(window)`."""
-        grid = self.grid.crop(window)
-        images = tuple(Field(f.values[window], grid, f.unit, f.mask[window]) for f in self.images)
+        images = tuple(cropped(image, window) for image in self.images)
         noise = tuple(sd[window] if isinstance(sd, np.ndarray) and sd.ndim else sd for sd in self.noise_sd)
         known = None if self.known_acetylation is None else self.known_acetylation[window]
         return replace(self, images=images, noise_sd=noise, known_acetylation=known)

@@ -1,7 +1,8 @@
 """Uniform rates and 1 / D that the fit of a film starts from. They weigh the noise, for which rough values do.
 
 Rough, but not far too low: the weights then favour combinations of the equations that hold little but the noise of the
-columns, and the fit that takes the expectation of this noise off runs away. From values too high it finds back.
+columns, and the fit that takes the expectation of this noise off runs away. From values a few times too high it finds
+back.
 """
 
 from __future__ import annotations

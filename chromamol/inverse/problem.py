@@ -10,6 +10,7 @@ import numpy as np
 from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.bounding_box import cropped
 from chromamol.physics.free_energy import bulk_curvature, bulk_potential
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
@@ -117,15 +118,11 @@ class RateProblem:
 
     def crop(self, window: tuple[slice, ...]) -> RateProblem:
         """Return the problem on `grid.crop(window)`; the same object when that is everything."""
-        grid = self.grid.crop(window)
-        if grid == self.grid:
+        if self.grid.crop(window) == self.grid:
             return self
-
-        def cut(field: Field) -> Field:
-            return Field(field.values[window], grid, field.unit, field.mask[window])
-
+        phi_h, phi_e = (cropped(field, window) for field in (self.phi_h, self.phi_e))
         known = None if self.known_acetylation is None else self.known_acetylation[window]
-        return replace(self, phi_h=cut(self.phi_h), phi_e=cut(self.phi_e), known_acetylation=known,
+        return replace(self, phi_h=phi_h, phi_e=phi_e, known_acetylation=known,
                        noise=tuple(source.crop(window) for source in self.noise))  # fmt: skip
 
     @cached_property

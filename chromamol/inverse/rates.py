@@ -9,6 +9,7 @@ import numpy as np
 
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.bounding_box import Window, embedded
 from chromamol.shapes import FloatField, Mask
 
 
@@ -100,7 +101,7 @@ class RateMap:
             standard_error=np.where(mask, self.standard_error, np.nan),
         )
 
-    def embedded(self, shape: tuple[int, ...], window: tuple[slice, ...]) -> RateMap:
+    def embedded(self, shape: tuple[int, ...], window: Window) -> RateMap:
         """Return the map on an array of `shape`, of which it is the `window`: NaN and not valid beside it."""
         values, error = np.full(shape, np.nan), np.full(shape, np.nan)
         values[window], error[window] = self.values, self.standard_error
@@ -150,18 +151,13 @@ class Rates:
     reason: str = ""
     ratio_calibration_se: float = 0.0
 
-    def embedded(self, grid: Grid, window: tuple[slice, ...]) -> Rates:
+    def embedded(self, grid: Grid, window: Window) -> Rates:
         """Return the result on `grid`, of which its own is the `window`; fields are 0 beside it."""
         if self.phi_h.grid == grid:
             return self
 
-        def whole(field: Field) -> Field:
-            values, valid = np.zeros(grid.shape), np.zeros(grid.shape, dtype=bool)
-            values[window], valid[window] = field.values, field.mask
-            return Field(values, grid, field.unit, valid)
-
         return replace(
-            self, phi_h=whole(self.phi_h), phi_e=whole(self.phi_e),
+            self, phi_h=embedded(self.phi_h, grid, window), phi_e=embedded(self.phi_e, grid, window),
             methylation=self.methylation.embedded(grid.shape, window),
             acetylation=self.acetylation.embedded(grid.shape, window),
         )  # fmt: skip
