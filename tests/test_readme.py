@@ -79,7 +79,7 @@ def test_what_is_said_of_the_sample_is_true(folder):
     true = truth.loc[[labels[tuple(np.round(p).astype(int))] for p in pixels]].reset_index(drop=True)
     whole = ~found["flags"].str.contains("touches_border")
     assert whole.sum() == 5
-    assert (np.abs(found["rate_ratio"] / true["rate_ratio"] - 1.0)[whole] < 0.08).all()
+    assert (np.abs(found["rate_ratio"] / true["rate_ratio"] - 1.0)[whole] < 0.05).all()
     for rate in ("gamma_me_per_um2", "gamma_ac_per_um2"):
         assert 1.6 < np.median((found[rate] / true[rate])[whole]) < 2.5
 

@@ -252,7 +252,7 @@ def _legend(maps: Maps, nuclei: pd.DataFrame, is_cut: bool) -> str:
     if "valid" in maps:
         sentences.append("Rates are shown where the whole kernel lies inside the nucleus.")
     if "unresolved_domains" in _flags_of(nuclei):
-        sentences.append("Domains not resolved: rates are effective ones, the ratio stays meaningful.")
+        sentences.append("Domains not resolved: rates are effective ones.")
     sentences.append("Arrows at a colour bar: colours end at the 1st and 99th percentile.")
     return " ".join(sentences)
 

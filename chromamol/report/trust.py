@@ -21,8 +21,10 @@ _RATIO = Statement(
     "The rate ratio is the robust number",
     "Over a whole nucleus as much chromatin is methylated as is acetylated. So the mean Γme over the mean "
     "Γac, each weighted by the chromatin that it acts on, equals the mean heterochromatin fraction over the "
-    "mean euchromatin fraction. That needs no derivative of the image: blur and an unknown section thickness "
-    "hardly move it, and D cancels. It does depend on how intensity became volume fraction.",
+    "mean euchromatin fraction. That needs no derivative of the image, D cancels, and an unknown section "
+    "thickness hardly moves it. Blur leaves that of two marks alone; that of one stain, which blur lowers, is "
+    "corrected for it, with the correction in its error, or unknown (“ratio blurred”). It does depend on how "
+    "intensity became volume fraction.",
 )
 _OUTLINES = Statement(
     "Only outlines were made",
@@ -123,6 +125,7 @@ def _effective(count: int, total: int) -> Statement:
         f"Rates are effective ones in {who}",
         "Their heterochromatin domains, or the interfaces of these, are smaller than pixel and microscope "
         "resolve. What was fitted is the blurred pattern: such rates can be compared between images "
-        "taken in the same way, but they are not the rates of the molecules. The ratio stays meaningful. "
+        "taken in the same way, but they are not the rates of the molecules. The ratio of two marks "
+        "stays meaningful; that of one stain is corrected for blur. "
         "These nuclei carry the flag “unresolved domains”.",
     )
