@@ -103,25 +103,31 @@ def test_noise_is_found_among_gaps():
     assert noise_among_gaps(noise, rng.random((80, 80)) < 0.5) == pytest.approx(0.03, rel=0.06)
 
 
+SAVED = replace(QUICK, steps=60, polish=40, checkpoint_every=10)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small):
+    return run(small, SAVED)
+
+
 @pytest.mark.parametrize("stopped_at", [("adam", 50), ("lbfgs", 20)])
-def test_an_interrupted_run_ends_in_the_same_bits(small, tmp_path, stopped_at):
-    settings = replace(QUICK, steps=60, polish=60, checkpoint_every=10)
-    whole = run(small, settings)
+def test_an_interrupted_run_ends_in_the_same_bits(small, uninterrupted, tmp_path, stopped_at):
 
     def interrupt(message):
         if (message.stage, message.step) == stopped_at:
             raise KeyboardInterrupt
 
-    saved = replace(settings, checkpoint=tmp_path)
+    saved = replace(SAVED, checkpoint=tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run(small, saved, progress=interrupt)
     assert len(list(tmp_path.iterdir())) == 1
     steps = []
     resumed = run(small, saved, progress=lambda message: steps.append((message.stage, message.step)))
     assert (("adam", 50) in steps) == (stopped_at[0] == "adam")  # the last state saved is that of step 40
-    np.testing.assert_array_equal(resumed.phi_h.values, whole.phi_h.values)
-    np.testing.assert_array_equal(resumed.methylation.values, whole.methylation.values)
-    assert resumed.diagnostics == whole.diagnostics
+    np.testing.assert_array_equal(resumed.phi_h.values, uninterrupted.phi_h.values)
+    np.testing.assert_array_equal(resumed.methylation.values, uninterrupted.methylation.values)
+    assert resumed.diagnostics == uninterrupted.diagnostics
 
 
 def test_a_damaged_checkpoint_is_refused(small, tmp_path):
