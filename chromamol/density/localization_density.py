@@ -62,7 +62,7 @@ class LocalizationDensity:
     ----------
     density : localisations per µm² or µm³, with the grid of the pixels.
     variance : of each pixel from counting, in the unit of the density squared.
-    blur_um : standard deviation of the blur in the result: precision of the data and the kernel together, µm.
+    blur_um : standard deviation of the blur in the result: precision of the data, kernel and pixel together, µm.
     notes : what was decided, for the record.
     """
 
@@ -121,7 +121,10 @@ def localization_density(
     sigma, notes = _precision(table)
     grid, more = _grid(points, float(np.median(sigma)), pixel_size_um, z_step_um, margin_um)
     require_memory(5 * 8 * math.prod(grid.shape), name=table.name)
-    blur = math.sqrt(2.0) * float(np.median(sigma)) if method == "kernel" else float(np.median(sigma))
+    precision = float(np.median(sigma))
+    # The taps leave out what binning has blurred already, but no kernel is narrower than the pixel it is binned in.
+    kernel = max(precision, grid.spacing_um[-1] / math.sqrt(12.0)) if method == "kernel" else 0.0
+    blur = math.hypot(precision, kernel)
     estimate = _kernel if method == "kernel" else _voronoi
     values, variance, valid = estimate(points, sigma, grid)
     unit = "um^-3" if grid.ndim == 3 else "um^-2"

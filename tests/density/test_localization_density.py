@@ -180,3 +180,21 @@ def test_few_or_collinear_points_and_wrong_methods_are_refused():
 def test_unknown_precision_is_assumed_and_said():
     table = Localizations(*np.random.default_rng(0).random((2, 50)))
     assert "20 nm assumed" in localization_density(table).notes[0]
+
+
+@pytest.mark.parametrize("pixel_um", [0.01, 0.3])
+def test_the_stated_blur_is_that_of_a_place(pixel_um):
+    """How far the density lies from where the molecules are, be its pixels finer or coarser than the precision."""
+    rng = np.random.default_rng(0)
+    spread = []
+    for place in 2.0 + pixel_um * np.linspace(0.0, 1.0, 16, endpoint=False):  # anywhere in a pixel
+        x = np.append(place + PRECISION_UM * rng.standard_normal(2000), [0.0, 4.0])
+        table = Localizations(
+            x, np.append(np.full(2000, 2.0), [0.0, 4.0]), precision_um=np.full(x.size, PRECISION_UM)
+        )
+        counted = localization_density(table, pixel_size_um=pixel_um)
+        centres = counted.density.grid.origin_um[1] + pixel_um * np.arange(counted.density.grid.shape[1])
+        near = np.abs(centres - place) < 1.5
+        profile = counted.density.values.sum(axis=0)[near]
+        spread.append(np.average((centres[near] - place) ** 2, weights=profile))
+    assert np.sqrt(np.mean(spread)) == pytest.approx(counted.blur_um, rel=0.03)
