@@ -36,6 +36,7 @@ class Channels:
     flags : that hold for every nucleus of the image.
     seen : where the pixels were measured; None for everywhere. Planes hold smooth stand-ins elsewhere.
     molecules : what "total" was counted from, and the origin of its pixels; domains are measured in them.
+    sightings : the localisations themselves; the levels of both phases are their density.
     """
 
     planes: dict[str, np.ndarray]
@@ -44,6 +45,7 @@ class Channels:
     outlines: Labels | None = None
     counting_variance: np.ndarray | None = None
     molecules: Molecules | None = None
+    sightings: Molecules | None = None
     origin_um: tuple[float, float] = (0.0, 0.0)
     numbers: dict[str, int] = field(default_factory=dict)
     shadings: dict[str, Shading] = field(default_factory=dict)

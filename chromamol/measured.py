@@ -8,7 +8,15 @@ from typing import Any
 
 from chromamol.channels import Channels
 from chromamol.density.coexistence import fit_two_phases
-from chromamol.domains import Domains, LocalizedDomains, localized_domains, measure_domains
+from chromamol.domains import (
+    Counted,
+    Domains,
+    LocalizedDomains,
+    PhaseRatio,
+    localized_domains,
+    measure_domains,
+    phase_ratio,
+)
 from chromamol.domains.table import domain_rows
 from chromamol.grid import Grid
 from chromamol.inverse.rates import Rates
@@ -16,17 +24,24 @@ from chromamol.nucleus import Nucleus
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
 
+TOLD_RATIO = 0.2
+"""Standard error of the logarithm of a ratio by two phases beyond which the counts are said not to tell it."""
+
 SHARP_METHODS = ("joint", "network")
 """Estimators whose map of φ_h is that before a point spread function that was given."""
 
 
 @dataclass(frozen=True, eq=False)
 class MeasuredDomains:
-    """Domains of one nucleus, what is doubtful about them, and where their coordinates begin in the image (µm)."""
+    """Domains of one nucleus, what is doubtful about them, and where their coordinates begin in the image (µm).
+
+    `phases` is the ratio of the rates by the densities of both phases, of molecules that were counted.
+    """
 
     domains: Domains
     flags: tuple[str, ...]
     offset_um: tuple[float, ...]
+    phases: PhaseRatio | None = None
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -52,6 +67,7 @@ def nucleus_domains(
     """
     grid = rates.phi_h.grid
     start = tuple(s.start * h for s, h in zip(nucleus.slices, grid.spacing_um, strict=True))
+    phases = None
     if channels.molecules is None:
         seen = _seen_blur_um(measured_blur_um, nucleus, rates, settings)
         domains = measure_domains(
@@ -66,10 +82,23 @@ def nucleus_domains(
         counted = _in_molecules(channels, nucleus, grid, start, settings)
         domains, unresolved, blur = counted.domains, counted.lads_unresolved, counted.kernel_um
         offset = tuple(-o for o in channels.origin_um)
+        phases = _phases(channels, counted, settings)
     flags = ["lads_unresolved"] if unresolved else []
     small = domains.count > 0 and blur > 0.5 * domains.radius_um
     flags += ["unresolved_domains"] if small or domains.left_out > domains.count else []
-    return MeasuredDomains(domains, tuple(flags), offset)
+    flags += ["levels_unresolved"] if phases is not None and not phases.log_se <= TOLD_RATIO else []
+    return MeasuredDomains(domains, tuple(flags), offset, phases)
+
+
+def _phases(channels: Channels, found: LocalizedDomains, settings: Settings) -> PhaseRatio:
+    molecules, sightings = channels.molecules, channels.sightings
+    assert molecules is not None
+    assert sightings is not None
+    counted, seen = (Counted(points.y_um, points.x_um, points.repeats) for points in (molecules, sightings))
+    return phase_ratio(
+        counted, seen, found.mask, found.phase.grid, radius_um=found.domains.radius_um, kernel_um=found.kernel_um,
+        blur_um=math.hypot(settings.interface_blur_um, molecules.precision_um), seed=settings.seed,
+    )  # fmt: skip
 
 
 def _seen_blur_um(measured_um: float, nucleus: Nucleus, rates: Rates, settings: Settings) -> float | None:

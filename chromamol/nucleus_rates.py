@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus
 from chromamol.channels import Channels
-from chromamol.domains import Domains
+from chromamol.domains import Domains, PhaseRatio
 from chromamol.errors import ChromamolError, FieldError, ImageContentError, ParameterError, SolverError
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.infer import infer_rates_together
@@ -44,6 +44,13 @@ MARK_CHANGES: dict[str, dict[str, float]] = {
     "water -0.05": {"water_change": -0.05},
 }
 """What it moves besides where two marks are tied by the water fraction: one gain, and the water, which is assumed."""
+
+PHASES_SD = 0.06
+"""Relative error of a ratio from two phases for what is taken from the model: with exact levels that of eight simulated
+patterns scattered by 4.5 %, 7 % at most."""
+
+OF_THE_SPLIT = ("ratio_blurred",)
+"""Flags that speak of a ratio from pixels."""
 
 LIGHT_SMOOTHING_PX = 2.0
 """Standard deviation of the Gaussian over which the light is averaged for its noise."""
@@ -219,11 +226,31 @@ def _per_time(rates: RatesOverTime) -> dict[str, float]:
     }
 
 
+def with_phases(rates: Rates, nucleus: Nucleus, phases: PhaseRatio, settings: Settings) -> Rates:
+    """Return the rates with the ratio that two phases of counted molecules tell.
+
+    Where a nucleus is cut, or a section's thickness was given, the relative error of the maps' ratio holds what that
+    does, and is added.
+    """
+    partly = "touches_border" in nucleus.flags or settings.section_thickness_um is not None
+    relative = math.hypot(phases.log_se, PHASES_SD, rates.ratio_se / rates.ratio if partly else 0.0)
+    flags = tuple(flag for flag in rates.flags if flag not in OF_THE_SPLIT)
+    return replace(
+        rates, ratio=phases.ratio, ratio_se=phases.ratio * relative, ratio_calibration_se=phases.ratio * PHASES_SD,
+        flags=flags,
+    )  # fmt: skip
+
+
 def scale_sensitivity(
     analysed: list[tuple[Nucleus, NucleusCalibration, Rates]], channels: Channels, labels: Labels,
-    spacing: tuple[float, ...], settings: Settings,
+    spacing: tuple[float, ...], settings: Settings, *, phases: Mapping[int, PhaseRatio] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Rates of one nucleus, that of median area without flags of its own if there is one, after `SCALE_CHANGES`."""
+    """Rates of one nucleus, that of median area without flags of its own if there is one, after `SCALE_CHANGES`.
+
+    Parameters
+    ----------
+    phases : by the nucleus's number, of those whose ratio is told by counted molecules: there no gain enters.
+    """
     whole = [each for each in analysed if not each[0].flags] or analysed
     if not settings.calibration_check or not whole:
         return []
@@ -247,17 +274,24 @@ def scale_sensitivity(
             continue
         if isinstance(rates, ChromamolError):
             raise rates
+        counted = (phases or {}).get(nucleus.label)
+        ratio = rates.ratio if counted is None else counted.above(moved.get("offset_share", 0.0)).ratio
         rows.append({"nucleus": nucleus.label, "change": change, "gamma_me_per_um2": rates.methylation.mean,
-                     "gamma_ac_per_um2": rates.acetylation.mean, "rate_ratio": rates.ratio})  # fmt: skip
+                     "gamma_ac_per_um2": rates.acetylation.mean, "rate_ratio": ratio})  # fmt: skip
     return rows
 
 
 def nucleus_row(
-    nucleus: Nucleus, rates: Rates, domains: Domains, *, settings: Settings, extra_flags: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """Return one row of `nuclei.csv`, without the image's name."""
+    nucleus: Nucleus, rates: Rates, domains: Domains, *, settings: Settings, extra_flags: tuple[str, ...] = (),
+    counted: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Return one row of `nuclei.csv`, without the image's name.
+
+    `counted` says that the ratio is that of counted molecules, not of the maps: the fraction of heterochromatin is its.
+    """
     mask = nucleus.mask
     h, e = (float(f.values[mask].sum()) for f in (rates.phi_h, rates.phi_e))
+    fraction = rates.ratio / (1.0 + rates.ratio) if counted else h / (h + e)
     flags = [*nucleus.flags, *rates.flags, *extra_flags]
     if domains.count == 0:
         flags.append("no_domains")
@@ -270,7 +304,7 @@ def nucleus_row(
         "centroid_y_um": nucleus.centroid_um[-2],
         "centroid_x_um": nucleus.centroid_um[-1],
         "area_um2": nucleus.area_um2,
-        "heterochromatin_fraction": h / (h + e),
+        "heterochromatin_fraction": fraction,
         "domain_count": domains.count,
         "domain_radius_um": domains.radius_um,
         "domain_spacing_um": domains.spacing_um,

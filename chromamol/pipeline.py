@@ -10,9 +10,10 @@ import numpy as np
 
 from chromamol.calibrate import NucleusCalibration, calibrate_nucleus
 from chromamol.channels import Channels, choose_channels
+from chromamol.domains import PhaseRatio
 from chromamol.errors import AxesError, ImageContentError, ParameterError
 from chromamol.illumination import apply_shading, divide_by_flat_field, even_out
-from chromamol.image_inference import ImageInference
+from chromamol.image_inference import ImageInference, Inferred
 from chromamol.inverse.rates import Rates
 from chromamol.io import (
     Localizations,
@@ -27,6 +28,7 @@ from chromamol.nucleus_rates import (
     Report,
     nucleus_row,
     scale_sensitivity,
+    with_phases,
 )
 from chromamol.outlines import label_file, nucleus_labels, require_plausible_size, small_given
 from chromamol.rendered import render_localizations
@@ -153,11 +155,18 @@ def _analyse(
     inferred = inference.of(nuclei)
     notes = [*_outlines_notes(micrograph, nuclei, settings), *inference.notes]
     rows, unsplit, domains, record = [], {}, [], []
+    phases = {
+        each.nucleus.label: found for each in inferred if (found := _phases(each, channels)) is not None
+    }
     for each in inferred:
         nucleus, rates, measured = each.nucleus, each.rates, each.measured
+        counted = nucleus.label in phases
+        rates = with_phases(rates, nucleus, phases[nucleus.label], settings) if counted else rates
         _paint(maps, nucleus, rates)
         flags = (*measured.flags, *_assumptions(each.found, channels))
-        row = nucleus_row(nucleus, rates, measured.domains, settings=settings, extra_flags=flags)
+        row = nucleus_row(
+            nucleus, rates, measured.domains, settings=settings, extra_flags=flags, counted=counted
+        )
         rows.append(row | each.per_time)
         domains += [{"nucleus": nucleus.label, **row} for row in measured.rows]
         record += [{"nucleus": nucleus.label, **row} for row in each.found.rows]
@@ -177,7 +186,18 @@ def _analyse(
     return ImageAnalysis(channels.all_chromatin, inference.analysed_labels, maps, rows, spacing,
                          micrograph.calibration_note, channels.note, micrograph.axes_note, notes, domains, record,
                          scale_sensitivity([(each.nucleus, each.found, each.rates) for each in inferred],
-                                           channels, labels, spacing, settings), channels.origin_um)  # fmt: skip
+                                           channels, labels, spacing, settings, phases=phases),
+                         channels.origin_um)  # fmt: skip
+
+
+def _phases(inferred: Inferred, channels: Channels) -> PhaseRatio | None:
+    """Both phases of counted molecules above the dark level, which false localisations raise."""
+    found = inferred.measured.phases
+    if found is None:
+        return None
+    nucleus = inferred.nucleus
+    mean = float(channels.planes["total"][nucleus.slices][nucleus.mask].mean())
+    return found.above(inferred.found.rows[0]["dark_level"] / mean)
 
 
 def _one_scale(

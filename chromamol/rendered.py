@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from chromamol.channels import Channels
-from chromamol.density import drop_duplicates, find_molecules, localization_density, merge_blinks
+from chromamol.density import drop_duplicates, find_molecules, localization_density, merge_blinks, sightings
 from chromamol.density.localization_density import UNKNOWN_PRECISION_UM
 from chromamol.io import Localizations, Micrograph
 from chromamol.nucleus import outlines_on_grid
@@ -51,7 +51,8 @@ def render_localizations(table: Localizations, settings: Settings) -> tuple[Micr
     dense = values[outlines > 0] if outlines is not None and outlines.any() else values[values > 0]
     molecules = find_molecules(unique, density_per_um2=float(dense.mean()), default_precision_um=UNKNOWN_PRECISION_UM,
                                seed=settings.seed)  # fmt: skip
+    seen = sightings(merged, default_precision_um=UNKNOWN_PRECISION_UM, seed=settings.seed)
     channels = Channels({"total": micrograph.data[0]}, False, f"{note}; {molecules.note}", outlines,
-                        values / pixel**2, molecules, (grid.origin_um[0], grid.origin_um[1]))  # fmt: skip
+                        values / pixel**2, molecules, seen, (grid.origin_um[0], grid.origin_um[1]))  # fmt: skip
     blur = counted.blur_um if settings.psf_sigma_um is None else settings.psf_sigma_um
     return micrograph, channels, replace(settings, psf_sigma_um=blur)

@@ -1,6 +1,7 @@
 """What an image tells of domains and LADs: as far as its blur allows, and against the truth of the samples."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import tifffile
 
 from chromamol.calibrate import calibrate_nucleus
 from chromamol.channels import Channels, choose_channels
+from chromamol.domains import PhaseRatio
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.io import read_image
 from chromamol.measured import nucleus_domains
 from chromamol.nucleus import find_nuclei
+from chromamol.nucleus_rates import with_phases
 from chromamol.physics.split import split_chromatin
 from chromamol.settings import Settings
 
@@ -112,3 +115,20 @@ def test_domains_below_the_resolution_are_said_to_be_unresolved():
     measured = _measured(phi_h, mask, blur_um=0.1)
     assert (measured.domains.count, measured.domains.left_out) == (0, 3)
     assert measured.flags == ("unresolved_domains",)
+
+
+def test_the_ratio_of_counted_phases_replaces_that_of_the_pixels():
+    """With its own error; what a cut border or a section does is in the error of the pixels' alone, and is added."""
+    phi_h, inside = _ring()
+    image = np.where(inside, 1000.0, 100.0).astype(np.float32)
+    (whole,) = find_nuclei(inside.astype(np.int32), image, spacing_um=(PIXEL_UM, PIXEL_UM))
+    rates = replace(_rates(phi_h, inside), flags=("ratio_blurred",))
+    found = with_phases(rates, whole, PhaseRatio(0.9, 0.08, 0.6, 1.9), Settings())
+    assert (found.ratio, found.flags) == (0.9, ())
+    assert found.ratio_se == pytest.approx(0.9 * math.hypot(0.08, 0.06))
+    cut = replace(whole, flags=("touches_border",))
+    for nucleus, settings in ((cut, Settings()), (whole, Settings(section_thickness_um=0.5))):
+        partly = with_phases(rates, nucleus, PhaseRatio(0.9, 0.08, 0.6, 1.9), settings)
+        assert partly.ratio_se == pytest.approx(0.9 * math.hypot(0.1, 0.1))
+    untold = with_phases(rates, whole, PhaseRatio(*[math.nan] * 4), Settings())
+    assert np.isnan([untold.ratio, untold.ratio_se, untold.ratio_calibration_se]).all()

@@ -11,7 +11,7 @@ from chromamol.density.calibration import (
 )
 from chromamol.density.illumination import Shading, estimate_shading, flat_field_shading
 from chromamol.density.localization_density import LocalizationDensity, localization_density
-from chromamol.density.molecules import Molecules, find_molecules
+from chromamol.density.molecules import Molecules, find_molecules, sightings
 
 __all__ = [
     "Calibrated",
@@ -29,4 +29,5 @@ __all__ = [
     "flat_field_shading",
     "localization_density",
     "merge_blinks",
+    "sightings",
 ]

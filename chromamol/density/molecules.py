@@ -80,6 +80,22 @@ def find_molecules(
     return Molecules(points[:, 0], points[:, 1], repeats, precision, f"{note}, {repeats:.2f} repeats each")
 
 
+def sightings(table: Localizations, *, default_precision_um: float, seed: int = 0) -> Molecules:
+    """Return the localisations as they are, and how often a label is among them; arguments as in `find_molecules`.
+
+    Their density is chromatin's: what joins returns over long dark times joins neighbours as well, most where they are
+    dense, and a contrast of 3.1 between the phases came out as 2.5 to 2.9.
+    """
+    stated = table.precision_um
+    known = stated is not None and bool(np.isfinite(stated).any())
+    precision = float(np.nanmedian(stated)) if known and stated is not None else default_precision_um
+    points = np.column_stack([table.y_um, table.x_um])
+    repeats = repeats_per_molecule(points, precision_um=precision, rng=np.random.default_rng(seed))
+    return Molecules(
+        points[:, 0], points[:, 1], repeats, precision, f"levels of {len(table):,} localisations"
+    )
+
+
 def repeats_per_molecule(points: np.ndarray, *, precision_um: float, rng: np.random.Generator) -> float:
     """Return D from the pairs within `PAIR_REACH` precisions, less those that the ring to twice that leads to expect.
 

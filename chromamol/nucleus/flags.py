@@ -33,6 +33,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",
         "lads_unresolved": "Layers at the nuclear border are too thin for so much blur, or so few localisations: "
         "thickness is NaN.",
+        "levels_unresolved": "So few localisations in a domain and around it that the rate ratio is known to within "
+        "20 % at best, or not given.",
         # what was assumed
         "split_constant_assumed": "One channel only: the constant that splits hetero- from euchromatin "
         "was fixed by convention.",

@@ -99,4 +99,12 @@ def test_pixels_suit_the_number_of_localisations(tmp_path):
     results = cm.infer(sample, output=tmp_path / "out", settings=cm.Settings())
     (nucleus,) = results.nuclei.to_dict("records")
     assert 0.0 < nucleus["noise_sd"] < 1.0
-    assert 0.0 < nucleus["rate_ratio"] < np.inf
+    # The truth is .889 and .471; the density in pixels, split, told .453 ± .053.
+    assert nucleus["rate_ratio"] == pytest.approx(0.889, abs=2.0 * nucleus["rate_ratio_se"])
+    assert 0.06 < nucleus["rate_ratio_se"] / nucleus["rate_ratio"] < 0.35
+    share = nucleus["rate_ratio"] / (1.0 + nucleus["rate_ratio"])
+    assert nucleus["heterochromatin_fraction"] == pytest.approx(share)
+    moved = pd.read_csv(results.folder / "sensitivity.csv").set_index("change")["rate_ratio"]
+    assert moved["none"] == pytest.approx(nucleus["rate_ratio"])
+    assert moved["gain +5 %"] == moved["none"], "no gain enters"
+    assert moved["offset +5 %"] > moved["none"] > moved["offset -5 %"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import chromamol as cm
-from chromamol.density import drop_duplicates, find_molecules, merge_blinks
+from chromamol.density import drop_duplicates, find_molecules, merge_blinks, sightings
 from chromamol.density.molecules import repeats_per_molecule
 from chromamol.domains import localized_domains, measure_domains
 from chromamol.domains.table import domain_rows
@@ -102,6 +102,26 @@ def test_dark_times_are_bridged_where_neighbours_are_rare():
     found = find_molecules(table, density_per_um2=4.0, default_precision_um=0.02)
     assert len(found.x_um) == pytest.approx(400, abs=8)
     assert found.repeats == pytest.approx(1.0, abs=0.05)
+
+
+def test_sightings_keep_the_contrast_that_molecules_lose():
+    """Twice as many labels in one half, each found some three times at any time: neighbours are joined there more."""
+    rng = np.random.default_rng(4)
+    x = np.concatenate([rng.random(20_000), 1.0 + rng.random(40_000)]).repeat(3)
+    y = (4.0 * rng.random(60_000)).repeat(3)
+    x, y = (each + 0.004 * rng.standard_normal(180_000) for each in (x, y))
+    frame = rng.integers(0, 20_000, 180_000)
+    table = Localizations(x, y, precision_um=np.full(180_000, 0.004), frame=frame)
+    contrasts = []
+    for found in (
+        sightings(table, default_precision_um=0.02),
+        find_molecules(table, density_per_um2=22_500.0, default_precision_um=0.02),
+    ):
+        contrasts.append(np.count_nonzero(found.x_um > 1.0) / np.count_nonzero(found.x_um < 1.0))
+        if len(contrasts) == 1:
+            assert found.repeats == pytest.approx(3.0, abs=0.15)
+    assert contrasts[0] == pytest.approx(2.0, abs=0.02)
+    assert contrasts[1] < 1.95
 
 
 def test_lengths_follow_the_scale():
