@@ -70,19 +70,20 @@ def test_a_mask_without_instances_is_no_label_image(sample):
         read_labels(sample("qcanet_16_cell_stage_labels"), shape=(51, 120, 122))
 
 
-def test_all_fields_of_the_data_science_bowl_read_with_their_labels(sample):
+def test_fields_of_the_data_science_bowl_read_with_their_labels(sample):
     names = [
         name
         for name in datasets.names()
         if name.startswith("nuclei_dsb2018/") and not name.endswith("_labels")
     ]
+    assert len(names) == 398
     nuclei = 0
-    for name in names:
+    for name in names[::4]:
         micrograph = read_image(sample(name))
         assert micrograph.pixel_size_um is None
         assert len(micrograph.channel_names) == 1
         nuclei += np.unique(read_labels(sample(f"{name}_labels"), shape=micrograph.shape)).size - 1
-    assert (len(names), nuclei) == (398, 16_804)
+    assert nuclei == 4_039
 
 
 def test_every_file_of_the_data_folder_is_in_the_registry(sample):
