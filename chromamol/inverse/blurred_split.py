@@ -8,7 +8,7 @@ image once more by σ loses as much again:
     r(0) ≈ 2 r(σ) - r(√2 σ)
 
 Measured on six patterns (Γ_me / Γ_ac from .5 to 1.5, 3 % noise): r(σ) is up to 33 % low where σ is a third of a domain
-radius, this 3 % low to 6 % high up to a quarter of it and at most 9 % low at a third. All that is added is
+radius, this 3 % low to 7 % high up to a quarter of it and at most 9 % low at a third. All that is added is
 taken for its standard error.
 """
 
@@ -27,7 +27,7 @@ from chromamol.physics.split import ChromatinSplit, split_total
 
 LARGEST_BLUR = 0.5
 """Blur over the radius of the domains that the split finds, beyond which one channel does not tell the ratio. It finds
-them too small, so that patterns whose ratio is off by over 15 % after the correction lie beyond."""
+them too small, so that patterns whose ratio is off by over 16 % after the correction lie beyond."""
 
 
 def with_ratio_before_blur(
