@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sys
@@ -32,6 +31,7 @@ from chromamol.io import (
     Micrograph,
     TimeSeries,
     atomic_write,
+    checksum_of,
     discover,
     find_labels,
     is_image,
@@ -359,8 +359,7 @@ def _image_row(found: Found, status: str, **values: Any) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     """Return the checksum of a file; empty when it can't be read (its record says why)."""
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return checksum_of(path)
     except OSError:
         return ""
 

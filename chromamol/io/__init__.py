@@ -5,7 +5,7 @@ from chromamol.io.inputs import Found, discover
 from chromamol.io.labels import find_labels, read_labels, read_mask
 from chromamol.io.micrograph import ChannelChoice, Micrograph, check_content
 from chromamol.io.pixel_size import check_nuclear_diameter, require_pixel_size, require_z_step
-from chromamol.io.reading import TimeSeries, is_image, read_image, read_time_series
+from chromamol.io.reading import TimeSeries, checksum_of, is_image, read_image, read_time_series
 from chromamol.io.smlm import Localizations, is_localization_table, read_localizations
 from chromamol.io.write import write_channels, write_labels
 
@@ -18,6 +18,7 @@ __all__ = [
     "atomic_write",
     "check_content",
     "check_nuclear_diameter",
+    "checksum_of",
     "discover",
     "find_labels",
     "is_image",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from skimage.draw import polygon2mask
 
 from chromamol.errors import AxesError, ChromamolError, ImageContentError, ReadError
 from chromamol.io.inputs import safe_stem
-from chromamol.io.reading import first_bytes
+from chromamol.io.reading import checksum_of, first_bytes
 from chromamol.io.source import require_memory
 from chromamol.io.tiff import open_tiff, require_tiff
 from chromamol.io.write import Int32Labels
@@ -277,7 +276,7 @@ def _names_in_run(labels: Path, image: Path) -> list[str] | None:
     try:
         with table.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
-        checksum = _checksum(image)
+        checksum = checksum_of(image)
     except (OSError, ValueError, csv.Error) as error:
         raise ReadError(f"{table}: cannot be read ({error}).", expected="the table of the run with these outlines.",
                         do="give the label file itself, or put it into another folder.") from error  # fmt: skip
@@ -289,10 +288,3 @@ def _names_in_run(labels: Path, image: Path) -> list[str] | None:
         if row["status"] == "done"
         and (row["sha256"] == checksum if checksum else Path(row["path"]).resolve() == image.resolve())
     ]
-
-
-def _checksum(image: Path) -> str:
-    if not image.is_file():
-        return ""
-    with image.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -267,6 +268,14 @@ def is_image(path: Path) -> bool:
     if path.suffix.lower() in (*OPENERS, *OTHER_IMAGES) or is_zarr(path):
         return True
     return first_bytes(path).startswith((*MAGIC, *PICTURES))
+
+
+def checksum_of(path: Path) -> str:
+    """Return the SHA-256 of a file; empty for what is no file (OME-Zarr is a folder)."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def first_bytes(path: Path) -> bytes:
