@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ from chromamol.pipeline import (
 )
 from chromamol.report import DENSITY, RAW, draw_overview, title_of, write_report, write_tables
 from chromamol.report.numbers import counted
-from chromamol.report.tables import DETAIL_TABLES, readable, write_details
+from chromamol.report.tables import DetailWriter, readable
 from chromamol.results import Results
 from chromamol.settings import Settings
 from chromamol.unseen import NAN
@@ -169,17 +169,14 @@ def _run(
     with staged(output) as folder:
         records = []
         work = partial(_record, settings=settings, folder=folder, job=job)
-        with closing(in_order(work, found, jobs=settings.jobs)) as finished:
+        with closing(in_order(work, found, jobs=settings.jobs)) as finished, DetailWriter(folder) as details:
             for number, record in enumerate(finished, start=1):
                 say(f"[{number}/{len(found)}] {record.line}")
-                records.append(record)
+                details.add(record.details)
+                records.append(replace(record, details={}))
         _require_some(records, told=progress is not None)
         nuclei = pd.DataFrame([row for record in records for row in record.nuclei])
         write_tables(folder, nuclei, pd.DataFrame([record.row for record in records]))
-        for name in DETAIL_TABLES:
-            rows = [row for record in records for row in record.details.get(name, ())]
-            if any(record.details for record in records):
-                write_details(folder, name, pd.DataFrame(rows))
         write_text(folder / "settings.toml", settings.to_toml())
         run = provenance.record(command=command or sys.argv, device=str(device), started=started)
         write_text(folder / "provenance.json", json.dumps(run, indent=2) + "\n")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO, Any
 
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 
 from chromamol.errors import FieldError, ReadError
 from chromamol.io import atomic_write
@@ -183,19 +187,53 @@ def write_tables(folder: str | Path, nuclei: pd.DataFrame, images: pd.DataFrame)
     _write_csv(folder / "images.csv", images)
 
 
-def write_details(folder: str | Path, name: str, rows: pd.DataFrame) -> None:
-    """Write one of `DETAIL_TABLES` as CSV, and the domains as Parquet, too.
+class DetailWriter:
+    """Writes `DETAIL_TABLES` image by image, as CSV, and the domains as Parquet, too: no row is kept in memory.
+
+    A context manager; the files take their names when its block ends well, and there are none where no image had
+    any of the tables.
 
     Raises
     ------
     FieldError : a value of the wrong type.
     OutputError : a file cannot be written.
     """
-    frame = _conform(rows, DETAIL_TABLES[name], required=("image", "nucleus"))
-    _write_csv(Path(folder) / f"{name}.csv", frame)
-    if name == "domains":
-        with atomic_write(Path(folder) / "domains.parquet") as temporary:
-            frame.to_parquet(temporary, index=False)
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        self._files = ExitStack()
+        self._csv: dict[str, IO[str]] = {}
+        self._parquet: Any = None  # pyarrow.parquet.ParquetWriter, which has no types
+
+    def __enter__(self) -> DetailWriter:
+        self._files.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._files.__exit__(*error)
+
+    def add(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Append the rows of one image, by name of the table; nothing when it has no tables."""
+        if tables and not self._csv:
+            self._start()
+        for name, rows in tables.items():
+            frame = _conform(pd.DataFrame(rows), DETAIL_TABLES[name], required=("image", "nucleus"))
+            _to_csv(frame, self._csv[name], header=False)
+            if name == "domains" and len(frame):
+                self._parquet.write_table(
+                    pyarrow.Table.from_pandas(frame, self._parquet.schema, preserve_index=False)
+                )
+
+    def _start(self) -> None:
+        for name, columns in DETAIL_TABLES.items():
+            temporary = self._files.enter_context(atomic_write(self._folder / f"{name}.csv"))
+            self._csv[name] = self._files.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+            empty = _conform(pd.DataFrame(), columns, required=())
+            _to_csv(empty, self._csv[name], header=True)
+            if name == "domains":
+                temporary = self._files.enter_context(atomic_write(self._folder / f"{name}.parquet"))
+                schema = pyarrow.Schema.from_pandas(empty, preserve_index=False)
+                self._parquet = self._files.enter_context(pyarrow.parquet.ParquetWriter(temporary, schema))
 
 
 def read_details(folder: str | Path, name: str) -> pd.DataFrame:
@@ -270,9 +308,13 @@ def _as_text(cell: object) -> str:
 
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> None:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        _to_csv(frame, file, header=True)
+
+
+def _to_csv(frame: pd.DataFrame, file: IO[str], *, header: bool) -> None:
     safe = frame.assign(**{name: frame[name].map(_guard) for name in _texts(frame)})
-    with atomic_write(path) as temporary:
-        safe.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+    safe.to_csv(file, index=False, header=header, lineterminator="\n")
 
 
 def _read_csv(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:

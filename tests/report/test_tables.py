@@ -12,6 +12,8 @@ from chromamol.errors import FieldError, OutputError, ReadError
 from chromamol.report.tables import (
     IMAGES_COLUMNS,
     NUCLEI_COLUMNS,
+    DetailWriter,
+    read_details,
     read_images,
     read_nuclei,
     readable,
@@ -127,3 +129,34 @@ def test_missing_folder_and_missing_table(tmp_path: Path) -> None:
         write_tables(tmp_path / "none", pd.DataFrame(), pd.DataFrame())
     with pytest.raises(ReadError, match=r"nuclei\.csv"):
         read_nuclei(tmp_path)
+
+
+def test_details_are_written_image_by_image_as_if_at_once(tmp_path: Path) -> None:
+    images = [
+        [domain("=a", 1, area_um2=0.5, is_lad=True), domain("=a", 2)],
+        [],
+        [domain("NA", 1, centroid_y_um=1 / 3)],
+    ]
+    for name, parts in (("apart", images), ("once", [[row for rows in images for row in rows]])):
+        (tmp_path / name).mkdir()
+        with DetailWriter(tmp_path / name) as details:
+            for rows in parts:
+                details.add({"domains": rows})
+    apart, once = tmp_path / "apart", tmp_path / "once"
+    assert (apart / "domains.csv").read_bytes() == (once / "domains.csv").read_bytes()
+    frame = read_details(apart, "domains")
+    assert frame["image"].tolist() == ["=a", "=a", "NA"]
+    assert "'=a" in (apart / "domains.csv").read_text(), "no spreadsheet takes it for a formula"
+    pd.testing.assert_frame_equal(pd.read_parquet(apart / "domains.parquet"), frame)
+    assert read_details(apart, "calibration").empty
+    assert not list(tmp_path.rglob(".part-*"))
+
+
+def test_there_are_no_details_where_no_image_had_any(tmp_path: Path) -> None:
+    with DetailWriter(tmp_path) as details:
+        details.add({})
+    assert not list(tmp_path.iterdir())
+
+
+def domain(image: str, number: int, **values: object) -> dict[str, object]:
+    return {"image": image, "nucleus": 1, "domain": number, "is_lad": False, **values}
