@@ -29,7 +29,13 @@ from chromamol.device import resolve_device
 from chromamol.errors import FieldError
 from chromamol.inverse.network_derivatives import DerivativeSource, derivative_source
 from chromamol.inverse.network_model import LAST_KAPPA
-from chromamol.inverse.network_training import ANNEALED_SHARE, LAST_STEP, RATE_STEP, STEADY_SHARE, WEIGHT_STEP
+from chromamol.inverse.network_training import (
+    ANNEALED_SHARE,
+    LAST_STEP,
+    RATE_STEP,
+    STEADY_SHARE,
+    network_step,
+)
 from chromamol.networks import ARCHITECTURES, FieldNetwork, make_network
 from chromamol.shapes import FloatField
 
@@ -194,7 +200,7 @@ def _row(
     step = _seconds_per_step(model, device)
     steps = int(np.clip(budget / step[0], LEAST_STEPS, MOST_STEPS))
     begin = time.process_time()
-    train(model, steps, own_step=RATE_STEP if architecture == "grid" else WEIGHT_STEP)
+    train(model, steps, own_step=network_step(architecture))
     total = time.process_time() - begin
     scores = _scores(problem, truth, model)
     cost = {
