@@ -262,8 +262,12 @@ def _outlines_notes(micrograph: Micrograph, nuclei: list[Nucleus], settings: Set
 
 def _assumptions(found: NucleusCalibration, channels: Channels) -> tuple[str, ...]:
     """Return the flags of what was assumed about the intensities of a nucleus."""
-    flags = {"calibration_assumed": found.assumed, "unresolved_domains": found.unresolved,
-             "localization_density": channels.counting_variance is not None}  # fmt: skip
+    flags = {
+        "calibration_assumed": found.assumed,
+        "unresolved_domains": found.unresolved,
+        "background_clipped": found.clipped,
+        "localization_density": channels.counting_variance is not None,
+    }
     return (*channels.flags, *(name for name, raised in flags.items() if raised))
 
 

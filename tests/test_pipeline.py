@@ -135,6 +135,17 @@ def test_what_was_assumed_is_flagged(analysis):
         assert {"touches_border", "saturated"}.isdisjoint(_flags(row))
 
 
+def test_a_background_that_was_cut_off_is_flagged_and_widens_the_errors(small_field):
+    raw = small_field()
+    cut = np.maximum(raw.astype(int) - 110, 0).astype(np.uint16)
+    quick = Settings(method="regression", calibration_check=False)
+    (before,), (after,) = (analyse_image(_image(image), quick).rows for image in (raw, cut))
+    (given,) = analyse_image(_image(cut), replace(quick, dark_level=-10.0)).rows
+    assert "background_clipped" not in _flags(before) | _flags(given)
+    assert "background_clipped" in _flags(after)
+    assert after["rate_ratio_se"] > 1.3 * before["rate_ratio_se"]
+
+
 def test_what_was_given_is_not_flagged_as_assumed(small_field):
     settings = Settings(dark_level=100.0, chromatin_gain=2400.0, split_constant=0.2)
     (row,) = analyse_image(_image(small_field()), settings).rows

@@ -8,6 +8,7 @@ from chromamol.density.calibration import (
     calibrate_marks,
     calibrate_total,
     dark_level,
+    is_clipped,
 )
 from chromamol.density.illumination import Shading, estimate_shading, flat_field_shading
 from chromamol.density.localization_density import LocalizationDensity, localization_density
@@ -27,6 +28,7 @@ __all__ = [
     "estimate_shading",
     "find_molecules",
     "flat_field_shading",
+    "is_clipped",
     "localization_density",
     "merge_blinks",
     "sightings",

@@ -114,6 +114,21 @@ def dark_level(image: np.ndarray, labels: Labels, mask: Mask) -> float:
     ------
     ImageContentError : no pixel outside nuclei on the crop.
     """
+    return float(np.median(_around(image, labels, mask)))
+
+
+def is_clipped(image: np.ndarray, labels: Labels, mask: Mask) -> bool:
+    """Whether most pixels around one nucleus have exactly the lowest value there is: no camera's noise does that.
+
+    Background was subtracted, cut off at zero or masked out, and its median is where it was cut. Arguments and errors
+    as in `dark_level`.
+    """
+    values = _around(image, labels, mask)
+    return bool(np.median(values) == values.min())
+
+
+def _around(image: np.ndarray, labels: Labels, mask: Mask) -> np.ndarray:
+    """Pixels outside all nuclei, in a ring around one where there are enough."""
     distance = ndimage.distance_transform_edt(~mask)
     diameter = 2.0 * np.sqrt(np.count_nonzero(mask.any(axis=0) if mask.ndim == 3 else mask) / np.pi)
     outside = labels == 0
@@ -125,7 +140,7 @@ def dark_level(image: np.ndarray, labels: Labels, mask: Mask) -> float:
             expected="some pixels outside nuclei, to measure the dark level.",
             do="give the dark level with --set dark_level=VALUE.",
         )
-    return float(np.median(image[chosen]))
+    return np.asarray(image[chosen])
 
 
 def calibrate_total(

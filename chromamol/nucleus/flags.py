@@ -40,6 +40,9 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "was fixed by convention.",
         "calibration_assumed": "Intensity was turned into volume fraction by an assumed scale: "
         "absolute rates hang on it.",
+        "background_clipped": "Most pixels around the nucleus have exactly the lowest value: the background was "
+        "subtracted, cut off or masked out, and the dark level can't be measured. Ratio and rates can be wrong by more "
+        "than their errors: use the raw image, or give the dark level.",
         "scale_uncertain": "The calibration alone leaves the rates open by more than half of their size: compare "
         "them between nuclei that were imaged and calibrated in the same way.",
         "illumination_estimated": "Uneven illumination was estimated from the background and divided out.",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chromamol.density import calibrate_dense, calibrate_marks, calibrate_total, dark_level
+from chromamol.density import calibrate_dense, calibrate_marks, calibrate_total, dark_level, is_clipped
 from chromamol.density.calibration import DENSE_LEVEL
 from chromamol.errors import ImageContentError
 
@@ -32,6 +32,14 @@ def test_dark_level_ignores_a_neighbour():
 def test_no_background_is_an_error():
     with pytest.raises(ImageContentError, match="dark_level"):
         dark_level(np.ones((9, 9)), np.ones((9, 9), dtype=np.int32), np.ones((9, 9), dtype=bool))
+
+
+def test_a_background_that_was_cut_off_is_told_from_a_dark_one():
+    image = camera(PATTERN).astype(int)
+    assert not is_clipped(image, LABELS, MASK)
+    assert not is_clipped(np.maximum(image, 104), LABELS, MASK), "most of it is left, and its median with it"
+    assert is_clipped(np.maximum(image - 106, 0), LABELS, MASK)
+    assert is_clipped(np.where(MASK, image, 0), LABELS, MASK)
 
 
 def test_a_given_gain_returns_the_fractions():
