@@ -120,7 +120,8 @@ class PolynomialKernel(Kernel):
     def profile_series(self, rho: Tensor, count: int) -> list[Tensor]:
         u = 1.0 - rho
         return [
-            (-1.0) ** m * math.comb(self.power, m) * u ** max(self.power - m, 0) for m in range(count + 1)
+            (-1.0 if m % 2 else 1.0) * math.comb(self.power, m) * u ** max(self.power - m, 0)
+            for m in range(count + 1)
         ]
 
 

@@ -81,12 +81,20 @@ class _Stage:
 def _windows_product(x: Tensor, matrix: Tensor, blocks: int) -> Tensor:
     """Multiply each window of x (batch, pre, padded, post) by the matrix (outputs · B, window).
 
-    Windows overlap in memory and are never copied. Returns (batch, outputs, pre, blocks · B, post).
+    Windows overlap in memory and are never copied, but in compiled code, whose products refuse overlapping views.
+    Returns (batch, outputs, pre, blocks · B, post).
     """
+    if torch.is_autocast_enabled(x.device.type):
+        # Half precision has fewer digits than a derivative loses.
+        with torch.autocast(x.device.type, enabled=False):
+            return _windows_product(x, matrix, blocks)
     batch, pre, _, post = x.shape
     count = matrix.shape[0] // _BLOCK
     flat = x.reshape(batch * pre, x.shape[2], post)
     windows = flat.unfold(1, matrix.shape[1], _BLOCK)  # (rows, blocks, post, window)
+    if torch.compiler.is_compiling():
+        product = (windows @ matrix.T).view(batch, pre, blocks, post, count, _BLOCK)
+        return product.permute(0, 4, 1, 2, 5, 3).reshape(batch, count, pre, blocks * _BLOCK, post)
     if post == 1:
         # The rows become one side of the product: (blocks, rows, window) @ (window, outputs · B).
         product = torch.bmm(windows[:, :, 0].transpose(0, 1), matrix.T.expand(blocks, -1, -1))

@@ -262,7 +262,7 @@ def radial_taps(
     weight = weight / weight.max()
     weight = torch.where(weight > _USABLE_WEIGHT, weight, torch.zeros_like(weight))
     cell = math.prod(spacing) / half_width.prod()
-    raw = (-1.0) ** sum(derivative) * _partial(kernel, derivative, t, rho) * cell
+    raw = (-1.0 if sum(derivative) % 2 else 1.0) * _partial(kernel, derivative, t, rho) * cell
     if targets is None:
         targets = tuple(
             (b, float(math.prod(map(math.factorial, b)) * (b == derivative)))
@@ -301,7 +301,7 @@ def _symmetrise(values: Tensor, derivative: tuple[int, ...], radii: tuple[int, .
     """Remove the rounding that breaks the parity (-1)^α_i along each axis."""
     grid = values.reshape([2 * n + 1 for n in radii])
     for axis, a in enumerate(derivative):
-        grid = 0.5 * (grid + (-1.0) ** a * grid.flip(axis))
+        grid = 0.5 * (grid + (-1.0 if a % 2 else 1.0) * grid.flip(axis))
     return grid.reshape(-1)
 
 

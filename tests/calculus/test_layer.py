@@ -267,12 +267,14 @@ def test_a_learnable_width_finds_the_width_that_made_the_data():
 
 
 COMPILED = """
+import shutil
 import torch
 from chromamol.calculus import MollifierLayer
 
 module = MollifierLayer(orders=[(0, 0), (2, 0)], spacing=1.0, width=4.5)
-# aot_eager traces forward and backward as inductor does, without waiting for a C++ compiler.
-compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+# The default code generator needs a C++ compiler; aot_eager traces forward and backward likewise.
+backend = "inductor" if shutil.which("g++") else "aot_eager"
+compiled = torch.compile(module, backend=backend, fullgraph=True)
 x = torch.randn(32, 32, dtype=torch.float64)
 a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
 first, second = compiled(a), module(b)
@@ -287,6 +289,19 @@ def test_torch_compile_gives_the_same_numbers_and_gradients():
     # In a process of its own: the run-time type checks of this test session are not traceable.
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_autocast_takes_no_digits():
+    x, module = random(2, *SHAPES[2]).float(), layer(2)
+    x.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = module(x)
+        (inside,) = torch.autograd.grad(mixed.square().sum(), x)
+    full = module(x)
+    (outside,) = torch.autograd.grad(full.square().sum(), x)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, full)
+    assert torch.equal(inside, outside)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
