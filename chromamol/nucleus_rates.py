@@ -226,6 +226,33 @@ def _per_time(rates: RatesOverTime) -> dict[str, float]:
     }
 
 
+def with_time(row: dict[str, Any], per_time: Mapping[str, float]) -> dict[str, Any]:
+    """Return a row with the columns of a time-lapse.
+
+    Where the frames tell no D, rates in 1/s stay those of a D that was given.
+    """
+    told = math.isfinite(per_time.get("diffusivity_um2_per_s", math.nan))
+    return row | {name: value for name, value in per_time.items() if told or name not in row}
+
+
+def whose_diffusivity(rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
+    """Say of which nuclei of a time-lapse rates in 1/s rest on the D that was given, and of which on the frames'."""
+    if settings.diffusivity_um2_per_s is None:
+        return []
+    given = f"the {settings.diffusivity_um2_per_s:g} um2/s that was given"
+    told = {str(row["nucleus"]): math.isfinite(row["diffusivity_um2_per_s"]) for row in rows}
+    of_frames, of_given = ([who for who, tells in told.items() if tells is each] for each in (True, False))
+    notes = {
+        f"the frames tell D, and rates in 1/s rest on it and not on {given}": of_frames,
+        f"the frames tell no D, and rates in 1/s rest on {given}": of_given,
+    }
+    return [
+        f"{'nucleus' if len(who) == 1 else 'nuclei'} {', '.join(who)}: {note}"
+        for note, who in notes.items()
+        if who
+    ]
+
+
 def with_phases(rates: Rates, nucleus: Nucleus, phases: PhaseRatio, settings: Settings) -> Rates:
     """Return the rates with the ratio that two phases of counted molecules tell.
 
@@ -295,8 +322,7 @@ def nucleus_row(
     flags = [*nucleus.flags, *rates.flags, *extra_flags]
     if domains.count == 0:
         flags.append("no_domains")
-    corrected = "section_factor" in rates.diagnostics or "section_not_corrected" in rates.flags
-    if mask.ndim == 2 and not corrected:
+    if mask.ndim == 2 and settings.section_thickness_um is None:
         flags.append("section_thickness_assumed")
     valid = rates.methylation.valid if rates.methylation.valid.any() else rates.acetylation.valid
     row: dict[str, Any] = {

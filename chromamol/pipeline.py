@@ -28,13 +28,15 @@ from chromamol.nucleus_rates import (
     Report,
     nucleus_row,
     scale_sensitivity,
+    whose_diffusivity,
     with_phases,
+    with_time,
 )
 from chromamol.outlines import label_file, nucleus_labels, require_plausible_size, small_given
 from chromamol.rendered import render_localizations
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
-from chromamol.unseen import close_unseen, require_all_seen, require_takes_gaps
+from chromamol.unseen import close_unseen, require_all_seen, require_possible_over_time, require_takes_gaps
 
 MAP_NAMES = ("phi_h", "phi_e", "gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se", "valid")
 
@@ -101,8 +103,8 @@ def analyse_series(series: TimeSeries, settings: Settings) -> ImageAnalysis:
     ChromamolError : what is wrong with the series, its calibration or the settings; one channel alone, whose split
         holds at rest only.
     """
-    require_all_seen(settings, "a time-lapse")
     mean = series.average()
+    require_possible_over_time(settings, mean.name, stack=mean.is_stack)
     channels = _planes(mean, settings)
     if "heterochromatin" not in channels.planes:
         raise AxesError(
@@ -167,7 +169,7 @@ def _analyse(
         row = nucleus_row(
             nucleus, rates, measured.domains, settings=settings, extra_flags=flags, counted=counted
         )
-        rows.append(row | each.per_time)
+        rows.append(with_time(row, each.per_time))
         domains += [{"nucleus": nucleus.label, **row} for row in measured.rows]
         record += [{"nucleus": nucleus.label, **row} for row in each.found.rows]
         if rates.diagnostics.get("unsplit_fraction", 0.0) >= UNSPLIT_WORTH_A_NOTE:
@@ -177,6 +179,8 @@ def _analyse(
             f"up to {max(unsplit.values()):.0%} of the pixels of nuclei {', '.join(map(str, unsplit))} are brighter or "
             "darker than any mixture of the two phases"
         )
+    if series is not None:
+        notes += whose_diffusivity(rows, settings)
     if not rows:
         raise ImageContentError(
             f"{micrograph.name}: none of {len(nuclei)} nuclei can be analysed. {' '.join(notes)}",

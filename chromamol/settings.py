@@ -75,7 +75,8 @@ class Settings:
     frame_interval_s : time between the frames of a series, in place of what the file says. With it and two marks,
         all frames are inverted together unless `time_index` picks one.
     section_thickness_um : how much of the nucleus's depth a 2D image shows, in um (0: a thin section).
-    diffusivity_um2_per_s : D, from FRAP or tracking; adds rates in 1/s to the table.
+    diffusivity_um2_per_s : D, from FRAP or tracking; adds rates in 1/s to the table. Of a time-lapse, where its frames
+        tell none.
     method : "auto", "regression", "joint", "network" or "domains" (`chromamol.infer_rates` says what each does).
     device : "auto", "cpu", "cuda", "cuda:N".
     jobs : images that are analysed at the same time.

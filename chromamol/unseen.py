@@ -1,4 +1,7 @@
-"""Pixels that were not seen: which they are, and what stands in for them where nuclei are found and measured."""
+"""Pixels that were not seen: which they are, and what stands in for them where nuclei are found and measured.
+
+Also which inputs can't have them, and what else a time-lapse does not take.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,9 @@ from chromamol.shapes import Mask
 
 NAN = "nan"
 """`missing = "nan"`: the pixels that are NaN were not seen."""
+
+OVER_TIME = ("auto", "regression")
+"""Methods that a time-lapse takes: its fit is a regression."""
 
 
 def close_unseen(channels: Channels, micrograph: Micrograph, settings: Settings) -> Channels:
@@ -57,6 +63,31 @@ def require_all_seen(settings: Settings, what: str) -> None:
     if settings.missing is not None:
         raise ParameterError(f"missing = {settings.missing} for {what}.", expected="a single image or stack.",
                              do="leave --missing out, or pick one time with --time.")  # fmt: skip
+
+
+def require_possible_over_time(settings: Settings, what: str, *, stack: bool) -> None:
+    """Raise `ParameterError` that names every setting which the inversion of a time-lapse does not take.
+
+    Parameters
+    ----------
+    what : name of the film, for the message.
+    stack : whether its frames are stacks, of which none is a section.
+    """
+    unwanted = {
+        "missing": settings.missing is not None,
+        "method": settings.method not in OVER_TIME,
+        "photons_per_count": settings.photons_per_count is not None,
+        "read_noise_counts": settings.read_noise_counts > 0.0,
+        "known_acetylation_per_um2": settings.known_acetylation_per_um2 is not None,
+        "section_thickness_um": settings.section_thickness_um is not None and not stack,
+    }
+    given = [f"{name} = {getattr(settings, name)}" for name, is_given in unwanted.items() if is_given]
+    if given:
+        raise ParameterError(
+            f"{', '.join(given)} for {what}, a time-lapse.",
+            expected=f"a method among {', '.join(OVER_TIME)}, and none of the others: they hold for single images.",
+            do="leave them out for time-lapses, or pick one time with --time.",
+        )
 
 
 def require_takes_gaps(settings: Settings) -> None:

@@ -9,9 +9,15 @@ from scipy.ndimage import gaussian_filter
 
 import chromamol as cm
 from chromamol.channels import choose_channels
+from chromamol.domains import measure_domains
 from chromamol.errors import AxesError, ImageContentError, PixelSizeError
+from chromamol.field import Field
+from chromamol.grid import Grid
+from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.io import Micrograph, read_image, write_channels, write_labels
+from chromamol.nucleus import find_nuclei
 from chromamol.nucleus.flags import SEPARATOR
+from chromamol.nucleus_rates import nucleus_row
 from chromamol.pipeline import MAP_NAMES, ImageAnalysis, analyse_image, outline_nuclei
 from chromamol.settings import Settings
 
@@ -150,6 +156,23 @@ def test_what_was_given_is_not_flagged_as_assumed(small_field):
     settings = Settings(dark_level=100.0, chromatin_gain=2400.0, split_constant=0.2)
     (row,) = analyse_image(_image(small_field()), settings).rows
     assert {"calibration_assumed", "split_constant_assumed"}.isdisjoint(_flags(row))
+
+
+def test_a_thickness_that_was_given_is_not_called_absent_where_it_corrects_no_rate():
+    """With known acetylation it widens the ratio's error alone."""
+    inside = np.zeros((48, 48), np.int32)
+    inside[8:40, 8:40] = 1
+    (nucleus,) = find_nuclei(inside, 1.0 * inside, spacing_um=(0.1, 0.1))
+    shape = nucleus.mask.shape
+    half = Field(np.full(shape, 0.3), Grid(shape, (0.1, 0.1)), "1", nucleus.mask)
+    nothing = RateMap.unknown(shape)
+    rates = Rates(
+        nothing, nothing, 1.0, 0.1, Outcome.BOTH_RATES, (), "regression", half, half, (0.01, 0.01), 0.5
+    )
+    domains = measure_domains(half, nucleus.mask, phi_max=0.7)
+    for given in (None, 0.3):
+        row = nucleus_row(nucleus, rates, domains, settings=Settings(section_thickness_um=given))
+        assert ("section_thickness_assumed" in _flags(row)) == (given is None)
 
 
 def test_the_stain_s_brightness_does_not_matter(small_field, analysis):

@@ -60,8 +60,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "acetylation_not_identifiable": "The image doesn't determine the acetylation rate: given as NaN.",
         "partly_not_identifiable": "Parts of a rate map are known worse than within 50 %: they are NaN, "
         "and not in the mean.",
-        "diffusivity_not_identifiable": "The frames show no motion beyond their noise: D and rates in 1/s are NaN. "
-        "With `unsteady` they show some, but not how fast it is: every rate is NaN.",
+        "diffusivity_not_identifiable": "The frames show no motion beyond their noise: D is NaN, and so are rates in "
+        "1/s unless a D was given. With `unsteady` they show some, but not how fast it is: every rate is NaN.",
         "negative_rate": "The data ask for a negative rate somewhere, beyond its error: the model fails there.",
         "unsteady": "No smooth rates keep this pattern at rest within its noise: it moves, or a given rate or constant "
         "is wrong. Don't read the rates as those of a steady state.",

@@ -8,8 +8,11 @@ import tifffile
 
 import chromamol as cm
 from chromamol.batch.run import _read_series
-from chromamol.errors import ImageContentError
+from chromamol.errors import ImageContentError, ParameterError
 from chromamol.io import Found, read_time_series
+from chromamol.nucleus_rates import whose_diffusivity, with_time
+from chromamol.pipeline import analyse_series
+from chromamol.unseen import require_possible_over_time
 
 TRUTH = Path(__file__).parents[1] / "inverse" / "truth" / "both_0.npz"
 PIXEL_UM = 7.5 / 96
@@ -94,11 +97,18 @@ def test_all_frames_are_inverted_together_and_the_table_says_what_they_tell(film
                    "gamma_ac_per_s_se", "diffusivity_calibration_se"):  # fmt: skip
         assert np.isnan(nucleus[column])
     assert nucleus["gamma_me_calibration_se"] == 0.0, "volume fractions are taken as they are"
-    settings = settings_for(film, phi_max_sd=0.05)
+    settings = settings_for(film, phi_max_sd=0.05, diffusivity_um2_per_s=1e-4)
     vague = cm.infer(film / "film.ome.tif", output=film / "vague", settings=settings).nuclei.iloc[0]
     assert vague["gamma_me_se"] > vague["gamma_me_calibration_se"] > 0.05 * vague["gamma_me_per_um2"]
     assert vague["gamma_me_per_um2"] == pytest.approx(nucleus["gamma_me_per_um2"])
     assert nucleus["gamma_me_per_um2"] > 0.0
+    # Where the frames tell no D, one that was given makes the rates in 1/s.
+    assert np.isnan(vague["diffusivity_um2_per_s"])
+    for column in ("gamma_me", "gamma_ac"):
+        assert vague[f"{column}_per_s"] == pytest.approx(1e-4 * vague[f"{column}_per_um2"])
+        assert vague[f"{column}_per_s_se"] == pytest.approx(1e-4 * vague[f"{column}_se"])
+    given = "nucleus 1: the frames tell no D, and rates in 1/s rest on the 0.0001 um2/s that was given"
+    assert given in cm.Results(film / "vague").images["notes"].iloc[0]
     assert "6 frames, 30 s apart as the file says" in results.images["axes_note"].iloc[0]
 
 
@@ -139,3 +149,39 @@ def test_one_channel_over_time_is_refused_with_a_way_out(film, tmp_path):
     tifffile.imwrite(tmp_path / "one.tif", frames, imagej=True, metadata={"axes": "TYX", "finterval": 5.0})
     with pytest.raises(ImageContentError, match="time-lapse of one channel"):
         cm.infer(tmp_path / "one.tif", output=film / "out", settings=cm.Settings(pixel_size_um=0.1))
+
+
+def test_what_a_time_lapse_does_not_take_is_refused_all_at_once(film):
+    series = read_time_series(film / "film.ome.tif")
+    unwanted = {
+        "missing": "nan",
+        "method": "network",
+        "photons_per_count": 2.0,
+        "read_noise_counts": 1.5,
+        "known_acetylation_per_um2": 1.0,
+        "section_thickness_um": 0.3,
+    }
+    named = ", ".join(f"{name} = {value}" for name, value in unwanted.items())
+    with pytest.raises(ParameterError, match=rf"^{named} for .*film\.ome\.tif, a time-lapse"):
+        analyse_series(series, settings_for(film, **unwanted))
+    for name, value in unwanted.items():
+        with pytest.raises(ParameterError, match=f"^{name} = {value} for"):
+            require_possible_over_time(cm.Settings(**{name: value}), "a film", stack=False)
+    # No stack is a section, of whatever number of frames.
+    require_possible_over_time(
+        cm.Settings(section_thickness_um=0.3, method="regression"), "a film", stack=True
+    )
+
+
+def test_the_frames_own_diffusivity_goes_before_one_that_was_given():
+    given = cm.Settings(diffusivity_um2_per_s=1e-4)
+    still = {"nucleus": 1, "gamma_me_per_s": 2e-4}
+    told = {"diffusivity_um2_per_s": 3e-4, "gamma_me_per_s": 6e-4}
+    untold = {"diffusivity_um2_per_s": np.nan, "gamma_me_per_s": np.nan}
+    rows = [with_time(still, told), with_time(still | {"nucleus": 2}, untold)]
+    assert [row["gamma_me_per_s"] for row in rows] == [6e-4, 2e-4]
+    assert np.isnan(with_time({"nucleus": 3}, untold)["gamma_me_per_s"])
+    own, others = whose_diffusivity(rows, given)
+    assert own.startswith("nucleus 1: the frames tell D,")
+    assert others.startswith("nucleus 2: the frames tell no D,")
+    assert whose_diffusivity(rows, cm.Settings()) == []
