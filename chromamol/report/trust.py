@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from chromamol.nucleus.flags import SEPARATOR
+
+OVER_TIME = "time-lapse regression"
+"""Method of nuclei whose frames were inverted together."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,15 @@ _STEADY = Statement(
     "A single image has no clock. The rates are those at which the pattern would stay as it is; a nucleus "
     "that is changing (mitosis, a drug just added, dying) breaks this assumption.",
 )
+_MOVING = Statement(
+    "A time-lapse is inverted with its change",
+    "All frames are taken together, and the balance holds how the pattern changes between them: it need not be at "
+    "rest. The rates are taken as constant over the film, and the nucleus as staying in place.",
+)
 _ERRORS = Statement(
     "Error bars are one standard error",
     "They carry the noise of the pixels through the fit, how well the constant of a split channel is known, and "
-    "how well gains, dark levels and the constants of the model are (not for a time-lapse). The calibration's "
+    "how well gains, dark levels and the constants of the model are. The calibration's "
     "part stands in nuclei.csv as ..._calibration_se: it is common to nuclei that were imaged in the same way, "
     "and does not count when they are compared. The part of a split channel's constant, some 10 % of the ratio and the "
     "larger part of its error, is not in that column; it is a convention that such nuclei share too, mostly but not "
@@ -62,6 +71,16 @@ _PER_SECOND = Statement(
     "Rates in s⁻¹ rest on the diffusivity that was given",
     "An image determines only Γ / D, in µm⁻². The columns in s⁻¹ are these times the D of the settings, and "
     "are as wrong as that D is.",
+)
+_OWN_PER_SECOND = Statement(
+    "Rates in s⁻¹ rest on the diffusivity that the frames tell",
+    "The motion of the pattern tells D together with the rates. Its error is part of the errors in s⁻¹, and stands "
+    "beside it in nuclei.csv.",
+)
+_NO_CLOCK = Statement(
+    "A time-lapse tells no diffusivity",
+    "In nuclei with the flag “diffusivity not identifiable” the frames do not tell how fast the pattern moves. They "
+    "determine only Γ / D, in µm⁻², or no rate where the pattern is unsteady as well.",
 )
 _SPLIT = Statement(
     "One channel was split into hetero- and euchromatin",
@@ -87,7 +106,7 @@ def statements(nuclei: pd.DataFrame) -> list[Statement]:
 
     Parameters
     ----------
-    nuclei : the table of nuclei; `flags` and the presence of rates in s⁻¹ are used.
+    nuclei : the table of nuclei; `flags`, `method`, the diffusivity and the rates in s⁻¹ are used.
     """
     if is_outlines_only(nuclei):
         return [_OUTLINES]
@@ -101,8 +120,25 @@ def statements(nuclei: pd.DataFrame) -> list[Statement]:
         "section_thickness_assumed": _SECTION,
     }
     said += [statement for flag, statement in depends.items() if counts.get(flag)]
-    said.append(_PER_SECOND if "gamma_me_per_s" in nuclei else _OVER_D)
-    return [*said, _ERRORS, _NAN, _STEADY]
+    moving = nuclei["method"] == OVER_TIME
+    said += _of_time(nuclei, moving)
+    ends = ((_STEADY, nuclei.empty or not moving.all()), (_MOVING, moving.any()))
+    return [*said, _ERRORS, _NAN, *(statement for statement, holds in ends if holds)]
+
+
+def _of_time(nuclei: pd.DataFrame, moving: pd.Series) -> list[Statement]:
+    """Return what is to be said of D and of rates in s⁻¹; `moving` tells the nuclei of a time-lapse."""
+    nothing = pd.Series(np.nan, index=nuclei.index)
+    told = nuclei.get("diffusivity_um2_per_s", nothing).notna()
+    in_seconds = pd.concat([nuclei.get(f"gamma_{rate}_per_s", nothing) for rate in ("me", "ac")], axis=1)
+    given = in_seconds.notna().any(axis=1) & ~told
+    holds = {
+        _OWN_PER_SECOND: told.any(),
+        _PER_SECOND: given.any(),
+        _NO_CLOCK: (moving & ~told).any(),
+        _OVER_D: not (moving | given).all() or nuclei.empty,
+    }
+    return [statement for statement, said in holds.items() if said]
 
 
 def is_outlines_only(nuclei: pd.DataFrame) -> bool:

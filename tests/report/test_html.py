@@ -223,6 +223,42 @@ def test_what_limits_the_numbers_is_said_where_it_applies(tmp_path: Path, flag: 
     assert words not in report(tmp_path, [nucleus("a", 1, flags="")], [done("a")]).text
 
 
+AT_REST = "The pattern is taken as steady"
+OF_FILMS = ("A time-lapse is inverted with its change", "A time-lapse tells no diffusivity",
+            "Rates in s⁻¹ rest on the diffusivity that the frames tell")  # fmt: skip
+OF_GIVEN, OVER_D = (
+    "Rates in s⁻¹ rest on the diffusivity that was given",
+    "Rates are given over the diffusivity D",
+)
+FILM = {"method": "time-lapse regression", "flags": ""}
+TELLS = {
+    "diffusivity_um2_per_s": 1e-4,
+    "diffusivity_se": 1e-5,
+    "gamma_me_per_s": 0.012,
+    "gamma_ac_per_s": 0.01,
+}
+IN_SECONDS = {"gamma_me_per_s": 0.012, "gamma_ac_per_s": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{}], {AT_REST, OVER_D}),
+        ([IN_SECONDS], {AT_REST, OF_GIVEN}),
+        ([FILM | TELLS], {OF_FILMS[0], OF_FILMS[2]}),
+        ([FILM], {OF_FILMS[0], OF_FILMS[1]}),
+        ([FILM | IN_SECONDS], {OF_FILMS[0], OF_FILMS[1], OF_GIVEN}),
+        ([FILM | TELLS, {}], {AT_REST, OF_FILMS[0], OF_FILMS[2], OVER_D}),
+    ],
+)
+def test_time_is_spoken_of_as_the_method_has_it(
+    tmp_path: Path, rows: list[dict[str, Any]], said: set[str]
+) -> None:
+    text = report(tmp_path, [nucleus("a", i, **row) for i, row in enumerate(rows, 1)], [done("a")]).text
+    assert {words for words in (AT_REST, *OF_FILMS, OF_GIVEN, OVER_D) if words in text} == said
+    assert "not for a time-lapse" not in text
+
+
 def test_no_nucleus_and_only_failed_images(tmp_path: Path) -> None:
     message = "/data/x.tif: truncated at byte 12.\nExpected: a whole TIFF. Do: copy it again."
     images = [{"image": "x", "path": "/data/x.tif", "status": "failed", "error": message},
