@@ -138,8 +138,10 @@ def problem_of_images(problem: JointProblem) -> RateProblem:
     return _read(problem, None).problem
 
 
-def problem_or_none(problem: JointProblem, constant: float | None) -> RateProblem | None:
+def problem_or_none(problem: JointProblem | None, constant: float | None) -> RateProblem | None:
     """The problem of moved numbers; None where they are impossible, say fractions that exceed 1."""
+    if problem is None:
+        return None
     try:
         return _read(problem, constant).problem
     except ChromamolError:

@@ -134,7 +134,7 @@ def _infer(
     chosen = choose_width(problem, device=device)
     told = _told(problem, chosen)
 
-    def moved(side: tuple[JointProblem, ...]) -> _Told | None:
+    def moved(side: tuple[JointProblem | None, ...]) -> _Told | None:
         each = [problem_or_none(frame, None) for frame in side]
         possible = tuple(frame for frame in each if frame is not None)
         if chosen is None or len(possible) < len(each):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from chromamol.errors import ParameterError
 from chromamol.inverse.joint_setup import JointProblem, rescaled
 from chromamol.inverse.rates import RateMap
 from chromamol.shapes import FloatField
@@ -27,8 +28,11 @@ Sides = tuple[Result | None, Result | None]
 """Results with a number one standard deviation lower and higher; None where it is impossible there."""
 
 
-def moved_scales(problem: JointProblem) -> Iterator[tuple[JointProblem, JointProblem]]:
-    """Yield the problem with each uncertain number of its calibration one standard deviation lower and higher."""
+def moved_scales(problem: JointProblem) -> Iterator[Sides[JointProblem]]:
+    """Yield the problem with each uncertain number of its calibration one standard deviation lower and higher.
+
+    None stands for a side on which the model refuses the number, such as a φ_max above 1.
+    """
     prior, channels = problem.calibration, len(problem.images)
     gains = prior.gains(channels)
 
@@ -47,8 +51,14 @@ def moved_scales(problem: JointProblem) -> Iterator[tuple[JointProblem, JointPro
         length = problem.parameters.interface_length_um * factor
         return replace(problem, parameters=replace(problem.parameters, interface_length_um=length))
 
-    def both(change: Callable[[float], JointProblem], sd: float) -> tuple[JointProblem, JointProblem]:
-        return change(float(np.exp(-sd))), change(float(np.exp(sd)))
+    def possible(change: Callable[[float], JointProblem], factor: float) -> JointProblem | None:
+        try:
+            return change(factor)
+        except ParameterError:
+            return None
+
+    def both(change: Callable[[float], JointProblem], sd: float) -> Sides[JointProblem]:
+        return possible(change, float(np.exp(-sd))), possible(change, float(np.exp(sd)))
 
     for channel, sd in enumerate(gains):
         if sd > 0.0:

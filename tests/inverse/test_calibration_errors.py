@@ -99,6 +99,18 @@ def test_a_side_that_is_no_volume_fraction_leaves_the_other(truth):
     assert calibration_errors(rates) == pytest.approx(np.abs(means(dim) - means(rates)), rel=0.1, abs=1e-3)
 
 
+def test_a_phi_max_above_one_is_a_side_that_is_impossible(truth):
+    phi_h, phi_e, settings = images(truth)
+    at_most = replace(settings["parameters"], phi_max=0.95)
+    settings = settings | {"parameters": at_most}
+    prior = CalibrationPrior(phi_max_sd=0.1)
+    rates = cm.infer_rates(phi_h, phi_e, calibration=prior, **settings)
+    lower = replace(at_most, phi_max=0.95 * np.exp(-0.1))
+    low = cm.infer_rates(phi_h, phi_e, **settings | {"parameters": lower})
+    # All of the difference to the side that is possible counts; the width of the other fit is its own.
+    assert calibration_errors(rates) == pytest.approx(np.abs(means(low) - means(rates)), rel=0.2)
+
+
 def test_gains_of_another_number_of_images_are_refused(truth):
     phi_h, phi_e, settings = images(truth)
     with pytest.raises(ParameterError, match="2 images"):
