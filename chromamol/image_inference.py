@@ -11,7 +11,7 @@ import numpy as np
 
 from chromamol.calibrate import NucleusCalibration, SharedScale, calibrate_nucleus, share_scale
 from chromamol.channels import Channels
-from chromamol.errors import ChromamolError, FieldError, ImageContentError, SolverError
+from chromamol.errors import ChromamolError, OutputError
 from chromamol.inverse.rates import Rates
 from chromamol.io import TimeSeries
 from chromamol.measured import MeasuredDomains, nucleus_domains
@@ -118,10 +118,12 @@ class ImageInference:
         return Inferred(nucleus, own, rates, per_time, measured)
 
     def _attempted(self, nucleus: Nucleus, action: Callable[[], Made]) -> Made | None:
-        """One nucleus must not cost the others of its image."""
+        """One nucleus must not cost the others of its image; a folder that can't be written costs them all."""
         try:
             return action()
-        except (ImageContentError, FieldError, SolverError) as error:
+        except OutputError:
+            raise
+        except ChromamolError as error:
             self.notes.append(f"nucleus {nucleus.label}: {error}")
             self.failed.append(nucleus.label)
             return None

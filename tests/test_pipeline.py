@@ -8,9 +8,17 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import chromamol as cm
+from chromamol.calibrate import calibrate_nucleus
 from chromamol.channels import choose_channels
 from chromamol.domains import measure_domains
-from chromamol.errors import AxesError, ImageContentError, PixelSizeError
+from chromamol.errors import (
+    AxesError,
+    ImageContentError,
+    KernelError,
+    OutputError,
+    ParameterError,
+    PixelSizeError,
+)
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.rates import Outcome, RateMap, Rates
@@ -182,6 +190,27 @@ def test_the_stain_s_brightness_does_not_matter(small_field, analysis):
     for a, b in zip(analysis.rows, twice.rows, strict=True):
         assert b["rate_ratio"] == pytest.approx(a["rate_ratio"], rel=1e-6)
         assert b["gamma_me_per_um2"] == pytest.approx(a["gamma_me_per_um2"], rel=1e-5, nan_ok=True)
+
+
+def test_an_error_of_one_nucleus_costs_that_one_alone(monkeypatch, small_field):
+    image, settings = _image(small_field(nuclei=2)), Settings(calibration_check=False, method="domains")
+
+    def failing_with(kind):
+        def calibrate(channels, labels, nucleus, *rest, **more):
+            if nucleus.label == 1:
+                raise kind("No kernel fits.", expected="room.", do="look at it.")
+            return calibrate_nucleus(channels, labels, nucleus, *rest, **more)
+
+        monkeypatch.setattr("chromamol.image_inference.calibrate_nucleus", calibrate)
+
+    for kind in (KernelError, ParameterError):
+        failing_with(kind)
+        found = analyse_image(image, settings)
+        assert [row["nucleus"] for row in found.rows] == [2]
+        assert any(note.startswith("nucleus 1: No kernel fits.") for note in found.notes)
+    failing_with(OutputError)
+    with pytest.raises(OutputError):
+        analyse_image(image, settings)
 
 
 def test_turning_the_image_turns_the_maps(small_field):
