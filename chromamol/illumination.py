@@ -13,6 +13,7 @@ from chromamol.channels import Channels
 from chromamol.density.illumination import Shading, estimate_shading, flat_field_shading
 from chromamol.errors import AxesError, ParameterError
 from chromamol.io import Micrograph, read_image
+from chromamol.nucleus.boxes import shadow_sizes
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
 
@@ -70,8 +71,8 @@ def even_out(channels: Channels, labels: Labels, micrograph: Micrograph, setting
         return channels
     assert settings.camera_offset is not None
     flat = labels if labels.ndim == 2 else labels.max(axis=0)
-    areas = np.unique(flat[flat > 0], return_counts=True)[1]
-    diameter = 2.0 * float(np.sqrt(np.median(areas) / np.pi)) if areas.size else 0.0
+    areas = list(shadow_sizes(labels).values())
+    diameter = 2.0 * float(np.sqrt(np.median(areas) / np.pi)) if areas else 0.0
     outside = ndimage.distance_transform_edt(flat == 0) > HAZE_DIAMETERS * diameter
     found: dict[str, Shading] = {}
     notes = []

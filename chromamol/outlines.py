@@ -10,6 +10,7 @@ from chromamol.channels import Channels
 from chromamol.errors import ImageContentError
 from chromamol.io import Micrograph, check_nuclear_diameter, find_labels, read_labels
 from chromamol.nucleus import Nucleus, segment_nuclei
+from chromamol.nucleus.boxes import shadow_sizes
 from chromamol.nucleus.fractions import label_fractions
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
@@ -37,9 +38,8 @@ def nucleus_labels(micrograph: Micrograph, channels: Channels, settings: Setting
         labels = np.array(
             segment_nuclei(channels.all_chromatin, pixel_size_um=spacing, method=settings.segmentation_method)
         )
-    footprint = labels if labels.ndim == 2 else labels.max(axis=0)
-    areas = np.bincount(footprint.ravel()) * spacing[-1] * spacing[-2]
-    small = np.flatnonzero(areas < settings.min_area_um2)
+    least = settings.min_area_um2 / (spacing[-1] * spacing[-2])
+    small = [number for number, pixels in shadow_sizes(labels).items() if pixels < least]
     labels[np.isin(labels, small)] = 0
     if not labels.any():
         raise ImageContentError(

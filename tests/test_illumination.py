@@ -1,12 +1,15 @@
 """A shading that is known is divided out, by a flat field or by the background, and nothing else is touched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from chromamol.channels import choose_channels
 from chromamol.density import Shading, estimate_shading, flat_field_shading
 from chromamol.errors import AxesError, ImageContentError, ParameterError
-from chromamol.illumination import divide_by_flat_field, even_out
+from chromamol.illumination import HAZE_DIAMETERS, divide_by_flat_field, even_out
 from chromamol.io import Micrograph, read_image, write_channels
 from chromamol.nucleus.flags import SEPARATOR
 from chromamol.pipeline import analyse_image, outline_nuclei, require_analysable
@@ -182,6 +185,25 @@ def test_the_estimate_is_applied_recorded_and_flagged(small_field):
     assert left.flags == ("illumination_not_measurable",)
     assert left.planes["total"] is channels.planes["total"]
     assert even_out(channels, DISCS, image_of(dark), Settings()) is channels
+
+
+def test_haze_of_a_stack_reaches_as_far_as_whole_nuclei_say(monkeypatch):
+    """The upper nucleus hides most of the lower one."""
+    stack = np.zeros((2, 80, 80), np.int32)
+    stack[0, 20:60, 20:60], stack[1, 22:58, 22:58] = 1, 2
+    asked = []
+
+    def catch(_, outside, **__):
+        asked.append(outside)
+        return None, "not told"
+
+    monkeypatch.setattr("chromamol.illumination.estimate_shading", catch)
+    image = replace(image_of(stack), z_step_um=0.3)
+    settings = Settings(estimate_illumination=True, camera_offset=0.0)
+    even_out(choose_channels(image, settings), stack, image, settings)
+    diameter = 2.0 * np.sqrt(np.median([40**2, 36**2]) / np.pi)
+    away = ndimage.distance_transform_edt(~stack.any(axis=0)) > HAZE_DIAMETERS * diameter
+    np.testing.assert_array_equal(asked[0], away)
 
 
 def test_the_estimate_needs_the_offset_and_no_flat_field():

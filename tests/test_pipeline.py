@@ -26,6 +26,7 @@ from chromamol.io import Micrograph, read_image, write_channels, write_labels
 from chromamol.nucleus import find_nuclei
 from chromamol.nucleus.flags import SEPARATOR
 from chromamol.nucleus_rates import nucleus_row
+from chromamol.outlines import nucleus_labels
 from chromamol.pipeline import MAP_NAMES, ImageAnalysis, analyse_image, outline_nuclei
 from chromamol.settings import Settings
 
@@ -248,6 +249,15 @@ def test_outlines_alone_are_those_of_the_analysis(small_field, analysis):
     np.testing.assert_array_equal(outlines.labels, analysis.labels)
     assert outlines.maps == {}
     assert [row["area_um2"] for row in outlines.rows] == [row["area_um2"] for row in analysis.rows]
+
+
+def test_a_nucleus_of_a_stack_that_lies_under_another_is_kept(monkeypatch):
+    stack = np.zeros((4, 40, 40), np.int32)
+    stack[0, 5:25, 5:25], stack[2, 2:32, 2:32], stack[3, 36:38, 36:38] = 1, 2, 3
+    monkeypatch.setattr("chromamol.outlines.segment_nuclei", lambda *_, **__: stack)
+    image = replace(_image(stack), z_step_um=0.3)
+    found = nucleus_labels(image, choose_channels(image, Settings()), Settings())
+    assert set(np.unique(found)) == {0, 1, 2}, "the third is too small"
 
 
 def test_given_outlines_are_all_used_and_the_record_says_which_are_small(small_field, tmp_path):

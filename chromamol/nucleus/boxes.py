@@ -26,3 +26,12 @@ def label_boxes(labels: Labels) -> Iterator[tuple[int, tuple[slice, ...]]]:
     numbers = numbers[numbers > 0]
     ranks = np.searchsorted(numbers, labels, side="right").astype(np.int32)  # 0 for the background
     yield from zip(numbers.tolist(), ndimage.find_objects(ranks), strict=True)
+
+
+def shadow_sizes(labels: Labels) -> dict[int, int]:
+    """Return how many pixels (y, x) each label covers; in a stack along z, whatever lies above or below it."""
+    each = ((number, labels[box] == number) for number, box in label_boxes(labels))
+    return {
+        number: int(np.count_nonzero(inside if inside.ndim == 2 else inside.any(axis=0)))
+        for number, inside in each
+    }

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from chromamol.errors import FieldError
-from chromamol.nucleus.boxes import label_boxes
+from chromamol.nucleus.boxes import label_boxes, shadow_sizes
 from chromamol.nucleus.geometry import find_nuclei
 
 SPACING = (0.1, 0.1)
@@ -24,6 +24,14 @@ def picture(labels, blur=2.0):
 
 
 GRID = [(100, 100), (100, 300), (100, 500), (300, 100), (300, 300)]
+
+
+def test_a_nucleus_under_another_keeps_its_shadow():
+    stack = np.zeros((4, 20, 30), np.int32)
+    stack[0, 2:12, 2:12], stack[2:4, 0:15, 0:20] = 1, 9
+    assert shadow_sizes(stack) == {1: 100, 9: 300}
+    assert shadow_sizes(stack[0]) == {1: 100}
+    assert shadow_sizes(0 * stack) == {}
 
 
 def test_disc_has_its_area_diameter_and_centre():
