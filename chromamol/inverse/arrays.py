@@ -40,6 +40,9 @@ def as_fields(
             expected="one shape for all, (y, x) or (z, y, x).",
             do="pass arrays of one image; stack channels as separate arguments.",
         )
+    if not inside.any():
+        raise FieldError("A mask without a pixel.", expected="some pixels inside the nucleus.",
+                         do="check which label the mask was made of, or leave it out.")  # fmt: skip
     grid = Grid(shape, spacing_of(pixel_size_um, len(shape)))
     return [Field(a, grid, "1", inside) for a in arrays]
 

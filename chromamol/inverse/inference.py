@@ -231,8 +231,9 @@ def _known_map(known: Any, mask: Mask) -> FloatField | None:
     fits = array.shape in ((), mask.shape)
     inside = np.broadcast_to(array, mask.shape)[mask] if fits else array.ravel()
     if not fits or not (np.isfinite(inside) & (inside >= 0.0)).all() or not inside.any():
+        values = f", from {inside.min():.4g} to {inside.max():.4g}" if inside.size else ""
         raise FieldError(
-            f"known_acetylation_per_um2 of shape {array.shape}, from {inside.min():.4g} to {inside.max():.4g}.",
+            f"known_acetylation_per_um2 of shape {array.shape}{values}.",
             expected=f"a number > 0, or a map of shape {mask.shape} that is finite, >= 0 and not 0 everywhere in the "
             "nucleus, in um^-2.",
             do="pass the acetylation rate over diffusivity, Gamma_ac / D.",

@@ -219,6 +219,7 @@ def test_cuda_and_cpu_agree(truth):
 
 
 GOOD = np.full((40, 40), 0.25)
+NOWHERE = np.zeros((40, 40), dtype=bool)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,11 @@ GOOD = np.full((40, 40), 0.25)
         ((0.0 * GOOD, GOOD), {}, FieldError),
         ((4.0 * GOOD, GOOD), {}, FieldError),
         ((2.4 * GOOD, 2.4 * GOOD), {}, FieldError),
-        ((GOOD, GOOD), {"mask": np.zeros((40, 40), dtype=bool)}, FieldError),
+        ((GOOD, GOOD), {"mask": NOWHERE}, FieldError),
+        ((GOOD, GOOD), {"mask": NOWHERE, "known_acetylation_per_um2": 1.0}, FieldError),
+        ((GOOD, GOOD), {"mask": NOWHERE, "noise_sd": 0.02, "method": "joint"}, FieldError),
+        ((GOOD, GOOD), {"mask": NOWHERE, "method": "network"}, FieldError),
+        ((GOOD, GOOD), {"known_acetylation_per_um2": []}, FieldError),
         ((GOOD, GOOD), {"pixel_size_um": 0.0}, FieldError),
         ((GOOD.astype(str), GOOD), {}, FieldError),
         ((GOOD, GOOD), {"method": "magic"}, ParameterError),
