@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from chromamol.errors import ReadError
+from chromamol.errors import AxesError, ReadError
 from chromamol.io.axes import StoredAxes
 from chromamol.io.extra import as_read_errors, require_module
 from chromamol.io.pixel_size import Calibration
 from chromamol.io.source import ImageSource, choose_scene, require_memory, require_number_type
 from chromamol.units import um_per_unit
+
+_LETTERS = {"time": "T", "channel": "C"}
+"""Of types that say what an axis is whatever its name, and of the names that stand for them."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -40,6 +43,7 @@ def _source(group: Any, path: Path, scene: int | str | None) -> ImageSource:
     finest = multiscale["datasets"][0]
     array = node[finest["path"]]
     axes = _axes(multiscale, array.ndim)
+    _require_stated(multiscale, finest, axes, array.ndim, path)
     require_number_type(np.dtype(array.dtype), name=str(path))
     notes = [f"scene {index} of {len(images)} ({labels[index]})"] if len(images) > 1 else []
     if (absent := int(array.nchunks) - int(array.nchunks_initialized)) > 0:
@@ -52,7 +56,7 @@ def _source(group: Any, path: Path, scene: int | str | None) -> ImageSource:
             return np.asarray(array[tuple(fixed.get(axis, slice(None)) for axis in range(array.ndim))])
 
     return ImageSource(
-        axes=StoredAxes("".join(a["name"].upper() for a in axes), tuple(int(n) for n in array.shape),
+        axes=StoredAxes("".join(map(_letter, axes)), tuple(int(n) for n in array.shape),
                         _channel_names(attributes)),
         dtype=np.dtype(array.dtype).newbyteorder("="), calibration=_calibration(multiscale, finest, axes),
         saturation_level=None, note="; ".join(notes), read=read,
@@ -88,6 +92,41 @@ def _axes(multiscale: Mapping[str, Any], ndim: int) -> list[Mapping[str, Any]]:
     return [dict(axis) if isinstance(axis, Mapping) else {"name": str(axis)} for axis in stated]
 
 
+def _letter(axis: Mapping[str, Any]) -> str:
+    """Return the letter of an axis by its type, else by its name; Q, "meaning not stated", for one of neither."""
+    name, kind = str(axis.get("name", "")).lower(), str(axis.get("type", "")).lower()
+    if kind in _LETTERS:
+        return _LETTERS[kind]
+    return _LETTERS.get(name, name.upper() if len(name) == 1 and name.isascii() and name.isalpha() else "Q")
+
+
+def _require_stated(
+    multiscale: Mapping[str, Any],
+    finest: Mapping[str, Any],
+    axes: list[Mapping[str, Any]],
+    ndim: int,
+    path: Path,
+) -> None:
+    """Raise `AxesError` where the metadata speak of another number of axes than the pixels have."""
+    counts = [len(axes), *(len(transform["scale"]) for transform in _scales(multiscale, finest))]
+    if set(counts) != {ndim}:
+        names = ", ".join(str(axis.get("name", "?")) for axis in axes)
+        raise AxesError(
+            f"{path}: an array of {ndim} axes with metadata of {' and '.join(map(str, counts))} ({names}).",
+            expected="a name and a scale for each axis of the array.",
+            do="export the image as OME-Zarr again, or as OME-TIFF.",
+        )
+
+
+def _scales(multiscale: Mapping[str, Any], finest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what scales the whole, then the level."""
+    transforms = (
+        *multiscale.get("coordinateTransformations", ()),
+        *finest.get("coordinateTransformations", ()),
+    )
+    return [transform for transform in transforms if transform.get("type") == "scale"]
+
+
 def _channel_names(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     names = tuple(
         str(channel.get("label", "")) for channel in attributes.get("omero", {}).get("channels", ())
@@ -100,19 +139,14 @@ def _calibration(
 ) -> Calibration:
     """The scale of the level times that of the whole, in the units of the axes."""
     scale = [1.0] * len(axes)
-    stated = False
-    for transform in (
-        *multiscale.get("coordinateTransformations", ()),
-        *finest.get("coordinateTransformations", ()),
-    ):
-        if transform.get("type") == "scale":
-            scale = [a * float(b) for a, b in zip(scale, transform["scale"], strict=True)]
-            stated = True
+    scales = _scales(multiscale, finest)
+    for transform in scales:
+        scale = [a * float(b) for a, b in zip(scale, transform["scale"], strict=True)]
     sides: dict[str, float] = {}
     remarks = []
     for side, axis in zip(scale, axes, strict=True):
-        name, unit = str(axis["name"]).lower(), axis.get("unit")
-        if name not in "xyz" or not stated:
+        name, unit = _letter(axis).lower(), axis.get("unit")
+        if name not in "xyz" or not scales:
             continue
         per = um_per_unit(str(unit)) if unit else None
         if per is None:

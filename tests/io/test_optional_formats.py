@@ -63,6 +63,40 @@ def test_ome_zarr_in_nanometres_and_without_a_unit(tmp_path):
     assert "no unit" in image.calibration_note
 
 
+@pytest.mark.parametrize(
+    ("names", "letters"),
+    [(("time", "channel", "z", "y", "x"), "TCZYX"), (("frame", "dye", "z", "y", "x"), "TCZYX"),
+     (("t", "c", "depth", "y", "x"), "TCQYX")],
+)  # fmt: skip
+def test_axes_of_any_name_are_known_by_their_type(tmp_path, names, letters):
+    path = tmp_path / "named.zarr"
+    group = write_zarr(path)
+    multiscales = group.attrs["multiscales"]
+    kinds = ("time", "channel", "space", "space", "space")
+    units = ({}, {}, *({"unit": "micrometer"},) * 3)
+    multiscales[0]["axes"] = [
+        {"name": n, "type": k, **u} for n, k, u in zip(names, kinds, units, strict=True)
+    ]
+    group.attrs["multiscales"] = multiscales
+    if "Q" in letters:
+        with pytest.raises(AxesError, match=r"axes TCQYX .* not understood: Q of length"):
+            read_image(path, time_index=0)
+    image = read_image(path, time_index=0, axes="TCZYX" if "Q" in letters else None, z_step_um=0.3)
+    np.testing.assert_array_equal(image.data, DATA[0])
+    assert (image.pixel_size_um, image.z_step_um) == pytest.approx((0.1, 0.3))
+
+
+def test_metadata_of_another_number_of_axes_are_refused(tmp_path):
+    few = write_zarr(tmp_path / "few.zarr")
+    multiscales = few.attrs["multiscales"]
+    multiscales[0]["axes"] = multiscales[0]["axes"][2:]
+    few.attrs["multiscales"] = multiscales
+    write_zarr(tmp_path / "short.zarr", scale=(0.1, 0.1))
+    for name in ("few", "short"):
+        with pytest.raises(AxesError, match=r"an array of 5 axes with metadata of"):
+            read_image(tmp_path / f"{name}.zarr", time_index=0)
+
+
 def test_a_collection_is_scenes_and_a_plate_is_refused(tmp_path):
     zarr = pytest.importorskip("zarr")
     group = zarr.open_group(tmp_path / "many.zarr", mode="w", zarr_format=2)
