@@ -216,6 +216,15 @@ def test_a_broken_truth_is_refused(tmp_path):
         load_truth("known", 0, folder=tmp_path, size=192, progress=lambda _: None)
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.98])
+def test_a_truth_whose_writing_was_cut_short_is_refused(tmp_path, kept):
+    path = tmp_path / "known_0.npz"
+    np.savez_compressed(path, phi_h=np.random.default_rng(0).random((32, 32)), steadiness=0.0)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ReadError, match="made again"):
+        load_truth("known", 0, folder=tmp_path, size=192, progress=lambda _: None)
+
+
 def test_scores_of_a_known_error():
     shape = (40, 40)
     rate = 1.0 + 0.3 * np.sin(np.arange(40) / 5.0)[:, None] * np.ones(shape)

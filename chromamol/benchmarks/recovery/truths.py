@@ -10,6 +10,8 @@ with a no-flux wall to which heterochromatin sticks), `solid` (a cube, Γ_me = .
 from __future__ import annotations
 
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,14 +145,15 @@ def load_truth(kind: str, seed: int, *, folder: Path, size: int, progress: Calla
         progress(f"making {path.name}, which takes a minute or more")
         _make(path, kind, seed, size, progress)
     try:
-        with np.load(path) as file:
+        # Opened here: of a file that is cut short, numpy would leave its own open.
+        with path.open("rb") as opened, np.load(opened) as file:
             stored = {name: file[name] for name in file.files}
         phi_h, phi_e = (stored[name].astype(np.float64) for name in ("phi_h", "phi_e"))
         space = phi_h.shape[1:] if kind == "film" else phi_h.shape
         me, ac = (np.broadcast_to(stored[k].astype(np.float64), space) for k in ("gamma_me", "gamma_ac"))
         mask = stored["mask"].astype(bool) if "mask" in stored else np.ones(space, dtype=bool)
         unsteady = float(stored["steadiness"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ReadError(
             f"{path}: {error}.", expected="a truth with phi_h, phi_e, gamma_me, gamma_ac and steadiness.",
             do="remove the file; it will be made again.",
