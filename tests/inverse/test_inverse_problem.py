@@ -336,6 +336,10 @@ REFUSED = {
     "measured field times a derivative": lambda p, u, D: u * d(u, "x"),
     "known field times a derivative": lambda p, u, D: np.ones((41, 41)) * d(u, "x") + D,
     "function of a derivative": lambda p, u, D: d(u, "x") ** 2,
+    "derivative over a field": lambda p, u, D: d(u, "t") / u - D,
+    "number over an unknown": lambda p, u, D: d(u, "t") - 1.0 / D,
+    "array over a field": lambda p, u, D: np.ones((41, 41)) / u - D,
+    "division by zero": lambda p, u, D: d(u, "t") / 0.0 - D,
     "no unknown in the equation": lambda p, u, D: d(u, "t"),
     "every term with an unknown": lambda p, u, D: D * u,
 }

@@ -100,7 +100,16 @@ class Expression:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Expression:
-        return self * (1.0 / other)
+        if isinstance(other, Expression):
+            raise _quotient()
+        divisor = as_array(other, "A divisor")
+        if not (np.isfinite(divisor) & (divisor != 0.0)).all():
+            raise ParameterError("A division by 0, or by what is not finite.", expected="finite numbers other than 0.",
+                                 do="multiply the equation by the divisor.")  # fmt: skip
+        return self * (1.0 / divisor)
+
+    def __rtruediv__(self, other: Any) -> Expression:
+        raise _quotient()
 
     def __pow__(self, power: int) -> Expression:
         return pointwise(lambda value: value**power, self)
@@ -240,6 +249,14 @@ def _as_number(value: Any) -> float | None:
     if isinstance(value, Expression) or np.ndim(value) > 0:
         return None
     return float(as_array(value, "A number"))
+
+
+def _quotient() -> ParameterError:
+    return ParameterError(
+        "A division by a field or an unknown.",
+        expected="division by numbers and by known arrays.",
+        do="multiply the equation by the divisor, or name the quotient of two unknowns as one unknown.",
+    )
 
 
 def _of_source(axes: Axes, source: Source) -> Expression:
