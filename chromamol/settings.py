@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -11,8 +12,10 @@ from typing import Any, get_args, get_type_hints
 import tomli_w
 
 from chromamol.density.calibration import SCALES
+from chromamol.density.localization_density import METHODS as DENSITIES
 from chromamol.errors import ParameterError
 from chromamol.io.planes import require_choice
+from chromamol.io.smlm.dialects import BY_NAME
 
 
 @dataclass(frozen=True)
@@ -137,32 +140,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise _out_of_range(name, value, "a positive, finite number")
-        for name in _NOT_NEGATIVE:
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise _out_of_range(name, value, "a finite number >= 0")
-        for name in _FINITE:
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise _out_of_range(name, value, "a finite number")
+        for names, holds, expected in _RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not (math.isfinite(value) and holds(value)):
+                    raise _out_of_range(name, value, expected)
         if self.z_plane is not None:
             object.__setattr__(self, "z_plane", require_choice(self.z_plane))
-        if self.intensity_scale not in SCALES:
-            raise _out_of_range("intensity_scale", self.intensity_scale, f"one of {', '.join(SCALES)}")
+        for name, known in _NAMED.items():
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise _out_of_range(name, value, f"one of {', '.join(known)}")
         if self.estimate_illumination and self.camera_offset is None:
             raise ParameterError("estimate_illumination without camera_offset.",
                                  expected="the intensity without light.",
                                  do="give --set camera_offset=VALUE, or use a flat field.")  # fmt: skip
-        for name in _SHARES:
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
-                raise _out_of_range(name, value, "a standard deviation between 0 and 1")
-        if not 0.0 < self.water_fraction < 1.0:
-            raise _out_of_range("water_fraction", self.water_fraction, "a fraction between 0 and 1")
 
     @property
     def interface_blur_um(self) -> float:
@@ -204,9 +196,11 @@ class Settings:
         return given + "\n# Measured or decided from each image: " + ", ".join(open_ones) + "\n"
 
 
-_POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain", "phi_max",
+_POSITIVE = ("pixel_size_um", "z_step_um", "chromatin_gain", "heterochromatin_gain", "euchromatin_gain",
              "interface_length_um", "diffusivity_um2_per_s", "frame_interval_s", "density_pixel_um",
-             "jobs", "photons_per_count")  # fmt: skip
+             "jobs", "photons_per_count", "known_acetylation_per_um2")  # fmt: skip
+_NAMED = {"intensity_scale": SCALES, "density_method": DENSITIES, "localization_dialect": tuple(BY_NAME)}
+"""Methods of rates and of segmentation are looked up before a run: their registries load what takes seconds."""
 _FINITE = ("dark_level", "split_constant")
 _SHARES = ("water_sd", "gain_sd", "offset_sd", "phi_max_sd", "interface_sd")
 _NOT_NEGATIVE = (
@@ -218,9 +212,18 @@ _NOT_NEGATIVE = (
     "split_constant_sd",
     "section_thickness_um",
     "psf_sigma_um",
-    "known_acetylation_per_um2",
     "read_noise_counts",
     "seed",
+)
+
+
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (_POSITIVE, lambda value: value > 0.0, "a positive, finite number"),
+    (_NOT_NEGATIVE, lambda value: value >= 0.0, "a finite number >= 0"),
+    (_FINITE, lambda _: True, "a finite number"),
+    (_SHARES, lambda value: 0.0 <= value <= 1.0, "a standard deviation between 0 and 1"),
+    (("phi_max",), lambda value: 0.0 < value <= 1.0, "a volume fraction, above 0 and at most 1"),
+    (("water_fraction",), lambda value: 0.0 < value < 1.0, "a fraction between 0 and 1"),
 )
 
 

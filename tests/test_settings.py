@@ -75,6 +75,8 @@ for bad in {bad}:
         ("pixel_size_um", 0.0), ("pixel_size_um", float("nan")), ("z_step_um", -0.3), ("phi_max", float("inf")),
         ("interface_length_um", 0.0), ("jobs", 0), ("water_fraction", 1.0), ("water_fraction", 0.0),
         ("psf_sigma_um", -0.1), ("seed", -1), ("diffusivity_um2_per_s", 0.0), ("chromatin_gain", -1.0),
+        ("phi_max", 1.5), ("known_acetylation_per_um2", 0.0), ("density_method", "histogram"),
+        ("localization_dialect", "palm"), ("intensity_scale", "guess"),
         ("dark_level", float("nan")), ("dark_level", float("-inf")), ("split_constant", float("nan")),
     ],
 )  # fmt: skip
