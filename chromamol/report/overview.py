@@ -40,6 +40,10 @@ NO_MAP: Mapping[str, frozenset[str]] = MappingProxyType(
         "no_domains": frozenset(QUANTITIES),
         "methylation_not_identifiable": frozenset({"gamma_me_per_um2", "gamma_me_se"}),
         "acetylation_not_identifiable": frozenset({"gamma_ac_per_um2", "gamma_ac_se"}),
+        "section_not_corrected": frozenset(
+            {"gamma_me_per_um2", "gamma_me_se", "gamma_ac_per_um2", "gamma_ac_se"}
+        ),
+        "unsteady": frozenset(QUANTITIES),
         "not_converged": frozenset(QUANTITIES),
     }
 )

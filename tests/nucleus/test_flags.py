@@ -7,6 +7,7 @@ import chromamol
 from chromamol.errors import ParameterError
 from chromamol.nucleus.flags import FLAGS, describe, join, ordered
 from chromamol.report.overview import NO_MAP
+from chromamol.report.summary import AGAINST_RATIO
 
 PACKAGE = Path(chromamol.__file__).parent
 
@@ -32,6 +33,10 @@ def test_every_flag_is_raised_somewhere():
 
 def test_the_report_explains_missing_maps_by_flags_that_exist():
     assert set(NO_MAP) <= set(FLAGS)
+
+
+def test_the_report_counts_flags_that_exist_against_a_ratio():
+    assert set(FLAGS) >= AGAINST_RATIO
 
 
 def test_every_flag_has_a_one_line_description():

@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from chromamol.errors import FieldError
 from chromamol.nucleus import segment_nuclei
 from chromamol.report import DENSITY, draw_nucleus, draw_overview, title_of
+from chromamol.report.overview import NO_MAP
 from chromamol.report.panels import locate, nice_length_um
 from chromamol.report.style import QUANTITIES, UNKNOWN, drawable
 
@@ -130,6 +131,20 @@ def test_a_map_without_any_value_says_so_and_why() -> None:
     assert "acetylation" not in methylation
     assert " ".join(acetylation).count("acetylation not identifiable") == 1
     assert "border" not in methylation + acetylation
+
+
+@pytest.mark.parametrize(
+    ("flag", "panels", "others"),
+    [
+        ("unsteady", ("gamma_me_per_um2", "rate_ratio"), ()),
+        ("section_not_corrected", ("gamma_me_per_um2",), ("rate_ratio",)),
+    ],
+)
+def test_motion_and_a_section_out_of_reach_are_reasons(
+    flag: str, panels: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    assert all(flag in NO_MAP and key in NO_MAP[flag] for key in panels)
+    assert not NO_MAP[flag] & set(others)
 
 
 def test_maps_are_shown_inside_nuclei_and_rates_where_valid() -> None:
