@@ -36,7 +36,7 @@ QUICK = (Case((32, 32), 1.92, 1), Case((32, 32), 1.92, 4))
 
 
 def run(
-    *, device: str = "auto", quick: bool = False, steadiness: float = 1e-6, nuclei: int | None = None
+    *, device: str = "auto", quick: bool = False, steadiness: float | None = None, nuclei: int | None = None
 ) -> pd.DataFrame:
     """Measure on a device, and return one row per case.
 
@@ -61,7 +61,7 @@ def run(
         raise ParameterError(f"nuclei = {nuclei}.", expected="a whole number >= 1.", do="use 32.")
     where = resolve_device(device)
     cases: tuple[Case, ...] = QUICK if quick else FULL
-    target = steadiness or (1e-2 if quick else 1e-6)
+    target = (1e-2 if quick else 1e-6) if steadiness is None else steadiness
     if nuclei is not None:
         cases = tuple(Case(c.shape, c.box, nuclei if c.nuclei > 1 else 1) for c in cases)
     return pd.DataFrame([_measure(case, where, target) for case in cases])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -16,6 +18,22 @@ def test_command_prints_a_row_per_case() -> None:
     assert result.exit_code == 0
     rows = [line for line in result.stdout.splitlines() if "32 x 32" in line]
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "reached"),
+    [({}, 1e-6), ({"quick": True}, 1e-2), ({"quick": True, "steadiness": 0.1}, 0.1)],
+)
+def test_a_quick_run_asks_for_less_rest(monkeypatch, asked, reached) -> None:
+    wanted = []
+
+    def simulated(methylation, _, *, settings, **__):
+        wanted.append(settings.steadiness)
+        return [SimpleNamespace(steadiness=0.0) for _ in methylation]
+
+    monkeypatch.setattr("chromamol.benchmarks.simulation.simulate_chromatin_batch", simulated)
+    run(device="cpu", nuclei=1, **asked)
+    assert set(wanted) == {reached}
 
 
 def test_no_nuclei_are_refused() -> None:
