@@ -45,7 +45,12 @@ class ShownResponse:
 
 
 def draw_response(
-    responses: Sequence[ShownResponse], table: pd.DataFrame, *, pixel_size_um: float, title: str
+    responses: Sequence[ShownResponse],
+    table: pd.DataFrame,
+    *,
+    pixel_size_um: float,
+    title: str,
+    phi_max: float = 0.7,
 ) -> Picture:
     """Draw before, after and the difference of up to four nuclei, and what was measured of them.
 
@@ -55,6 +60,7 @@ def draw_response(
     table : rows of `response.csv`: `nucleus`, `state` ("before", "after") and the measures.
     pixel_size_um : of the fields.
     title : what was changed.
+    phi_max : volume fraction of the dense phase, at which the colours end.
     """
     shown = list(responses)[:SHOWN]
     picture = Picture(4.0 * PANEL_INCHES, 0.7 + PANEL_INCHES * len(shown))
@@ -75,8 +81,8 @@ def draw_response(
         where = panels.locate(response.mask.astype(np.int32))
         limit = float(max(np.abs(response.after - response.before)[response.mask].max(), 1e-6))
         maps = (
-            (f"Nucleus {response.number}, before", response.before, phi, (0.0, 0.7)),
-            ("After", response.after, phi, (0.0, 0.7)),
+            (f"Nucleus {response.number}, before", response.before, phi, (0.0, phi_max)),
+            ("After", response.after, phi, (0.0, phi_max)),
             (DIFFERENCE.title, response.after - response.before, DIFFERENCE, (-limit, limit)),
         )
         for column, (name, values, quantity, limits) in enumerate(maps):

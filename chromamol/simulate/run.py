@@ -243,7 +243,10 @@ def _write_response(
         ShownResponse(i, r.before.heterochromatin, r.after.heterochromatin, r.before.mask)
         for i, r in zip(tables[0]["nucleus"], responses, strict=True)
     ]
-    picture = draw_response(shown, table, pixel_size_um=responses[0].before.pixel_size_um[-1], title=title)
+    first = responses[0].before
+    picture = draw_response(
+        shown, table, pixel_size_um=first.pixel_size_um[-1], title=title, phi_max=first.parameters.phi_max
+    )
     with atomic_write(folder / "response.png") as temporary:
         picture.savefig(temporary)
 

@@ -20,6 +20,7 @@ from chromamol.nucleus import segment_nuclei
 from chromamol.report import DENSITY, draw_nucleus, draw_overview, title_of
 from chromamol.report.overview import NO_MAP
 from chromamol.report.panels import locate, nice_length_um
+from chromamol.report.response import ShownResponse, draw_response
 from chromamol.report.style import QUANTITIES, UNKNOWN, drawable
 
 PIXEL_UM = 0.05
@@ -327,3 +328,16 @@ def test_nuclei_are_located_whatever_their_numbers():
     found = locate(labels)
     assert found.numbers == (4, 2**31 - 1)
     assert found.centres == ((14.5, 7.5), (4.5, 4.5))
+
+
+@pytest.mark.parametrize("phi_max", [0.4, 0.7, 0.9])
+def test_colours_of_a_response_end_at_the_dense_phase(phi_max):
+    rng = np.random.default_rng(0)
+    before, after = phi_max * rng.random((2, 16, 16))
+    measures = {"heterochromatin_fraction": 0.5, "domain_radius_um": 0.2, "domain_count": 4}
+    table = pd.DataFrame([{"nucleus": 1, "state": state, **measures} for state in ("before", "after")])
+    shown = [ShownResponse(1, before, after, np.ones((16, 16), dtype=bool))]
+    picture = draw_response(shown, table, pixel_size_um=0.1, title="x1.5", phi_max=phi_max)
+    limits = [image.get_clim() for axes in picture.axes for image in axes.get_images()]
+    assert limits[:2] == [(0.0, phi_max)] * 2
+    assert limits[2][0] == -limits[2][1]
