@@ -22,6 +22,11 @@ def as_array(values: Any, name: str) -> FloatField:
 def as_mask(values: Any, name: str = "mask") -> Mask:
     """Return booleans, True where `values` is not 0.
 
-    Integers would not fail where a mask is meant: `values[mask]` picks rows, and `~mask` is 254 or 255.
+    Integers would not fail where a mask is meant: `values[mask]` picks rows, and `~mask` is 254 or 255. NaN
+    would be True.
     """
-    return as_array(values, name).astype(bool)
+    array = as_array(values, name)
+    if not np.isfinite(array).all():
+        raise FieldError(f"{name} with NaN or infinite values.", expected="0 outside, another finite number inside.",
+                         do="pass booleans, such as labels == 1.")  # fmt: skip
+    return array.astype(bool)

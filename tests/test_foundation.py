@@ -10,6 +10,7 @@ from chromamol import errors
 from chromamol.device import resolve_device
 from chromamol.errors import ChromamolError, DeviceError, FieldError
 from chromamol.field import Field
+from chromamol.given import as_mask
 from chromamol.grid import Grid
 from chromamol.units import per_um2_to_per_s, um_per_unit
 
@@ -112,3 +113,10 @@ def test_devices_are_never_swapped_in_silence():
     for name in ("mps", "abacus", "cuda:99"):
         with pytest.raises(DeviceError, match=r"Expected: .* Do: "):
             resolve_device(name)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_mask_says_of_every_pixel_whether_it_is_inside(odd):
+    np.testing.assert_array_equal(as_mask([0, 3, 0.5]), [False, True, True])
+    with pytest.raises(FieldError, match="region with NaN or infinite"):
+        as_mask([0.0, odd, 1.0], "region")
