@@ -154,7 +154,8 @@ def scale_told(each: list[tuple[NucleusCalibration, Rates]], shared: SharedScale
         told = [
             (r.diagnostics[name], r.diagnostics[f"{name}_sd"])
             for _, r in each
-            if f"{name}_sd" in r.diagnostics
+            # Where no sample moved, the fit did not look for the gain.
+            if r.diagnostics.get(f"{name}_sd", 0.0) > 0.0
         ]
         if len(told) < 2:
             continue

@@ -85,6 +85,12 @@ def test_one_fit_has_nobody_to_share_with():
     assert scale_told([], SCALE) is None
 
 
+def test_a_fit_without_an_error_of_its_gain_tells_none():
+    assert scale_told([fitted(0.1), fitted(0.3, 0.0)], SCALE) is None
+    found = scale_told([fitted(0.1, 0.02), fitted(0.3, 0.0), fitted(0.1, 0.02)], SCALE)
+    assert math.log(found.gain["heterochromatin"] / 1000.0) == pytest.approx(0.1)
+
+
 def test_of_nuclei_of_one_size_the_same_is_asked_what_a_wrong_scale_does(monkeypatch):
     asked = []
 
