@@ -23,6 +23,7 @@ _FLAT_SHARE = 0.35
 _GRADIENT_SIGMA_PX = 1.5
 _MAD_TO_SD = 1.482602218505602  # 1 / Φ⁻¹(3/4)
 _LEAST_PIXELS = 30
+_FEWEST_FRAMES = 3
 _MOTION_AT = 1.02  # an average over frames of the noise in space is known within 1 to 2 %
 
 
@@ -62,8 +63,15 @@ def estimate_noise_over_time(frames: FloatField | Any, *, mask: Any = None) -> F
     ----------
     frames : (t, y, x) or (t, z, y, x), at least 3 frames that stay in place.
     mask : True where the values count.
+
+    Raises
+    ------
+    FieldError : fewer than 3 frames, or too few pixels in each.
     """
     values = as_array(frames, "frames")
+    if values.ndim < 2 or len(values) < _FEWEST_FRAMES:
+        raise FieldError(f"Frames of shape {values.shape}.", expected=f"at least {_FEWEST_FRAMES}, time first.",
+                         do="use `estimate_noise_sd` for each frame.")  # fmt: skip
     inside = np.ones(values.shape[1:], dtype=bool) if mask is None else as_mask(mask)
     differences = (values[:-2] - 2.0 * values[1:-1] + values[2:])[:, inside] / np.sqrt(6.0)
     variances = (_MAD_TO_SD * np.median(np.abs(differences), axis=1)) ** 2

@@ -60,6 +60,12 @@ def test_a_mask_of_numbers_is_the_same_mask(kind):
         np.testing.assert_array_equal(estimate(values, mask=mask.astype(kind)), estimate(values, mask=mask))
 
 
+@pytest.mark.parametrize("shape", [(0, 30, 30), (1, 30, 30), (2, 30, 30), (30,)])
+def test_noise_over_time_needs_a_second_difference(shape):
+    with pytest.raises(FieldError, match="at least 3, time first"):
+        estimate_noise_over_time(np.zeros(shape))
+
+
 def test_gain_and_read_noise_of_a_camera():
     rng = np.random.default_rng(4)
     photons = 20 + 200 * interface_field((256, 256), 1.5, 6, rng)
