@@ -91,25 +91,29 @@ def compose(nuclei: list[SimulatedChromatin], layout: Layout, settings: Simulati
                        {name: maps[name] for name in TRUTH})  # fmt: skip
 
 
-def expose(field: FieldOfView, settings: SimulationSettings, *, seed: int) -> np.ndarray:
-    """Return counts (y, x), or (channel, y, x) of two marks."""
+def expose(field: FieldOfView, settings: SimulationSettings, *, seed: int, state: int = 0) -> np.ndarray:
+    """Return counts (y, x), or (channel, y, x) of two marks; each `state` of a field has noise of its own."""
     microscope = Microscope(
         psf_sigma_um=settings.psf_sigma_um, counts_per_fraction=settings.counts_per_fraction, offset=settings.offset,
         read_noise=settings.read_noise, background=settings.background, unevenness=settings.unevenness,
         psf=point_spread(settings), binning=BINNING,
     )  # fmt: skip
-    rng = np.random.default_rng([seed, 20_000])
+    rng = np.random.default_rng([seed, 20_000 + state])
     fine = (settings.pixel_size_um / BINNING,) * 2
     if settings.marks:
         return microscope.channels([field.phi_h, field.phi_e], fine, rng=rng)
     return microscope.image(field.phi_h + field.phi_e, fine, rng=rng)
 
 
-def localizations(field: FieldOfView, settings: SimulationSettings, *, seed: int) -> SyntheticLocalizations:
-    """Return a table of total chromatin's localisations."""
+def localizations(
+    field: FieldOfView, settings: SimulationSettings, *, seed: int, state: int = 0
+) -> SyntheticLocalizations:
+    """Return a table of total chromatin's localisations; each `state` of a field has blinks of its own."""
     labelling = Labelling(molecules_per_um=settings.molecules_per_um2)
     fine = (settings.pixel_size_um / BINNING,) * 2
-    return localize(field.phi_h + field.phi_e, fine, labelling, rng=np.random.default_rng([seed, 30_000]))
+    return localize(
+        field.phi_h + field.phi_e, fine, labelling, rng=np.random.default_rng([seed, 30_000 + state])
+    )
 
 
 def point_spread(settings: SimulationSettings) -> PointSpread:

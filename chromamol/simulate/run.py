@@ -107,13 +107,13 @@ def simulate(
     with staged(output, contents=CONTENTS) as folder:
         (folder / "truth").mkdir()
         if change is None:
-            table = _write_field(folder, nuclei, layout, settings, name="field", seed=settings.seed)
+            table = _write_field(folder, nuclei, layout, settings, name="field")
             _write_csv(folder / "truth" / "nuclei.csv", table)
         else:
             states = ([r.before for r in responses], [r.after for r in responses])
             tables = [
-                _write_field(folder, state, layout, settings, name=name, seed=settings.seed + 1 + i)
-                for i, (name, state) in enumerate(zip(STATES, states, strict=True))
+                _write_field(folder, state, layout, settings, name=name, state=number)
+                for number, (name, state) in enumerate(zip(STATES, states, strict=True), start=1)
             ]
             _write_response(folder, responses, tables, change.text)
         write_text(folder / "simulation.toml", settings.to_toml())
@@ -191,11 +191,11 @@ def _region_on(nucleus: InferredNucleus, region: Mask) -> Mask:
 
 def _write_field(
     folder: Path, nuclei: list[SimulatedChromatin], layout: Layout, settings: SimulationSettings, *, name: str,
-    seed: int,
+    state: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
-    """Write image and truth of one state of the nuclei; return the truth as a table."""
+    """Write image and truth of one state of the nuclei, by its number; return the truth as a table."""
     field = compose(nuclei, layout, settings)
-    counts = expose(field, settings, seed=seed)
+    counts = expose(field, settings, seed=settings.seed, state=state)
     pixel = settings.pixel_size_um
     write_counts(
         folder / f"{name}.tif", counts, axes="CYX" if counts.ndim == 3 else "YX", pixel_size_um=pixel
@@ -204,7 +204,8 @@ def _write_field(
     write_channels(folder / "truth" / f"{name}_truth.ome.tif", field.maps, pixel_size_um=pixel)
     if settings.molecules_per_um2 > 0.0:
         ending = "" if name == "field" else f"_{name}"
-        _write_localizations(folder / f"localizations{ending}.csv", localizations(field, settings, seed=seed))
+        seen = localizations(field, settings, seed=settings.seed, state=state)
+        _write_localizations(folder / f"localizations{ending}.csv", seen)
     table = pd.DataFrame([{"nucleus": i, **_place(field, i, pixel), **describe(n)}
                           for i, n in enumerate(nuclei, start=1)])  # fmt: skip
     if name == "field":

@@ -17,6 +17,7 @@ from chromamol.io import read_image, write_channels, write_labels
 from chromamol.report import write_tables
 from chromamol.settings import Settings
 from chromamol.simulate import SimulationSettings, parse_perturbation, read_nucleus
+from chromamol.simulate.field import FieldOfView, expose, localizations
 from chromamol.simulate.nuclei import simulate_nucleus
 from chromamol.simulate.run import CONTENTS as OF_SIMULATION
 from chromamol.simulate.run import Change, simulate, simulate_from_results
@@ -54,6 +55,16 @@ def test_the_truth_table_says_what_the_truth_maps_show(field: Path) -> None:
         for rate in ("gamma_me_per_um2", "gamma_ac_per_um2"):
             assert maps.channel(rate)[inside].mean() == pytest.approx(row[rate], rel=0.02)
     assert np.isnan(maps.channel("gamma_me_per_um2")[labels == 0]).all()
+
+
+def test_no_state_of_a_field_shares_its_noise_with_another_seed() -> None:
+    settings = SMALL.with_values(molecules_per_um2=200.0)
+    level = np.full((32, 32), 0.3)
+    view = FieldOfView(level, level, np.ones((16, 16), dtype=np.int32), {})
+    cases = [(seed, state) for seed in (3, 4, 5) for state in (0, 1, 2)]
+    images = [expose(view, settings, seed=seed, state=state) for seed, state in cases]
+    tables = [localizations(view, settings, seed=seed, state=state).x_um for seed, state in cases]
+    assert len({image.tobytes() for image in images}) == len({x.tobytes() for x in tables}) == len(cases)
 
 
 def test_localisations_lie_in_the_nuclei(field: Path) -> None:
