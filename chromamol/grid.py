@@ -1,4 +1,4 @@
-"""`Grid`: where the pixels are."""
+"""`Grid`: where the pixels are; and how large a disc or ball is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from chromamol.errors import FieldError
 
 MAX_DIMENSIONS = 3
+
+
+def equivalent_radius(size: float, ndim: int) -> float:
+    """Return the radius of the disc of this area (2D), or of the ball of this volume (3D)."""
+    return math.sqrt(size / math.pi) if ndim == 2 else (3.0 * size / (4.0 * math.pi)) ** (1.0 / 3.0)
 
 
 @dataclass(frozen=True)

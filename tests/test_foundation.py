@@ -11,7 +11,7 @@ from chromamol.device import resolve_device
 from chromamol.errors import ChromamolError, DeviceError, FieldError
 from chromamol.field import Field
 from chromamol.given import as_mask
-from chromamol.grid import Grid
+from chromamol.grid import Grid, equivalent_radius
 from chromamol.units import per_um2_to_per_s, um_per_unit
 
 GRID = Grid((4, 5), (0.2, 0.1))
@@ -20,6 +20,11 @@ GRID = Grid((4, 5), (0.2, 0.1))
 def test_a_crop_keeps_spacing_and_moves_the_origin():
     crop = GRID.crop((slice(1, 3), slice(2, 5)))
     assert crop == Grid((2, 3), (0.2, 0.1), (0.2, 0.2))
+
+
+def test_a_disc_and_a_ball_have_the_radius_of_their_size():
+    assert equivalent_radius(np.pi * 3.0**2, 2) == pytest.approx(3.0, rel=1e-15)
+    assert equivalent_radius(4.0 / 3.0 * np.pi * 3.0**3, 3) == pytest.approx(3.0, rel=1e-15)
 
 
 def test_a_field_is_described_in_a_line_without_its_pixels():

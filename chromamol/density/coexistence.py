@@ -23,6 +23,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import minimize_scalar
 
+from chromamol.grid import equivalent_radius
 from chromamol.shapes import FloatField, Mask
 
 PLATEAU_STEP = 0.66
@@ -135,7 +136,7 @@ def _median_radius(dense: Mask, spacing: tuple[float, ...]) -> float:
     pixels = np.sort(pixels)
     typical = float(pixels[np.searchsorted(np.cumsum(pixels), 0.5 * pixels.sum())])
     size = typical * math.prod(spacing)
-    return math.sqrt(size / math.pi) if dense.ndim == 2 else (3.0 * size / (4.0 * math.pi)) ** (1.0 / 3.0)
+    return equivalent_radius(size, dense.ndim)
 
 
 def _denoised(values: FloatField, mask: Mask) -> FloatField:

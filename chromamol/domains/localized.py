@@ -26,7 +26,7 @@ from chromamol.domains.rim import RimLevels, layer_thickness, rewrite, rim_of
 from chromamol.domains.wall import Wall, fit_wall
 from chromamol.errors import ImageContentError, ParameterError
 from chromamol.field import Field
-from chromamol.grid import Grid
+from chromamol.grid import Grid, equivalent_radius
 from chromamol.shapes import Mask
 
 MOLECULES_IN_KERNEL = 9.0
@@ -287,7 +287,7 @@ def _median_radius(dense: Mask, grid: Grid, kernel: float) -> float:
     parts, _ = ndimage.label(dense, structure=np.ones((3, 3)))
     areas = np.bincount(parts.ravel())[1:] * grid.pixel_volume_um
     areas = areas[areas > LEAST_DOMAIN_KERNELS * kernel**2]
-    return math.sqrt(float(np.median(areas)) / math.pi) if areas.size else math.inf
+    return equivalent_radius(float(np.median(areas)), 2) if areas.size else math.inf
 
 
 def _edge_by_density(

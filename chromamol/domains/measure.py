@@ -14,6 +14,7 @@ from chromamol.domains.lamina import attached_to_lamina, lamina_thickness, piece
 from chromamol.domains.resolution import OUTLINE_BLURS, edge_restored, least_size_um, tells_lads
 from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
+from chromamol.grid import equivalent_radius
 from chromamol.shapes import FloatField, Labels, Mask
 
 NEIGHBOURS = 5  # the published analysis averages over the 5 nearest domains
@@ -212,7 +213,7 @@ def _depths(mask: Mask, phi_h: Field) -> tuple[FloatField, Int[np.ndarray, "axes
         np.pad(mask, 1), sampling=phi_h.grid.spacing_um, return_indices=True
     )
     core = (slice(1, -1),) * mask.ndim
-    radius = _equivalent_radius(float(np.count_nonzero(mask)) * phi_h.grid.pixel_volume_um, mask.ndim)
+    radius = equivalent_radius(float(np.count_nonzero(mask)) * phi_h.grid.pixel_volume_um, mask.ndim)
     return depth[core], nearest[(slice(None), *core)] - 1, radius
 
 
@@ -237,12 +238,8 @@ def _pieces(
         size = float(pixels[i]) * grid.pixel_volume_um
         where = tuple(o + c * h for o, c, h in zip(grid.origin_um, centre, grid.spacing_um, strict=True))
         here = tuple(round(c) for c in centre)
-        domains.append(Domain(int(table[i]), where, size, _equivalent_radius(size, ndim), float(depth[here])))
+        domains.append(Domain(int(table[i]), where, size, equivalent_radius(size, ndim), float(depth[here])))
     return table[parts], tuple(domains)
-
-
-def _equivalent_radius(size: float, ndim: int) -> float:
-    return math.sqrt(size / math.pi) if ndim == 2 else (3 * size / (4 * math.pi)) ** (1 / 3)
 
 
 def _checked(phi_h: Field, mask: Mask, phi_max: float, numbers: tuple[float, int, float]) -> Mask:

@@ -24,6 +24,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from chromamol.field import Field
+from chromamol.grid import equivalent_radius
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.regression import integral_ratio
@@ -70,8 +71,8 @@ class DomainGeometry:
         names = np.zeros(n + 1, dtype=np.int32)
         names[kept] = np.arange(1, len(kept) + 1)
         centres = np.array(ndimage.center_of_mass(dense, parts, kept)).reshape(len(kept), grid.ndim)
-        size = pixels[kept] * grid.pixel_volume_um
-        radius = np.sqrt(size / math.pi) if grid.ndim == 2 else np.cbrt(3.0 * size / (4.0 * math.pi))
+        sizes = pixels[kept] * grid.pixel_volume_um
+        radius = np.array([equivalent_radius(float(size), grid.ndim) for size in sizes])
         return cls(names[parts], radius, _spacing(centres * np.array(grid.spacing_um)))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 from scipy import ndimage
 
+from chromamol.grid import equivalent_radius
 from chromamol.nucleus import background as bg
 from chromamol.nucleus import outline
 from chromamol.nucleus.foreground import nuclear_pixels, soft_root
@@ -93,5 +94,4 @@ def _radius_of(labels: Labels, spacing: tuple[float, ...]) -> float:
     """Radius of the nucleus that the median labelled pixel belongs to."""
     sizes = np.sort(np.bincount(labels.ravel())[1:]) * math.prod(spacing)
     share = np.cumsum(sizes)
-    size = float(sizes[np.searchsorted(share, share[-1] / 2)])
-    return math.sqrt(size / math.pi) if labels.ndim == 2 else (3 * size / (4 * math.pi)) ** (1 / 3)
+    return equivalent_radius(float(sizes[np.searchsorted(share, share[-1] / 2)]), labels.ndim)

@@ -9,6 +9,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from chromamol.errors import FieldError
+from chromamol.grid import equivalent_radius
 from chromamol.nucleus.boxes import label_boxes
 from chromamol.nucleus.compare import Nucleus, compare
 from chromamol.shapes import FloatField, Labels, Mask
@@ -96,7 +97,6 @@ def _measure(
         flags.append("saturated")
     flat = mask if mask.ndim == 2 else mask.any(axis=0)
     elongation, solidity = _shape(flat)
-    diameter = 2 * (math.sqrt(size / math.pi) if mask.ndim == 2 else (3 * size / (4 * math.pi)) ** (1 / 3))
     return Nucleus(
         label=label,
         slices=crop,
@@ -104,7 +104,7 @@ def _measure(
         centroid_um=tuple(centre),
         area_um2=float(np.count_nonzero(flat)) * spacing[-1] * spacing[-2],
         volume_um3=size if mask.ndim == 3 else math.nan,
-        equivalent_diameter_um=diameter,
+        equivalent_diameter_um=2 * equivalent_radius(size, mask.ndim),
         contrast=_contrast(mask, labels[crop], image[crop].astype(float)),
         elongation=elongation,
         solidity=solidity,

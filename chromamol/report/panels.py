@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 from skimage.measure import find_contours
 
+from chromamol.grid import equivalent_radius
 from chromamol.nucleus.boxes import label_boxes
 from chromamol.report import style
 from chromamol.report.numbers import format_range
@@ -75,7 +76,7 @@ def locate(labels: Labels2D) -> Nuclei:
         centres.append((float(y) + top, float(x) + left))
         areas.append(int(mask.sum()))
         outlines += [line[:, ::-1] + (left, top) for line in find_contours(mask.astype(float), 0.5)]
-    diameter = 2.0 * math.sqrt(float(np.median(areas)) / math.pi) if areas else 0.0
+    diameter = 2.0 * equivalent_radius(float(np.median(areas)), 2) if areas else 0.0
     return Nuclei(labels, tuple(numbers), tuple(centres), tuple(outlines), diameter)
 
 

@@ -15,6 +15,7 @@ from scipy.ndimage import label
 
 from chromamol.errors import FieldError, ParameterError, SimulationError
 from chromamol.given import as_array, as_mask
+from chromamol.grid import equivalent_radius
 from chromamol.synthetic.evolve import EvolutionOutcome, EvolutionSettings, evolve_chromatin
 from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings, simulate_chromatin
 from chromamol.synthetic.steady import Outcome
@@ -160,10 +161,9 @@ def summarise(nucleus: SimulatedChromatin) -> PatternSummary:
     dense = inside & (phi_h > DOMAIN_THRESHOLD * nucleus.parameters.phi_max)
     _, count = label(dense)
     size = dense.sum() * float(np.prod(nucleus.pixel_size_um)) / count if count else np.nan
-    radius = np.sqrt(size / np.pi) if dense.ndim == 2 else np.cbrt(0.75 * size / np.pi)
     return PatternSummary(
         float(phi_h[inside].sum() / as_array(nucleus.total, "total")[inside].sum()),
         float(dense.sum() / inside.sum()),
         int(count),
-        float(radius),
+        equivalent_radius(float(size), dense.ndim),
     )

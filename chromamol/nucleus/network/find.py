@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32, Int32
 from scipy import ndimage
 
+from chromamol.grid import equivalent_radius
 from chromamol.nucleus.network.decode import DecodeSettings, decode
 from chromamol.nucleus.network.model import BLOCK, DIAMETER, Maps, NucleusNet, inputs_of, levels_of, maps_of
 from chromamol.nucleus.network.resize import resize, resize_labels, sample
@@ -114,7 +115,7 @@ def _settle(values: Image, diameter: float, network: NucleusNet, settings: Decod
 def median_diameter(labels: Int32[np.ndarray, "y x"]) -> float:
     """Diameter of the disc of the median nucleus's area, in pixels."""
     areas = np.bincount(labels.ravel())[1:]
-    return float(np.sqrt(4 * np.median(areas[areas > 0]) / np.pi))
+    return 2 * equivalent_radius(float(np.median(areas[areas > 0])), 2)
 
 
 def _on_pixels(
