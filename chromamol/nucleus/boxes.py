@@ -1,10 +1,11 @@
-"""Where each label lies in its image."""
+"""Where each label lies in its image, and where two of them touch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Int
 from scipy import ndimage
 
 from chromamol.shapes import Labels
@@ -35,3 +36,15 @@ def shadow_sizes(labels: Labels) -> dict[int, int]:
         number: int(np.count_nonzero(inside if inside.ndim == 2 else inside.any(axis=0)))
         for number, inside in each
     }
+
+
+def touching_pixels(
+    labels: Labels,
+) -> Iterator[tuple[Int[np.ndarray, " contacts"], Int[np.ndarray, " contacts"]]]:
+    """Yield, axis by axis, the flat indices of neighbouring pixels that belong to two different labels."""
+    number = np.arange(labels.size).reshape(labels.shape)
+    for axis in range(labels.ndim):
+        here = tuple(slice(None, -1) if a == axis else slice(None) for a in range(labels.ndim))
+        there = tuple(slice(1, None) if a == axis else slice(None) for a in range(labels.ndim))
+        touching = (labels[here] != labels[there]) & (labels[here] > 0) & (labels[there] > 0)
+        yield number[here][touching], number[there][touching]

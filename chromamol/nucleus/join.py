@@ -16,6 +16,7 @@ from jaxtyping import Float, Float32, Int
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from chromamol.nucleus.boxes import touching_pixels
 from chromamol.shapes import Labels
 
 Image = Float32[np.ndarray, "..."]
@@ -229,14 +230,7 @@ def _contacts(
     """Return the pairs of labels that touch; every contact as (seam, pixel of the lower label, of the higher);
     and an image of seam number + 1 at the pixels in contact."""
     flat = pieces.ravel()
-    number = np.arange(flat.size).reshape(pieces.shape)
-    found = []
-    for axis in range(pieces.ndim):
-        here = tuple(slice(None, -1) if a == axis else slice(None) for a in range(pieces.ndim))
-        there = tuple(slice(1, None) if a == axis else slice(None) for a in range(pieces.ndim))
-        touching = (pieces[here] != pieces[there]) & (pieces[here] > 0) & (pieces[there] > 0)
-        found.append(np.stack([number[here][touching], number[there][touching]], axis=1))
-    pixels = np.concatenate(found)
+    pixels = np.concatenate([np.stack(pair, axis=1) for pair in touching_pixels(pieces)])
     turned = flat[pixels[:, 0]] > flat[pixels[:, 1]]
     pixels[turned] = pixels[turned][:, ::-1]
     names, seam = np.unique(flat[pixels], axis=0, return_inverse=True)

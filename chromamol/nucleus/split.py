@@ -7,6 +7,7 @@ from jaxtyping import Float, Float32, Int32
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from chromamol.nucleus.boxes import touching_pixels
 from chromamol.shapes import Labels, Mask
 
 Image = Float32[np.ndarray, "..."]
@@ -74,13 +75,10 @@ def _join_over_passes(
 def _passes(pieces: Labels, ground: Image) -> list[tuple[int, int, float]]:
     """List the highest pass between every two touching pieces, highest first."""
     firsts, seconds, levels = [], [], []
-    for axis in range(pieces.ndim):
-        here = tuple(slice(None, -1) if a == axis else slice(None) for a in range(pieces.ndim))
-        there = tuple(slice(1, None) if a == axis else slice(None) for a in range(pieces.ndim))
-        touching = (pieces[here] != pieces[there]) & (pieces[here] > 0) & (pieces[there] > 0)
-        firsts.append(pieces[here][touching])
-        seconds.append(pieces[there][touching])
-        levels.append(np.minimum(ground[here][touching], ground[there][touching]))
+    for here, there in touching_pixels(pieces):
+        firsts.append(pieces.ravel()[here])
+        seconds.append(pieces.ravel()[there])
+        levels.append(np.minimum(ground.ravel()[here], ground.ravel()[there]))
     first, second, level = (np.concatenate(parts) for parts in (firsts, seconds, levels))
     order = np.argsort(-level, kind="stable")
     return list(zip(first[order].tolist(), second[order].tolist(), level[order].tolist(), strict=True))
