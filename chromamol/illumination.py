@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from chromamol.channels import Channels
 from chromamol.density.illumination import Shading, estimate_shading, flat_field_shading
 from chromamol.errors import AxesError, ParameterError
 from chromamol.io import Micrograph, read_image
+from chromamol.io.reading import checksum_of
 from chromamol.nucleus.boxes import shadow_sizes
 from chromamol.settings import Settings
 from chromamol.shapes import Labels
@@ -46,7 +46,7 @@ def divide_by_flat_field(channels: Channels, micrograph: Micrograph, settings: S
             expected="one plane of the image's height and width.",
             do="take it with the same camera region and binning.",
         )
-    name = f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
+    name = f"{path.name} (sha256 {checksum_of(path)[:12]})"
     offset = next((v for v in (settings.camera_offset, settings.dark_level) if v is not None), 0.0)
     shadings = {}
     for role in channels.planes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import filecmp
-import hashlib
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +20,7 @@ import torch
 from chromamol import more_samples
 from chromamol.io.atomic import write_text
 from chromamol.io.counts import write_counts
+from chromamol.io.reading import checksum_of
 from chromamol.io.write import write_channels, write_labels
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField
@@ -179,7 +179,7 @@ def differing(folder: Path, fresh: Path) -> list[str]:
 
 def checksums(files: list[Path], folder: Path) -> list[str]:
     """`sha256  name` of each file, as sha256sum prints it."""
-    return [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder)}" for p in files]
+    return [f"{checksum_of(p)}  {p.relative_to(folder)}" for p in files]
 
 
 def main(arguments: list[str] | None = None) -> int:
