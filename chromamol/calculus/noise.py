@@ -19,10 +19,10 @@ from chromamol.shapes import FloatField, Mask
 
 _FILTER = np.array([1.0, -2.0, 1.0]) / np.sqrt(6.0)
 _FILTER_1D = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / np.sqrt(70.0)
-_FLAT_SHARE = 0.35
+FLAT_SHARE = 0.35
 _GRADIENT_SIGMA_PX = 1.5
-_MAD_TO_SD = 1.482602218505602  # 1 / Φ⁻¹(3/4)
-_LEAST_PIXELS = 30
+MAD_TO_SD = 1.482602218505602  # 1 / Φ⁻¹(3/4)
+LEAST_PIXELS = 30
 _FEWEST_FRAMES = 3
 _MOTION_AT = 1.02  # an average over frames of the noise in space is known within 1 to 2 %
 
@@ -45,7 +45,7 @@ def estimate_noise_sd(values: FloatField | Any, *, mask: Any = None) -> float:
     FieldError : fewer than 30 pixels whose neighbours lie inside the mask.
     """
     residual, flat = _flat_residual(as_array(values, "values"), None if mask is None else as_mask(mask))
-    return float(_MAD_TO_SD * np.median(np.abs(residual[flat])))
+    return float(MAD_TO_SD * np.median(np.abs(residual[flat])))
 
 
 def estimate_noise_over_time(frames: FloatField | Any, *, mask: Any = None) -> FloatField:
@@ -74,7 +74,7 @@ def estimate_noise_over_time(frames: FloatField | Any, *, mask: Any = None) -> F
                          do="use `estimate_noise_sd` for each frame.")  # fmt: skip
     inside = np.ones(values.shape[1:], dtype=bool) if mask is None else as_mask(mask)
     differences = (values[:-2] - 2.0 * values[1:-1] + values[2:])[:, inside] / np.sqrt(6.0)
-    variances = (_MAD_TO_SD * np.median(np.abs(differences), axis=1)) ** 2
+    variances = (MAD_TO_SD * np.median(np.abs(differences), axis=1)) ** 2
     count = len(values)
     in_time = np.sqrt(
         [variances[max(0, frame - 2) : min(frame, count - 3) + 1].mean() for frame in range(count)]
@@ -110,7 +110,7 @@ def estimate_poisson_read(image: FloatField | Any, *, mask: Any = None) -> tuple
     noise = residual[flat]
     bins = np.array_split(np.argsort(level), int(np.clip(noise.size // 200, 2, 40)))
     means = np.array([level[b].mean() for b in bins])
-    variances = np.array([(_MAD_TO_SD * np.median(np.abs(noise[b]))) ** 2 for b in bins])
+    variances = np.array([(MAD_TO_SD * np.median(np.abs(noise[b]))) ** 2 for b in bins])
     if np.ptp(means) < 1e-9 * max(abs(means).max(), 1e-300):
         raise FieldError(
             "An image of one brightness.",
@@ -135,14 +135,14 @@ def _flat_residual(values: FloatField, mask: Mask | None) -> tuple[FloatField, M
         )
     taps = _FILTER_1D if values.ndim == 1 else _FILTER
     usable = ndimage.minimum_filter(inside.astype(np.uint8), taps.size, mode="constant", cval=0) > 0
-    if np.count_nonzero(usable) < _LEAST_PIXELS:
+    if np.count_nonzero(usable) < LEAST_PIXELS:
         raise FieldError(
             f"{np.count_nonzero(usable)} pixels with all neighbours inside the mask.",
-            expected=f"at least {_LEAST_PIXELS}.",
+            expected=f"at least {LEAST_PIXELS}.",
             do="use a larger region, or pass the noise level.",
         )
     residual = filled = values if inside.all() else np.where(inside, values, np.median(values[inside]))
     for axis in range(values.ndim):
         residual = ndimage.correlate1d(residual, taps, axis=axis)
     gradient = ndimage.gaussian_gradient_magnitude(filled, _GRADIENT_SIGMA_PX)
-    return residual, usable & (gradient <= np.quantile(gradient[usable], _FLAT_SHARE))
+    return residual, usable & (gradient <= np.quantile(gradient[usable], FLAT_SHARE))

@@ -16,6 +16,7 @@ from scipy.optimize import least_squares
 from skimage.measure import block_reduce
 
 from chromamol.errors import ImageContentError
+from chromamol.nucleus.background import NORMAL_SD_PER_MAD
 from chromamol.shapes import FloatField, Mask
 
 BLOCKS = 32
@@ -27,7 +28,6 @@ LARGEST_ERROR = 0.05
 DARKEST = 0.1
 """Least s: where a flat field is darker, there is no image to correct."""
 
-SD_PER_MAD = 1.4826  # of a Gaussian
 _TERMS = 6
 _LEAST_BLOCKS = 5 * _TERMS
 
@@ -104,7 +104,7 @@ def estimate_shading(image: np.ndarray, outside: Mask, *, offset: float) -> tupl
     found = least_squares(lambda c: (at @ c - means) / typical, np.linalg.lstsq(at, means, rcond=None)[0],
                           loss="soft_l1", f_scale=0.05)  # fmt: skip
     # Robust: debris in a few blocks hardly moved the fit, and must not make it look worse than it is.
-    scatter = SD_PER_MAD * float(np.median(np.abs(at @ found.x - means)))
+    scatter = NORMAL_SD_PER_MAD * float(np.median(np.abs(at @ found.x - means)))
     scatter *= np.sqrt(len(means) / (len(means) - _TERMS))
     covariance = scatter**2 * np.linalg.inv(at.T @ at)
     everywhere = _paraboloid(np.arange(image.shape[0])[:, None], np.arange(image.shape[1]), image.shape)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from chromamol.calculus.noise import FLAT_SHARE, LEAST_PIXELS, MAD_TO_SD
 from chromamol.errors import FieldError
 from chromamol.inverse.joint_setup import JointProblem, Noise
 from chromamol.shapes import FloatField, Mask
@@ -17,10 +18,6 @@ FILL_SD_PX = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 LEAST_WEIGHT = 0.1
 """Share of a Gaussian's weight that must be seen for its mean to be used."""
-
-FLAT_SHARE = 0.35
-_MAD_TO_SD = 1.482602218505602  # 1 / Φ⁻¹(3/4)
-_LEAST_PIXELS = 30
 
 
 def close_gaps(
@@ -102,15 +99,15 @@ def noise_among_gaps(values: FloatField, seen: Mask) -> float:
     zeroed = np.where(seen, values, 0.0)
     weight = ndimage.correlate(seen.astype(float), footprint, mode="constant")
     usable = seen & (weight > 0.3 * footprint.sum())
-    if np.count_nonzero(usable) < _LEAST_PIXELS:
+    if np.count_nonzero(usable) < LEAST_PIXELS:
         raise FieldError(f"{np.count_nonzero(usable)} pixels with enough neighbours that were seen.",
-                         expected=f"at least {_LEAST_PIXELS}.", do="pass noise_sd.")  # fmt: skip
+                         expected=f"at least {LEAST_PIXELS}.", do="pass noise_sd.")  # fmt: skip
     mean = ndimage.correlate(zeroed, footprint, mode="constant")
     square = ndimage.correlate(seen.astype(float), footprint**2, mode="constant")
     gradient = ndimage.gaussian_gradient_magnitude(filled(values, seen), 1.5)
     flat = usable & (gradient <= np.quantile(gradient[usable], FLAT_SHARE))
     difference = values[flat] - mean[flat] / weight[flat]
-    return float(_MAD_TO_SD * np.median(np.abs(difference) / np.sqrt(1.0 + square[flat] / weight[flat] ** 2)))
+    return float(MAD_TO_SD * np.median(np.abs(difference) / np.sqrt(1.0 + square[flat] / weight[flat] ** 2)))
 
 
 def with_gaps(problem: JointProblem, seen: Mask) -> JointProblem:
