@@ -17,6 +17,7 @@ import math
 import numpy as np
 from scipy import linalg
 
+from chromamol.networks.log_rates import EXTENSION
 from chromamol.shapes import FloatField
 
 LENGTHS = tuple(float(x) for x in np.geomspace(0.04, 0.4, 9))
@@ -25,8 +26,8 @@ LENGTHS = tuple(float(x) for x in np.geomspace(0.04, 0.4, 9))
 AMPLITUDES = tuple(float(x) for x in np.geomspace(0.1, 3.0, 11))
 """Standard deviations of λ to choose from."""
 
-EXTENSION, HALF_WAVES = 1.2, 90
-"""Correlation lengths by which the box is longer on each side; cosines in it, enough for the shortest length."""
+HALF_WAVES = 90
+"""Cosines in the box, enough for the shortest length."""
 
 WAVES = 4
 """Harmonics in the truth: with them given, nine numbers and the start are all that is unknown."""

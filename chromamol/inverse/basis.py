@@ -23,13 +23,11 @@ import numpy as np
 
 from chromamol.grid import Grid
 from chromamol.inverse.lattice import contract
+from chromamol.networks.log_rates import SPECTRUM_CUTOFF
 from chromamol.shapes import FloatField
 
 MAX_MODES = 120
 """Largest number of cosines per map: enough for ten half-waves across a 2D nucleus, and cheap."""
-
-_SPECTRUM_CUTOFF = 3.2
-"""Modes with k ℓ above this carry exp(-k² ℓ² / 2) < 0.6 % of the largest mode's variance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +51,14 @@ class CosineBasis:
         """
         sides = [n * h for n, h in zip(grid.shape, grid.spacing_um, strict=True)]
         counts = [
-            max(1, math.floor(_SPECTRUM_CUTOFF * side / (math.pi * shortest_length_um)) + 1) for side in sides
+            max(1, math.floor(SPECTRUM_CUTOFF * side / (math.pi * shortest_length_um)) + 1) for side in sides
         ]
         # A cube of side 2 M^(1/d) holds more than M modes of any quarter ball: bound the enumeration.
         bound = math.ceil(2 * MAX_MODES ** (1 / grid.ndim)) * 2
         axes = [range(min(n, bound, size)) for n, size in zip(counts, grid.shape, strict=True)]
         modes = np.array(list(itertools.product(*axes)))
         wavenumber = np.pi * np.sqrt(((modes / np.array(sides)) ** 2).sum(axis=1))
-        keep = wavenumber * shortest_length_um <= _SPECTRUM_CUTOFF
+        keep = wavenumber * shortest_length_um <= SPECTRUM_CUTOFF
         order = np.argsort(wavenumber[keep], kind="stable")[: min(at_most, MAX_MODES)]
         return cls(grid, modes[keep][order])
 
@@ -71,7 +69,7 @@ class CosineBasis:
     @property
     def shortest_length_um(self) -> float:
         """Shortest correlation length that these cosines represent, um."""
-        return _SPECTRUM_CUTOFF / max(float(self.wavenumbers.max()), 1e-300)
+        return SPECTRUM_CUTOFF / max(float(self.wavenumbers.max()), 1e-300)
 
     @cached_property
     def wavenumbers(self) -> np.ndarray:

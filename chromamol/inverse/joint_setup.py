@@ -29,7 +29,7 @@ from chromamol.inverse.joint_model import (
     Unknowns,
 )
 from chromamol.inverse.joint_outer import EDGE_SOURCE_SD, WALL_SOURCE_SD, outer_potentials
-from chromamol.inverse.joint_smoothness import LogRateBasis
+from chromamol.inverse.log_rate_basis import LogRateBasis
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
 

@@ -10,8 +10,9 @@ from chromamol.inverse import joint_smoothness
 from chromamol.inverse.joint_calibrated import NormalSolver
 from chromamol.inverse.joint_linear import Linearisation
 from chromamol.inverse.joint_setup import Guess, build_model, log_rate_basis, start
-from chromamol.inverse.joint_smoothness import LogRateBasis, evidence_step, in_basis
+from chromamol.inverse.joint_smoothness import evidence_step, in_basis
 from chromamol.inverse.joint_together import run_alone
+from chromamol.inverse.log_rate_basis import LogRateBasis
 
 TAU = 2e-3
 

@@ -21,16 +21,13 @@ from chromamol.grid import Grid
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.generic.axes import Axes
 from chromamol.inverse.generic.expression import Unknown
+from chromamol.networks.log_rates import EXTENSION
 from chromamol.shapes import FloatField
 
 PADDING = 0.5
 """Share of each side by which the box of the cosines is longer, on each end. With 0.2 the wall of the box bent the
 diffusivity of the heat data near the border: error of the whole map 2.7 and 5.0 % at 5 and 10 % noise,
 not 1.9 and 2.8."""
-
-EXTENSION = 1.2
-"""Correlation lengths from the data to that wall, at least: as in the joint fit. Longer lengths were chosen for the
-heat data, and the error bars were half of the error."""
 
 MAP_MODES = 160
 """Cosines of a map, at most: seven half-waves across a square, or fourteen with its padding."""
@@ -165,7 +162,10 @@ class CoefficientMap:
 
     @property
     def longest_length(self) -> float:
-        """Longest correlation length for which the wall of the box is far enough from the data."""
+        """Longest correlation length for which the wall of the box is far enough from the data: as in the joint fit.
+
+        Without this limit longer ones were chosen for the heat data, and the error bars were half of the error.
+        """
         assert self.grid is not None
         room = min(p * h for p, h in zip(self.padding, self.grid.spacing_um, strict=True))
         return max(room / EXTENSION, self.shortest_length)
