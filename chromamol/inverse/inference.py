@@ -219,8 +219,8 @@ def is_resolved(grid: Grid, parameters: ChromatinParameters, psf_sigma_um: float
 
     The interface rises over 4 ℓ / φ_max and needs two pixels; a PSF of ℓ already costs about 15 % of Γ_me.
     """
-    interface = 4.0 * parameters.interface_length_um / parameters.phi_max
-    return 2.0 * max(grid.spacing_um) <= interface and psf_sigma_um <= parameters.interface_length_um
+    resolved = 2.0 * max(grid.spacing_um) <= parameters.interface_width_um
+    return resolved and psf_sigma_um <= parameters.interface_length_um
 
 
 def _known_map(known: Any, mask: Mask) -> FloatField | None:

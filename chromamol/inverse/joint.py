@@ -19,6 +19,7 @@ from chromamol.inverse.joint_structure import shows_domains, varies_beyond_noise
 from chromamol.inverse.joint_together import Fit, Place
 from chromamol.inverse.lattice import erode_by_box
 from chromamol.inverse.rates import Outcome, RateMap, Rates
+from chromamol.physics.parameters import REFERENCE_INTERFACE
 from chromamol.shapes import FloatField
 
 RIM_PX = 8
@@ -102,7 +103,7 @@ def first_guess(problem: JointProblem, first: Rates) -> Guess:
     told = first.diagnostics
     if known is None and not first.acetylation.exceeds_noise(GUESS_AT):
         # ℓ is 3 % of L0 in the reference model: the only length that is left.
-        acetylation, told = (0.03 / problem.parameters.interface_length_um) ** 2, {}
+        acetylation, told = (REFERENCE_INTERFACE / problem.parameters.interface_length_um) ** 2, {}
     side = max(n * h for n, h in zip(problem.grid.shape, problem.grid.spacing_um, strict=True))
     length, log_sd = told.get("smoothness_um", 0.25 * side), told.get("relative_amplitude", 0.3)
     return smoothed(Guess(first.ratio * acetylation, acetylation, length, log_sd), problem, length, log_sd)

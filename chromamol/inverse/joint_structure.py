@@ -70,5 +70,5 @@ def _standing_out(problem: JointProblem, values: FloatField) -> FloatField:
 
 
 def _surroundings_px(problem: JointProblem) -> list[float]:
-    width = INTERFACES * 4.0 * problem.parameters.interface_length_um / problem.parameters.phi_max
+    width = INTERFACES * problem.parameters.interface_width_um
     return [width / h for h in problem.grid.spacing_um]

@@ -9,6 +9,9 @@ from chromamol.errors import ParameterError
 
 KANT = "Kant et al. 2024, doi:10.1038/s41467-024-48698-z"
 
+REFERENCE_INTERFACE = 0.03
+"""ℓ / L0 of the reference model, L0 = √(D / Γ_ac)."""
+
 
 @dataclass(frozen=True)
 class ChromatinParameters:
@@ -50,3 +53,8 @@ class ChromatinParameters:
         if not (math.isfinite(self.adhesion) and self.adhesion >= 0.0):
             raise ParameterError(f"adhesion = {self.adhesion}.", expected="a finite number >= 0.",
                                  do="use 0 for no lamina adhesion.")  # fmt: skip
+
+    @property
+    def interface_width_um(self) -> float:
+        """4 ℓ / φ_max, over which φ_max / (1 + exp(-φ_max x / ℓ)), the interface, rises from 12 to 88 %."""
+        return 4.0 * self.interface_length_um / self.phi_max

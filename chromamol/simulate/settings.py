@@ -10,9 +10,9 @@ from typing import Any
 import tomli_w
 
 from chromamol.errors import ParameterError
+from chromamol.physics.parameters import REFERENCE_INTERFACE
 from chromamol.settings import check_types, read_toml, require_known
 
-REFERENCE_INTERFACE = 0.03  # ℓ / L0 of the reference model
 PSF_KINDS = ("gaussian", "widefield", "confocal")
 
 

@@ -10,11 +10,10 @@ import numpy as np
 
 from chromamol.errors import FieldError, ParameterError
 from chromamol.given import as_array, as_mask
-from chromamol.physics.parameters import ChromatinParameters
+from chromamol.physics.parameters import REFERENCE_INTERFACE, ChromatinParameters
 from chromamol.shapes import FloatField, Mask
 from chromamol.synthetic.spaces import require_free_border
 
-REFERENCE_INTERFACE = 0.03  # ℓ / L0 of the reference model: the unit of length where there are no reactions
 PIXELS_PER_INTERFACE = 2.0
 
 
@@ -63,11 +62,8 @@ def rate_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
 
 
 def largest_pixel(parameters: ChromatinParameters) -> float:
-    """The largest pixel that resolves the interface, in um.
-
-    The interface is φ_max / (1 + exp(-φ_max x / ℓ)): it rises from 12 to 88 % over 4 ℓ / φ_max.
-    """
-    return 4.0 * parameters.interface_length_um / parameters.phi_max / PIXELS_PER_INTERFACE
+    """The largest pixel that resolves the interface, in um."""
+    return parameters.interface_width_um / PIXELS_PER_INTERFACE
 
 
 def require_resolved_interface(parameters: ChromatinParameters, spacing: Sequence[float]) -> None:
