@@ -10,20 +10,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from chromamol import datasets
+from chromamol.benchmarks.memory import watched
 from chromamol.errors import ImageContentError, ParameterError
 
 REPEATS = 5
 SAMPLE, SAMPLE_OPTIONS = "hela_cells", ("--chromatin-channel", "2")
-POLL_S = 0.02
-"""How often the memory is looked at; a peak that is shorter can be missed."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +75,9 @@ def measure(arguments: tuple[str, ...]) -> Cost:
     process = subprocess.Popen(
         [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    peak = [0]
-    ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(process.pid, peak, ended))
-    watch.start()
-    try:
+    with watched(partial(_held_by_family, process.pid)) as peak:
         said = process.communicate()[1]
         seconds = time.perf_counter() - start
-    finally:
-        ended.set()
-        watch.join()
     if process.returncode != 0:
         raise ImageContentError(
             f"python {' '.join(arguments)} ended with {process.returncode}: {said.decode(errors='replace').strip()}",
@@ -94,14 +86,10 @@ def measure(arguments: tuple[str, ...]) -> Cost:
     return Cost(seconds, peak[0])
 
 
-def _watch(pid: int, peak: list[int], ended: threading.Event) -> None:
-    """Keep the largest memory of a process and its children in `peak[0]`."""
-    while not ended.wait(POLL_S):
-        try:
-            family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-            peak[0] = max(peak[0], sum(_held(each) for each in family))
-        except psutil.Error:  # it, or one of its children, has just ended
-            continue
+def _held_by_family(pid: int) -> int:
+    """Bytes of a process and its children."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(_held(each) for each in family)
 
 
 def _held(process: psutil.Process) -> int:

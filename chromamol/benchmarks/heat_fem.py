@@ -21,6 +21,7 @@ import pandas as pd
 
 from chromamol import datasets
 from chromamol.benchmarks.heat_fem_peers import reason_to_skip, two_step_error
+from chromamol.benchmarks.markdown import markdown_table
 from chromamol.inverse.generic import InverseProblem, d, div, grad, implicit_step
 from chromamol.inverse.generic.solution import Solution
 from chromamol.io import atomic_write
@@ -105,21 +106,20 @@ def run(output: Path | None = None, *, quick: bool = False, seeds: int = SEEDS) 
     return table
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(errors: pd.DataFrame) -> str:
     """Return the table in Markdown, errors in per cent, and what was left out."""
-    lines = [
-        "| method | noise | relative L2 error of D | worst seed | to be reached | inside | covered | misfit | CPU s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ["method", "noise", "relative L2 error of D", "worst seed", "to be reached", "inside", "covered", "misfit",
+            "CPU s"]  # fmt: skip
     formats = {
         "method": "", "noise": ".0%", "error": ".1%", "worst": ".1%", "target": ".0%", "inside": ".1%",
         "covered": ".0%", "misfit": ".2f", "cpu_seconds": ".1f",
     }  # fmt: skip
-    for row in table[list(formats)].to_dict("records"):
-        # What a method does not state (an interval, a misfit) stays an empty cell.
-        cells = ["" if pd.isna(row[name]) else format(row[name], how) for name, how in formats.items()]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", reason_to_skip(), ""])
+    # What a method does not state (an interval, a misfit) stays an empty cell.
+    cells = (
+        ["" if pd.isna(row[name]) else format(row[name], how) for name, how in formats.items()]
+        for row in errors[list(formats)].to_dict("records")
+    )
+    return "\n".join([markdown_table(head, cells), "", reason_to_skip(), ""])
 
 
 def _methods(

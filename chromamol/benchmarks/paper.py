@@ -20,6 +20,7 @@ import psutil
 import torch
 
 from chromamol.benchmarks.derivatives_cost import peak_mib
+from chromamol.benchmarks.markdown import markdown_table
 from chromamol.benchmarks.paper_model import FINEST, PaperModel
 from chromamol.benchmarks.paper_prior import langevin_bound
 from chromamol.benchmarks.problems import PROBLEMS, Problem, Truth, score
@@ -339,5 +340,5 @@ def _table(frame: pd.DataFrame) -> str:
         return str(value)
 
     head = [str(c) for c in frame.columns]
-    body = [[text(c, v) for c, v in zip(head, row, strict=True)] for row in frame.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body))
+    rows = frame.itertuples(index=False)
+    return markdown_table(head, ([text(c, v) for c, v in zip(head, row, strict=True)] for row in rows))

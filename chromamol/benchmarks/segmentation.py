@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import ndimage
 
 from chromamol import datasets
+from chromamol.benchmarks.markdown import markdown_table
 from chromamol.io import atomic_write, read_image, read_labels
 from chromamol.nucleus import match_labels, segment_nuclei
 from chromamol.nucleus.scoring import PRECISION_THRESHOLDS, Score
@@ -69,13 +70,11 @@ def run(output: Path | None = None, *, quick: bool = False, methods: Sequence[st
     return table
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(scores: pd.DataFrame) -> str:
     """Return the table in Markdown, three digits."""
-    cells = [
-        [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in table.to_numpy().tolist()
-    ]
-    rows = [list(table.columns), ["---"] * len(table.columns), *cells]
-    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+    rows = scores.to_numpy().tolist()
+    cells = ([f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in rows)
+    return markdown_table(list(scores.columns), cells) + "\n"
 
 
 def _score(method: str, quick: bool) -> Iterator[dict[str, object]]:

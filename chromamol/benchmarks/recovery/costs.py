@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ from typing import Generic, TypeVar
 
 import psutil
 
-POLL_S = 0.02
-"""How often the memory is looked at; a peak that is shorter can be missed."""
+from chromamol.benchmarks.memory import watched
 
 Answer = TypeVar("Answer")
 
@@ -34,21 +32,11 @@ def spend(work: Callable[[], Answer]) -> Spent[Answer]:
     _give_memory_back()
     process = psutil.Process()
     start = process.memory_info().rss
-    peak, ended = [start], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(POLL_S):
-            peak[0] = max(peak[0], process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
     cpu, wall = time.process_time(), time.perf_counter()
-    watcher.start()
-    try:
+    with watched(lambda: int(process.memory_info().rss)) as peak:
         answer = work()
-    finally:
-        ended.set()
-        watcher.join()
-    return Spent(answer, time.process_time() - cpu, time.perf_counter() - wall, (peak[0] - start) / 1e6)
+    spent = time.process_time() - cpu, time.perf_counter() - wall
+    return Spent(answer, *spent, (max(peak[0], start) - start) / 1e6)
 
 
 def _give_memory_back() -> None:

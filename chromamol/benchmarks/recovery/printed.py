@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from chromamol.benchmarks.markdown import markdown_table
+
 PLAIN = ("correlation", "relative_l2")
 """Printed as they are; errors of numbers are printed in percent."""
 
@@ -22,7 +24,7 @@ def printed(summary: pd.DataFrame) -> str:
     return markdown(pd.DataFrame(rows))
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(frame: pd.DataFrame) -> str:
     """Return a Markdown table; empty cells are what does not apply."""
 
     def cell(value: Any) -> str:
@@ -30,9 +32,8 @@ def markdown(table: pd.DataFrame) -> str:
             return "" if math.isnan(value) else f"{value:.4g}"
         return str(value)
 
-    head = [f"| {' | '.join(table.columns)} |", "|" + "---|" * len(table.columns)]
-    return "\n".join(
-        head + [f"| {' | '.join(cell(v) for v in row)} |" for row in table.itertuples(index=False)]
+    return markdown_table(
+        list(frame.columns), ([cell(v) for v in row] for row in frame.itertuples(index=False))
     )
 
 
