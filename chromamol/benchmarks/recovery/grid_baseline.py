@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate
 from chromamol.benchmarks.recovery.patterns import PARAMETERS, PIXEL
 from chromamol.benchmarks.recovery.scenes import Scene
 from chromamol.benchmarks.recovery.scores import RATES, Estimate, Guess
-from chromamol.physics.free_energy import bulk_potential
+from chromamol.physics.model import ChromatinModel
 
 STEPS = 1500
 RATE_LEVELS_PX, FIELD_LEVELS_PX = (16, 32, 64), (1, 2, 4, 8)
@@ -111,10 +111,9 @@ def _residuals(
     phi_h: torch.Tensor, phi_e: torch.Tensor, exchange: torch.Tensor, inner: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Δμ_h + exchange and Δ(μ_h + μ_e), where the stencils fit."""
-    square = PARAMETERS.interface_length_um**2
-    mu_h = bulk_potential(phi_h, PARAMETERS.phi_max) - square * _laplacian(phi_h)
-    mu_e = phi_e - square * _laplacian(phi_e)
-    return (_laplacian(mu_h) + exchange)[inner], _laplacian(mu_h + mu_e)[inner]
+    model = ChromatinModel(PARAMETERS)
+    balance = model.heterochromatin.strong(phi_h, exchange, laplacian=_laplacian)
+    return balance[inner], model.water.strong(phi_h, phi_e, laplacian=_laplacian)[inner]
 
 
 def _laplacian(values: torch.Tensor) -> torch.Tensor:
