@@ -19,9 +19,14 @@ from chromamol.inverse.gaps import noise_among_gaps
 from chromamol.inverse.inference import _joint_problem
 from chromamol.inverse.joint import first_guess
 from chromamol.inverse.network import build_network_model, network_rates_of_batch
+from chromamol.inverse.network_derivatives import Derivatives
+from chromamol.inverse.network_errors import Linearised
+from chromamol.inverse.network_model import LAST_KAPPA
 from chromamol.inverse.network_settings import NetworkSettings
 from chromamol.inverse.rates import Outcome
 from chromamol.inverse.regression import regress
+from chromamol.physics import ChromatinModel, ChromatinParameters
+from chromamol.synthetic.spaces import PeriodicBox
 
 CPU = torch.device("cpu")
 QUICK = NetworkSettings(steps=30, polish=20, error_samples=2)
@@ -245,3 +250,50 @@ def test_a_pattern_that_is_pulled_off_its_image_is_said_to_move(crop):
         flags.append("unsteady" in rates.flags)
         assert rates.outcome is Outcome.METHYLATION_GIVEN_ACETYLATION
     assert flags == [False, True]
+
+
+def test_the_residual_is_the_strong_balance_tested(small):
+    """Derivatives that are exact, so that nothing but the balance is left to differ."""
+    model = model_of(small)
+    seen = model.seen
+    shape, spacing = tuple(seen.images.shape[2:]), tuple(seen.spacing)
+    box = PeriodicBox.build(shape, spacing)
+    y, x = (2.0 * np.pi * torch.arange(n, dtype=torch.float64) / n for n in shape)
+    wave = torch.sin(x) * torch.cos(y + 0.3)[:, None]
+    slopes = [torch.sin(x) * -torch.sin(y + 0.3)[:, None], torch.cos(x) * torch.cos(y + 0.3)[:, None]]
+    sides = [n * h for n, h in zip(shape, spacing, strict=True)]
+    slopes = [2.0 * np.pi / side * slope for side, slope in zip(sides, slopes, strict=True)]
+    value = torch.stack([0.3 + 0.2 * wave, 0.25 + 0.05 * wave])[None]
+    gradient = torch.stack([torch.stack([s * slope for slope in slopes]) for s in (0.2, 0.05)])[None]
+    lap = box.laplacian(value)
+    logs = 0.3 * torch.stack([wave, wave.flip(0)])[None, : model.trained.log_rates().shape[1]]
+    found = model.residuals(Derivatives(value, gradient, lap, box.laplacian(lap)), logs)
+    me, ac = model.rates(logs)
+    conversion = me * value[:, 1] - ac * value[:, 0]
+    physics = ChromatinModel(ChromatinParameters(seen.phi_max, seen.interface))
+    strong = [
+        balance.strong(value[:, i], conversion, laplacian=box.laplacian)
+        for i, balance in enumerate((physics.heterochromatin, physics.euchromatin))
+    ]
+    torch.testing.assert_close(found, model.test(torch.stack(strong, 1)), rtol=0.0, atol=1e-9)
+
+
+def test_the_errors_linearise_the_residuals_of_the_loss(small):
+    model = model_of(small)
+    at = Linearised.at(model, 0)
+    generator = torch.Generator().manual_seed(0)
+    rates = model.trained.log_rates
+    shapes = ((1, 2, *model.seen.images.shape[2:]), rates.coefficients.shape, rates.mean_shift.shape)
+    change = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    zeros = [torch.zeros_like(part) for part in change[1:]]
+    logs = (rates.synthesise(*change[1:]) - rates.synthesise(*zeros)).detach()
+    d = at.layer.of(change[0])
+
+    def residuals(step):
+        parts = ("value", "gradient", "laplacian", "bilaplacian")
+        u = Derivatives(*(getattr(at.u, name) + step * getattr(d, name) for name in parts))
+        return model.weighted(model.residuals(u, rates().detach() + step * logs), LAST_KAPPA)
+
+    found = at.forward(*change)[1].detach()
+    expected = (residuals(1e-5) - residuals(-1e-5)) / 2e-5
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-6 * float(expected.abs().max()))
