@@ -22,7 +22,8 @@ class ChromatinModel:
     Parameters
     ----------
     parameters : phi_max, interface length, adhesion.
-    conversions : what turns φ_e into φ_h beside methylation and acetylation (`physics.conversion`).
+    conversions : what turns φ_e into φ_h beside methylation and acetylation (`physics.conversion`). Simulations take
+        them; estimators know those two alone, and write their balances in forms of their own.
     """
 
     parameters: ChromatinParameters = field(default_factory=ChromatinParameters)
