@@ -12,7 +12,10 @@ from chromamol.report.numbers import NOT_ESTIMABLE, counted, format_measured, fo
 from chromamol.report.tables import folder_of_images
 
 AGAINST_RATIO: frozenset[str] = frozenset(
-    {"too_small", "dead", "mitotic", "saturated", "no_domains", "negative_rate", "unsteady", "not_converged"}
+    {
+        "too_small", "dead", "mitotic", "saturated", "no_domains", "background_clipped", "negative_rate", "unsteady",
+        "not_converged",
+    }
 )  # fmt: skip
 """Flags that speak against a nucleus or its fit, and so against its ratio, not of what was assumed for all alike."""
 
