@@ -57,6 +57,27 @@ def small_field() -> Callable[..., np.ndarray]:
     return make
 
 
+@pytest.fixture(scope="session")
+def check_errors() -> Callable[..., None]:
+    """Return a check of standard errors from both sides: intervals that are wide enough hold any truth.
+
+    `mean_square` is between what the mean square of z = (estimate - truth) / error lies: 1 for many independent
+    values. A smooth map is a few patches, one draw of which is anywhere from a half to two. Bounds are about what was
+    measured, and so near that errors twice too large or too small (a quarter, or four times of it) leave them.
+    `covered` is the least share of |z| < 1.96.
+    """
+
+    def check(
+        off: np.ndarray, error: np.ndarray, *, mean_square: tuple[float, float], covered: float = 0.0
+    ) -> None:
+        z = np.asarray(off) / np.asarray(error)
+        low, high = mean_square
+        assert low < np.mean(z**2) < high
+        assert np.mean(np.abs(z) < 1.96) > covered
+
+    return check
+
+
 @pytest.fixture
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the overview by an empty figure, for tests that are not about it: drawing is most of a small run."""

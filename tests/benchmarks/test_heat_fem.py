@@ -29,7 +29,16 @@ def test_the_steps_of_the_data_explain_its_misfit(data):
     assert euler.misfit < plain.misfit / 10
 
 
-def test_what_is_to_be_reached_is_reached_at_five_per_cent_noise_and_written(data, monkeypatch, tmp_path):
+def test_what_is_to_be_reached_is_reached_at_five_per_cent_noise_and_written(
+    data, monkeypatch, tmp_path, check_errors
+):
+    invert, found = heat_fem.invert, []
+
+    def kept(field, spacing, *, method):
+        found.append(invert(field, spacing, method=method))
+        return found[-1]
+
+    monkeypatch.setattr(heat_fem, "invert", kept)
     monkeypatch.setattr(heat_fem, "QUICK_NOISE", (0.05,))
     monkeypatch.setattr(heat_fem, "two_step_error", lambda *_: 0.5)
     table = heat_fem.run(tmp_path / "new", quick=True)
@@ -44,6 +53,9 @@ def test_what_is_to_be_reached_is_reached_at_five_per_cent_noise_and_written(dat
     assert table["misfit"][:3].between(0.8, 1.3).all()
     # With the equation that the data obey the intervals hold the truth, whether the step is given or found.
     assert (table["covered"][:2] > 0.85).all()
+    for estimate in (solution["D"] for solution in found[:2]):
+        off = (estimate.values - data[2])[estimate.valid]
+        check_errors(off, estimate.standard_error[estimate.valid], mean_square=(0.45, 3.2))
     again = pd.read_csv(tmp_path / "new" / "heat_fem.csv")
     pd.testing.assert_frame_equal(again, table, check_dtype=False)
     text = (tmp_path / "new" / "heat_fem.md").read_text(encoding="utf-8")

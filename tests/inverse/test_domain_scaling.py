@@ -71,6 +71,7 @@ def test_rates_follow_the_closed_forms_and_say_that_they_are_scalings(pattern):
         of_domain = np.array([rate.values[labels == i].mean() for i in range(1, 37)])
         assert rate.mean == pytest.approx(of_domain.mean())
         assert rate.mean_se == pytest.approx(of_domain.std(ddof=1) / 6.0)
+        np.testing.assert_allclose(rate.standard_error[rate.valid], of_domain.std(ddof=1))
     assert found.ratio == pytest.approx(pattern[0].mean() / pattern[1].mean()), "of the integral balance"
 
 

@@ -67,16 +67,16 @@ def test_both_maps_are_recovered_from_two_channels(truth):
         assert relative_error(rate, true) < 0.07
 
 
-def test_standard_errors_cover_the_truth(truth):
-    """Nominal 95 % intervals hold between 85 and 100 % of the pixels, over three noises."""
-    field, inside = truth("known_0"), []
+def test_standard_errors_cover_the_truth(truth, check_errors):
+    """Over three noises: one map is a few dozen independent patches."""
+    field, off, error = truth("known_0"), [], []
     for seed in range(3):
         rate = regression(
             *field.noisy(0.05, seed), known_acetylation_per_um2=1.0, **field.settings
         ).methylation
-        score = (rate.values - field.methylation)[rate.valid] / rate.standard_error[rate.valid]
-        inside.append(np.mean(np.abs(score) < 1.96))
-    assert 0.85 <= np.mean(inside) <= 1.0
+        off.append((rate.values - field.methylation)[rate.valid])
+        error.append(rate.standard_error[rate.valid])
+    check_errors(np.concatenate(off), np.concatenate(error), mean_square=(0.5, 2.0), covered=0.85)
 
 
 def test_one_channel_gives_both_maps_and_carries_the_error_of_the_split(truth):
@@ -279,13 +279,16 @@ def test_a_map_of_the_noise_of_another_shape_is_refused(truth):
         regression(field.phi_h, field.phi_e, noise_sd=np.full((3, 3), 0.01), **field.settings)
 
 
-def test_a_pattern_without_noise_is_not_believed_beyond_its_pixels(truth):
-    """At a seventh of the least noise assumed, widths disagreed, and intervals held a quarter of the pixels."""
+def test_a_pattern_without_noise_is_not_believed_beyond_its_pixels(truth, check_errors):
+    """At a seventh of the least noise assumed, widths disagreed, and intervals held a quarter of the pixels.
+
+    Mean squares are 1.5 and 1.9: what is left is the grid's error, not noise, and a quarter more than is stated.
+    """
     state = truth("both_0")
     centre = (slice(60, 180),) * 2
     rates = cm.infer_rates(state.phi_h[centre], state.phi_e[centre], **state.settings, method="regression")
     assert rates.noise_sd == pytest.approx((0.0049, 0.0049))
     for found, true in ((rates.methylation, state.methylation), (rates.acetylation, state.acetylation)):
-        inside = np.abs(found.values - true[centre]) <= 1.96 * found.standard_error
-        assert inside[found.valid].mean() > 0.75
+        off = (found.values - true[centre])[found.valid]
+        check_errors(off, found.standard_error[found.valid], mean_square=(0.6, 4.0), covered=0.75)
         assert found.valid.mean() > 0.5

@@ -137,7 +137,11 @@ def test_batch_entries_are_solved_like_singles(linearised):
         assert float(error.norm()) < 1e-6 * float(alone.phi_h.norm())
 
 
-def test_known_acetylation_is_recovered_within_its_errors(truth):
+SQUARES = {"mean_square": (0.3, 2.0)}
+"""Of z in one map. All five lie below 1, from .52 to .76: errors of the joint fit are a quarter too large here."""
+
+
+def test_known_acetylation_is_recovered_within_its_errors(truth, check_errors):
     state = truth("known_0")
     phi_h, phi_e = state.noisy(0.05, 0)
     rates = cm.infer_rates(
@@ -153,14 +157,16 @@ def test_known_acetylation_is_recovered_within_its_errors(truth):
     assert np.corrcoef(found.values[valid], state.methylation[valid])[0, 1] > 0.997
     error = found.values[valid] - state.methylation[valid]
     assert np.linalg.norm(error) < 0.025 * np.linalg.norm(state.methylation[valid])
-    covered = np.abs(error) < 1.96 * found.standard_error[valid]
-    assert covered.mean() > 0.85  # 25 independent patches: the share of one map varies by 5 %
+    # 25 independent patches: the share of one map varies by 5 %
+    check_errors(error, found.standard_error[valid], **SQUARES, covered=0.85)
     assert (found.values[valid] > 0.0).all()
     assert rates.diagnostics["smoothness_um"] == pytest.approx(1.6, rel=0.2)
     assert rates.diagnostics["log_rate_sd"] == pytest.approx(0.3, rel=0.3)
 
 
-def test_a_walled_nucleus_in_a_wide_mask_is_recovered_with_images_of_what_is_before_the_wall(truth):
+def test_a_walled_nucleus_in_a_wide_mask_is_recovered_with_images_of_what_is_before_the_wall(
+    truth, check_errors
+):
     state = truth("walled_1")
     phi_h, phi_e = state.noisy(0.05, 0)
     drawn = ndimage.binary_dilation(state.mask, iterations=2)
@@ -172,11 +178,11 @@ def test_a_walled_nucleus_in_a_wide_mask_is_recovered_with_images_of_what_is_bef
         valid = found.valid
         error = found.values[valid] - true[valid]
         assert np.linalg.norm(error) < 0.07 * np.linalg.norm(true[valid])
-        assert (np.abs(error) < 1.96 * found.standard_error[valid]).mean() > 0.85
+        check_errors(error, found.standard_error[valid], **SQUARES, covered=0.85)
         assert abs(found.mean - true[valid].mean()) < 1.96 * found.mean_se
 
 
-def test_a_border_drawn_through_a_larger_pattern_is_not_taken_for_a_wall(truth):
+def test_a_border_drawn_through_a_larger_pattern_is_not_taken_for_a_wall(truth, check_errors):
     """Images of what is before it are no expectation there: with them the means were off by five standard errors."""
     state = truth("known_0")
     phi_h, phi_e = state.noisy(0.05, 0)
@@ -195,7 +201,7 @@ def test_a_border_drawn_through_a_larger_pattern_is_not_taken_for_a_wall(truth):
         valid = found.valid
         assert abs(found.mean - true[valid].mean()) < 1.96 * found.mean_se
         error = found.values[valid] - true[valid]
-        assert (np.abs(error) < 1.96 * found.standard_error[valid]).mean() > 0.8
+        check_errors(error, found.standard_error[valid], **SQUARES, covered=0.8)
 
 
 def test_too_small_a_nucleus_is_refused(truth):

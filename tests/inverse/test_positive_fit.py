@@ -53,7 +53,7 @@ def test_rates_well_above_zero_are_the_linear_solution():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rates_that_nearly_vanish_stay_positive_and_come_nearer_to_the_truth_there(seed):
+def test_rates_that_nearly_vanish_stay_positive_and_come_nearer_to_the_truth_there(seed, check_errors):
     rng = np.random.default_rng(seed)
     rate = rate_map(rng, log_sd=1.3)
     linear, fit = fitted(rate, rng, sd=0.5)
@@ -64,7 +64,8 @@ def test_rates_that_nearly_vanish_stay_positive_and_come_nearer_to_the_truth_the
     assert values.min() > 0.0
     low = straight < BEND
     assert np.linalg.norm((values - rate)[low]) < np.linalg.norm((straight - rate)[low])
-    assert np.mean(np.abs(values - rate) <= 1.96 * error) > 0.85
+    # 2.5 for one seed, where intervals hold as much as elsewhere: near zero they are not symmetric.
+    check_errors(values - rate, error, mean_square=(0.65, 3.6), covered=0.85)
 
 
 def test_the_solution_is_a_minimum():

@@ -57,7 +57,7 @@ def test_a_relaxing_pattern_gives_the_diffusivity(result):
     assert abs(result.diffusivity_um2_per_s - DIFFUSIVITY) < 3.0 * result.diffusivity_se
 
 
-def test_both_rates_per_second_are_recovered_at_five_percent_noise(result, film):
+def test_both_rates_per_second_are_recovered_at_five_percent_noise(result, film, check_errors):
     rates = film[2]
     pairs = (
         (result.methylation_per_s, rates.methylation * DIFFUSIVITY),
@@ -68,6 +68,8 @@ def test_both_rates_per_second_are_recovered_at_five_percent_noise(result, film)
         assert np.corrcoef(values, wanted)[0, 1] > 0.97
         assert np.linalg.norm(values - wanted) < 0.07 * np.linalg.norm(wanted)
         assert abs(found.mean - wanted.mean()) < 3.0 * found.mean_se
+        # 2.2 and 2.7 (another draw of the noise: 1.5 and 1.7): errors of 2 % of the rates are a third too small here.
+        check_errors(values - wanted, found.standard_error[found.valid], mean_square=(0.75, 6.0))
 
 
 def test_noise_follows_from_the_differences_of_frames(film):

@@ -143,8 +143,12 @@ def views():
         return {name: file[name] for name in file}
 
 
-@pytest.mark.parametrize("radii", [0, 1, 2, 4])
-def test_sections_and_projections_of_a_3d_pattern_give_its_rates(radii):
+RATIO_SQUARES = {0: (0.2, 1.6), 1: (0.2, 1.6), 2: (0.2, 1.6), 4: (0.06, 0.6)}
+"""Of z of the ratio, measured .56, .76, .48 and .18: six views of one pattern, of which the thickest overlap."""
+
+
+@pytest.mark.parametrize("radii", RATIO_SQUARES)
+def test_sections_and_projections_of_a_3d_pattern_give_its_rates(radii, check_errors):
     stored = views()
     true = np.array([float(stored["methylation"]), float(stored["acetylation"])])
     means, errors, ratios, ratio_errors = [], [], [], []
@@ -161,6 +165,6 @@ def test_sections_and_projections_of_a_3d_pattern_give_its_rates(radii):
     np.testing.assert_allclose(np.nanmean(means, axis=0), true, rtol=0.15)
     off = np.array(ratios) - true[0] / true[1]
     assert abs(np.mean(off)) < 0.03 * true[0] / true[1]
-    assert (np.abs(off) < 1.96 * np.array(ratio_errors)).mean() > 0.8
-    covered = np.abs(means - true) < 1.96 * errors
-    assert covered[np.isfinite(means)].mean() > 0.8
+    check_errors(off, ratio_errors, mean_square=RATIO_SQUARES[radii], covered=0.8)
+    told = np.isfinite(means)
+    check_errors((means - true)[told], errors[told], mean_square=(0.4, 2.4), covered=0.8)
