@@ -15,7 +15,7 @@ from chromamol import datasets
 from chromamol.errors import DatasetError
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
+REQUIRE_DATA = "CHROMAMOL_REQUIRE_DATA"
 
 LONGEST_FIRST = ("test_readme", "test_notebooks")
 """Modules that take minutes: at the end, one process would run them while the other waits."""
@@ -28,7 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def sample(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Return a public sample file by its name in the registry; skip the test where it cannot be had."""
+    """Return a public sample file by its name in the registry; skip the test where it cannot be had.
+
+    With `CHROMAMOL_REQUIRE_DATA=1` a file that cannot be had is a failure: where all are meant to be, none is missed.
+    """
     if datasets.CACHE_VARIABLE not in os.environ and SHARED_DATA.is_dir():
         monkeypatch.setenv(datasets.CACHE_VARIABLE, str(SHARED_DATA))
 
@@ -36,6 +39,8 @@ def sample(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
         try:
             return datasets.fetch(name)
         except DatasetError as error:
+            if os.environ.get(REQUIRE_DATA) == "1":
+                pytest.fail(f"{REQUIRE_DATA}=1: {error}")
             pytest.skip(str(error))
 
     return find

@@ -59,6 +59,16 @@ def test_without_a_network_the_error_names_the_file_and_the_place(tmp_path, monk
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize(("required", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_a_test_on_a_file_that_is_not_there_is_skipped_or_fails(
+    tmp_path, monkeypatch, sample, required, outcome
+):
+    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("CHROMAMOL_REQUIRE_DATA", required)
+    with pytest.raises(outcome, match="kaggle-dsbowl-2018-dataset-fixes"):
+        sample("nuclei_dsb2018/00071198d059")
+
+
 def test_a_file_without_an_address_says_where_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path))
     with pytest.raises(DatasetError, match="kaggle-dsbowl-2018-dataset-fixes"):
