@@ -24,7 +24,10 @@ from chromamol.benchmarks.recovery.scores import Estimate, Guess, misses, score
 from chromamol.benchmarks.recovery.table import RecoveryBenchmark
 from chromamol.benchmarks.recovery.truths import Truth, load_truth, steady_truths
 from chromamol.cli import app
+from chromamol.domains import measure_domains
 from chromamol.errors import FieldError, ParameterError, ReadError
+from chromamol.field import Field
+from chromamol.grid import Grid
 from chromamol.synthetic import SimulatedChromatin, SolverSettings, simulate_chromatin
 
 STORED = Path(__file__).resolve().parents[1] / "inverse" / "truth" / "known_0.npz"
@@ -287,10 +290,13 @@ def test_tuning_by_the_truth_does_not_harm(scene):
     assert tuned["relative_l2"] < 1.1 * plain["relative_l2"]
 
 
-def test_grid_comparator_lowers_the_error_of_its_start(scene):
-    found = grid_fit(scene, steps=60).rates["methylation"]
-    assert found.values.shape == scene.truth.phi_h.shape
-    assert np.isfinite(found.values).all()
+def test_grid_comparator_lowers_the_error_of_its_start_without_noise(folder):
+    """Of 5 % noise its fourth differences make more error than the uniform start has, until hundreds of steps later."""
+    truth = load_truth("known", 0, folder=folder, size=48, progress=lambda _: None)
+    scene = Scene.of(CASES["known_0"], truth, 0)
+    found = grid_fit(scene, steps=60).rates["methylation"].values
+    error, uniform = (np.linalg.norm((each - truth.methylation)[scene.scored]) for each in (found, 0.8))
+    assert error < 0.75 * uniform
 
 
 def test_what_can_not_run_is_skipped_with_its_reason(folder, monkeypatch):
@@ -316,6 +322,17 @@ def test_unknown_names_are_refused(folder, wrong):
         run(truths=folder, **wrong)
 
 
-def test_every_case_has_a_truth_and_domains_of_eighty_nanometres():
-    assert all(math.isfinite(case.noise) and case.truth for case in CASES.values())
-    assert pytest.approx(0.0390625) == PIXEL
+def test_every_case_has_a_truth_of_a_kind_that_can_be_made():
+    for case in CASES.values():
+        assert 0.0 <= case.noise <= 0.1
+        if case.truth not in ("solid", "film"):
+            assert patterns.Experiment.of(case.truth, 0, 48).methylation.shape == (48, 48)
+
+
+@pytest.mark.parametrize("name", ["known_0", "both_0"])
+def test_where_domains_have_eighty_nanometres_a_pixel_has_nine(name):
+    with np.load(STORED.with_name(f"{name}.npz")) as file:
+        phi_h = file["phi_h"].astype(float)
+    whole = Field(phi_h, Grid(phi_h.shape, (PIXEL, PIXEL)), "1")
+    radius = measure_domains(whole, np.ones(phi_h.shape, dtype=bool), phi_max=0.7).radius_um
+    assert 80.0 * PIXEL / radius == pytest.approx(9.4, rel=0.1)
