@@ -66,9 +66,14 @@ def test_the_tables_show_why_mollifiers_are_needed(result):
 
 
 def test_automatic_widths_beat_guessing(result):
-    by_criterion = result[0].widths.groupby("criterion")["ratio_to_oracle"].median()
-    assert by_criterion["risk"] < 1.3
-    assert (result[0].widths.ratio_to_oracle >= 1.0).all()
+    """No one width is as good for all fields and derivatives; the least of the four is 1.2 times worse (median)."""
+    widths, accuracy = result[0].widths, result[0].accuracy
+    risk = widths[widths.criterion == "risk"]
+    assert risk.ratio_to_oracle.median() < 1.3
+    fixed = accuracy[(accuracy.method == "polynomial kernel") & (accuracy.noise > 0.0)]
+    both = fixed.merge(risk, on=["field", "operator", "noise"], suffixes=("", "_chosen"))
+    worse = both.relative_error / both.relative_error_chosen
+    assert (worse.groupby(both.width_px).median() > 1.1).all()
 
 
 def test_a_fourth_order_training_step_needs_less_memory_than_autodiff(result):

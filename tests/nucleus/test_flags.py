@@ -13,9 +13,11 @@ PACKAGE = Path(chromamol.__file__).parent
 
 
 def _names_given(source: str) -> set[str]:
-    """String constants that are not part of a comparison: there a flag is read, not raised."""
+    """String constants, but for those of comparisons and of a module's own lists: there a flag is read, not raised."""
     tree = ast.parse(source)
-    read = {id(n) for c in ast.walk(tree) if isinstance(c, ast.Compare) for n in ast.walk(c)}
+    readers = [c for c in ast.walk(tree) if isinstance(c, ast.Compare)]
+    readers += [s for s in tree.body if isinstance(s, ast.Assign | ast.AnnAssign)]
+    read = {id(n) for reader in readers for n in ast.walk(reader)}
     return {n.value for n in ast.walk(tree)
             if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in read}  # fmt: skip
 

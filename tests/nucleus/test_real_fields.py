@@ -1,5 +1,7 @@
 """Nuclei of real microscopes, and simulated ones, against labels that no method was tuned on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,6 +12,7 @@ from chromamol.io import read_image, read_labels
 from chromamol.nucleus import Score, match_labels, segment_nuclei
 from chromamol.nucleus.training.fields import kept_out
 
+SAMPLES = Path(__file__).resolve().parents[2] / "data_samples"
 FIELDS = "nuclei_dsb2018/"
 PIXEL_UM = 0.0515
 
@@ -90,8 +93,8 @@ def test_simulated_nuclei_to_the_pixel(pixel_size_um):
 
 @pytest.mark.parametrize("method", ["network", "classical"])
 def test_nuclei_of_simulated_chromatin_to_the_pixel(method):
-    field = read_image("data_samples/field_confocal.tif")
-    truth = read_labels("data_samples/truth/field_confocal_labels.tif", shape=field.shape)
+    field = read_image(SAMPLES / "field_confocal.tif")
+    truth = read_labels(SAMPLES / "truth" / "field_confocal_labels.tif", shape=field.shape)
     found = segment_nuclei(field.data[0], pixel_size_um=field.pixel_size_um, method=method)
     assert found.max() == truth.max()
     assert dice(found, truth) > 0.97
@@ -99,8 +102,8 @@ def test_nuclei_of_simulated_chromatin_to_the_pixel(method):
 
 @pytest.mark.parametrize("method", ["network", "classical"])
 def test_dense_domains_are_no_nuclei_even_without_a_pixel_size(method):
-    field = read_image("data_samples/field_confocal.tif")
-    truth = read_labels("data_samples/truth/field_confocal_labels.tif", shape=field.shape)
+    field = read_image(SAMPLES / "field_confocal.tif")
+    truth = read_labels(SAMPLES / "truth" / "field_confocal_labels.tif", shape=field.shape)
     found = segment_nuclei(field.data[0], method=method)
     assert found.max() == 6
     assert dice(found, truth) > 0.97
