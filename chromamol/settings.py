@@ -58,7 +58,7 @@ class Settings:
     intensity_scale : how intensity becomes volume fraction where no gain is given: "coexistence" of the two phases,
         "water", or "auto", the former where the image resolves domains well enough (`chromamol.density`).
     calibration_check : repeat one nucleus of each image with gain and offset moved by 5 %, for the report. It costs
-        four more regressions per image.
+        five more regressions per image, nine where gains of two marks are tied.
     water_fraction, water_sd : of the nucleus, and how well it is known. 0.5 is the reference model's.
     gain_sd, offset_sd, phi_max_sd, interface_sd : how well gains (relative), dark level (as a volume fraction) and the
         model's constants (relative) are known, for the standard errors. None: by how each gain was found (given or

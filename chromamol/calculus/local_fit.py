@@ -71,7 +71,7 @@ def fit_derivative(
     ----------
     field : (x,), (y, x) or (z, y, x), float; values outside the mask are never used.
     order : as in `mollified_derivative`.
-    mask : True where the field is known; everywhere when omitted.
+    mask : True where the field is known; wherever it is finite when omitted.
     spacing, width : pixel size and half-width of the weight, one number or one per axis.
     kernel : its profile is the weight.
     degree : of the polynomial; the derivative's total order + 1 when omitted.
@@ -80,7 +80,7 @@ def fit_derivative(
     Raises
     ------
     KernelError : a support too narrow, or a degree below the derivative's order.
-    FieldError : a mask of another shape, or NaN inside it.
+    FieldError : a mask of another shape, or NaN inside one that was given.
     """
     array = np.asarray(field, dtype=float)
     known = np.isfinite(array) if mask is None else np.asarray(mask, dtype=bool)

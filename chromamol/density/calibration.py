@@ -151,7 +151,8 @@ def calibrate_total(
 
     Parameters
     ----------
-    dark, gain : the gain is found when None, as `scale` says.
+    dark, gain : intensity without chromatin, and per unit of volume fraction; the gain is found when None, as
+        `optics.scale` says.
     water_fraction : of the nucleus, for the convention "water".
     optics : without them phases are not looked for, and the scale is "water".
 

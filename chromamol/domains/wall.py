@@ -187,7 +187,8 @@ def _best_shift(
 
 
 def _bases(steps: np.ndarray, *, unit: float) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number of waves, cosines and sines along the wall of height `unit`), none shorter than four bands.
+    """Yield (number of waves, cosines and sines along the wall of height `unit`), no wave but the first shorter than
+    twice `BAND_UM`.
 
     The minimiser's first trial step has the length of one: with a micrometre the wall jumped inwards past all
     molecules, where ∫ λ, linear in the shift, has no floor.
