@@ -29,6 +29,7 @@ from chromamol.calculus.kernels import KERNELS
 from chromamol.calculus.layer import bilaplacian, laplacian
 from chromamol.calculus.width import CRITERIA, WidthChoice, select_width
 from chromamol.errors import DeviceError, KernelError
+from chromamol.io import write_text
 from chromamol.shapes import FloatField
 
 OPERATORS: dict[str, dict[tuple[int, ...], float]] = {
@@ -64,7 +65,7 @@ class DerivativeBenchmark:
         paths = []
         for name in ("accuracy", "widths", "cost", "network"):
             path = output / f"derivatives_{name}.csv"
-            getattr(self, name).to_csv(path, index=False)
+            write_text(path, getattr(self, name).to_csv(index=False))
             paths.append(path)
         return paths
 

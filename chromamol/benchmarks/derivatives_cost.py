@@ -92,7 +92,9 @@ _OUTPUTS: dict[str, list[tuple[int, ...] | dict[tuple[int, ...], float]]] = {
 def _layer_rows(
     outputs: str, orders: list, size: int, support: int, repeats: int, device: str, batch: int
 ) -> list[dict[str, object]]:
-    field = torch.randn(batch, size, size, device=device)
+    # Drawn on the CPU, whose generator is the same everywhere.
+    generator = torch.Generator().manual_seed(0)
+    field = torch.randn(batch, size, size, generator=generator).to(device)
     leaf = field.clone().requires_grad_()
     width = support // 2 + 0.5
     functions: dict[str, Callable[[Tensor], Tensor]] = {
@@ -103,7 +105,7 @@ def _layer_rows(
     }
     if outputs == "value, yy, xx":
         functions["autograd through conv2d"] = _Conv2d(width).to(device)
-    gradient = torch.randn(batch, len(orders), size, size, device=device)
+    gradient = torch.randn(batch, len(orders), size, size, generator=generator).to(device)
     jobs: dict[str, Job] = {}
     for name, function in functions.items():
         jobs[f"{name}|forward"] = partial(function, field)
@@ -156,12 +158,14 @@ class _Conv2d(nn.Module):
 
 def tanh_network(*, width: int = 64, depth: int = 4, seed: int = 0) -> nn.Sequential:
     """A coordinate network of `depth` hidden tanh layers for two coordinates."""
-    torch.manual_seed(seed)
     sizes = [2, *[width] * depth]
     layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.Tanh()]
-    return nn.Sequential(*layers, nn.Linear(width, 1))
+    # `nn.Linear` draws from the state that all share, which is put back.
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        for before, after in itertools.pairwise(sizes):
+            layers += [nn.Linear(before, after), nn.Tanh()]
+        return nn.Sequential(*layers, nn.Linear(width, 1))
 
 
 class _Layer(DerivativeMethod):

@@ -37,6 +37,7 @@ from chromamol.inverse.network_training import (
     STEADY_SHARE,
     network_step,
 )
+from chromamol.io import write_text
 from chromamol.networks import ARCHITECTURES, FieldNetwork, make_network
 from chromamol.shapes import FloatField
 
@@ -115,8 +116,8 @@ class PaperBenchmark:
     def write(self, output: Path, machine: str) -> None:
         """Write `paper.csv` and `paper.md`."""
         output.mkdir(parents=True, exist_ok=True)
-        self.rows.to_csv(output / "paper.csv", index=False)
-        (output / "paper.md").write_text(self.markdown(machine), encoding="utf-8")
+        write_text(output / "paper.csv", self.rows.to_csv(index=False))
+        write_text(output / "paper.md", self.markdown(machine))
 
 
 def run(
@@ -264,7 +265,7 @@ def _free_mib(device: torch.device) -> float:
 
 
 def _seconds_per_step(model: PaperModel, device: torch.device) -> tuple[float, float]:
-    """Processor and wall time of one loss and its gradient, the least of three."""
+    """Processor and wall time of one loss and its gradient, the least of `TIMED_STEPS`."""
     best = [float("inf"), float("inf")]
     for _ in range(TIMED_STEPS):
         cpu, wall = time.process_time(), time.perf_counter()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from chromamol.benchmarks.derivatives import run
-from chromamol.benchmarks.derivatives_cost import peak_mib
+from chromamol.benchmarks.derivatives_cost import layer_cost, peak_mib, tanh_network
 from chromamol.benchmarks.derivatives_fields import FIELDS, PIXEL, exact_derivative, exact_operator
 from chromamol.calculus.layer import laplacian
 from chromamol.errors import DeviceError
@@ -39,6 +39,14 @@ def test_peak_memory_counts_what_is_held_at_once():
         return b + 1
 
     assert peak_mib(job) == pytest.approx(8.0, abs=0.1)
+
+
+def test_costs_are_measured_without_the_random_numbers_that_all_share():
+    before = torch.get_rng_state()
+    first, second = tanh_network(), tanh_network()
+    layer_cost((32,), (5,), repeats=1, device="cpu")
+    torch.testing.assert_close(first[0].weight, second[0].weight, rtol=0, atol=0)
+    torch.testing.assert_close(torch.get_rng_state(), before)
 
 
 @pytest.fixture(scope="module")
