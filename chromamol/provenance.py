@@ -13,6 +13,9 @@ from chromamol._version import __version__
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "tifffile", "pandas", "matplotlib")
 
+PRECISION = "float64 (float32: weights of networks, inner solves of joint fits)"
+"""Of the numbers that results are computed with, by default."""
+
 
 def record(*, command: list[str], device: str, started: datetime) -> dict[str, Any]:
     """Return the record of a run that ends now; times are UTC in ISO 8601."""
@@ -23,7 +26,7 @@ def record(*, command: list[str], device: str, started: datetime) -> dict[str, A
         "platform": platform.platform(),
         "packages": {name: installed_version(name) for name in PACKAGES},
         "device": device,
-        "dtype": "float64",
+        "dtype": PRECISION,
         "command_line": command,
         "started": started.isoformat(timespec="seconds"),
         "finished": now().isoformat(timespec="seconds"),

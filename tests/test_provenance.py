@@ -15,6 +15,8 @@ def test_the_record_is_json_and_names_versions_device_and_times():
     assert json.loads(json.dumps(record)) == record
     assert record["version"] == __version__
     assert record["command_line"] == ["chromamol", "infer", "a b.tif"]
+    assert record["dtype"].startswith("float64")
+    assert "float32" in record["dtype"], "of networks and of the inner solves of joint fits"
     assert record["packages"]["numpy"] == metadata.version("numpy")
     assert all(
         re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record[k]) for k in ("started", "finished")

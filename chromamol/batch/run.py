@@ -165,7 +165,9 @@ def _run(
     found = discover([paths] if isinstance(paths, (str, Path)) else paths)
     require_free(output, overwrite=overwrite, inputs=_read_from(found, settings))
     device = resolve_device(settings.device)
-    say(f"chromamol {provenance.__version__}, method {settings.method}, device {device}, float64")
+    say(
+        f"chromamol {provenance.__version__}, method {settings.method}, device {device}, {provenance.PRECISION}"
+    )
     with staged(output) as folder:
         records = []
         work = partial(_record, settings=settings, folder=folder, job=job)
