@@ -46,6 +46,12 @@ def installed_version(package: str) -> str | None:
         return None
 
 
+def code_version() -> str:
+    """Return the version of the package, with the commit where it runs from its source tree."""
+    commit = git_hash()
+    return __version__ if commit is None else f"{__version__}+{commit[:12]}"
+
+
 def git_hash() -> str | None:
     """Return the commit of the source tree that the package runs from, None for an installed release."""
     root = Path(__file__).resolve().parent.parent

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from chromamol._version import __version__
 from chromamol.calculus.validity import valid_after
 from chromamol.errors import DeviceError, FieldError
 from chromamol.field import Field
@@ -283,10 +284,10 @@ def photons_of(settings: NetworkSettings, images: int) -> tuple[float, ...] | No
 def _key(
     problems: Sequence[JointProblem], guesses: Sequence[Guess], settings: NetworkSettings, seed: int
 ) -> str:
-    """Return a name for data and settings; where a run is saved does not belong to it."""
+    """Return a name for version, data and settings; where a run is saved does not belong to it."""
     digest = hashlib.sha256()
     plain = replace(settings, checkpoint=None, checkpoint_every=1, error_samples=2)
-    digest.update(repr((plain, seed, list(guesses))).encode())
+    digest.update(repr((__version__, plain, seed, list(guesses))).encode())
     for p in problems:
         digest.update(repr((p.grid, p.mixing, p.psf_sigma_um, p.parameters)).encode())
         known = () if p.known_acetylation is None else (p.known_acetylation,)

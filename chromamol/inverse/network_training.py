@@ -5,7 +5,9 @@ There is no randomness in it, so a run that was interrupted and taken up again e
 
 from __future__ import annotations
 
+import contextlib
 import math
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,8 +214,11 @@ def _message(model: NetworkModel, stage: str, done: int, total: int, terms: Loss
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the old state and put it in its place, so that an interruption leaves one of the two."""
-    temporary = path.with_suffix(".part")
+    """Write beside the old state and put it in its place, so that an interruption leaves one of the two.
+
+    Two processes that train the same at once have a temporary file each.
+    """
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, temporary)
@@ -221,6 +226,9 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     except OSError as error:
         raise OutputError(f"{path}: {error}.", expected="a folder that can be written.",
                           do="choose another checkpoint folder.") from error  # fmt: skip
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _load(path: Path, key: str, model: NetworkModel) -> dict[str, Any]:

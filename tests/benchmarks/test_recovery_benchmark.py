@@ -170,6 +170,24 @@ def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, monkeypatch):
     assert list(both.method) == ["joint", "regression"]
 
 
+def test_scores_of_another_version_of_the_code_are_made_again(folder, tmp_path, monkeypatch):
+    settings = {
+        "truths": folder,
+        "cases": ["known_5"],
+        "methods": ["regression"],
+        "quick": True,
+        "output": tmp_path,
+    }
+    for number, version in enumerate(["1.0", "1.0", "1.1"]):
+        monkeypatch.setattr(
+            "chromamol.benchmarks.recovery.kept.code_version", lambda version=version: version
+        )
+        monkeypatch.setitem(METHODS, "regression", lambda scene, number=number: Estimate({}, f"run {number}"))
+        (row,) = run(**settings).scores.to_dict("records")
+        assert (row["version"], row["outcome"]) == (version, f"run {number // 2 * 2}")
+    assert len((tmp_path / "scores.jsonl").read_text("utf-8").splitlines()) == 2
+
+
 def test_a_cube_is_seen_as_the_mean_of_its_planes_and_the_thickness_is_told():
     cube = np.random.default_rng(0).random((16, 16, 16))
     truth = Truth(cube, 1.0 - cube, np.full(cube.shape, 0.8), np.ones(cube.shape), np.ones(cube.shape, bool),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -133,6 +134,35 @@ def test_an_interrupted_run_ends_in_the_same_bits(small, uninterrupted, tmp_path
     np.testing.assert_array_equal(resumed.phi_h.values, uninterrupted.phi_h.values)
     np.testing.assert_array_equal(resumed.methylation.values, uninterrupted.methylation.values)
     assert resumed.diagnostics == uninterrupted.diagnostics
+
+
+def test_a_checkpoint_belongs_to_one_version_of_the_package(small, monkeypatch):
+    problem, first = small
+    key = partial(estimator._key, [problem], [first_guess(problem, first)], QUICK, 0)
+    before = key()
+    assert key() == before
+    monkeypatch.setattr(estimator, "__version__", "99.0")
+    assert key() != before
+
+
+def test_processes_that_save_one_checkpoint_write_to_files_of_their_own(tmp_path, monkeypatch):
+    path, written = tmp_path / "run.pt", []
+
+    def save(state, temporary):
+        written.append(temporary)
+        temporary.write_text(state["of"])
+        if len(written) == 1:  # the other process saves while this one writes
+            network_training._save(path, {"of": "theirs"})
+        if len(written) == 3:
+            raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", save)
+    network_training._save(path, {"of": "ours"})
+    assert path.read_text() == "ours"
+    with pytest.raises(OutputError, match="disk full"):
+        network_training._save(path, {"of": "lost"})
+    assert list(tmp_path.iterdir()) == [path], "nothing half written is left"
+    assert len(set(written)) == 3
 
 
 def test_a_damaged_checkpoint_is_refused(small, tmp_path):

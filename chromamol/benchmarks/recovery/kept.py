@@ -11,22 +11,25 @@ import pandas as pd
 
 from chromamol.benchmarks.recovery.cases import CASES, Case
 from chromamol.errors import OutputError, ReadError
+from chromamol.provenance import code_version
 
 
 @dataclass
 class Scores:
-    """Rows of one folder and one size of truths.
+    """Rows of one folder, one size of truths and one version of the code.
 
     Parameters
     ----------
     path : of the file with one row per line; None keeps nothing.
     size : pixels along a side of the truths; rows of other sizes stay in the file and count for nothing.
     rows : what there is.
+    version : of the code that runs; rows of another stay in the file, too, and are made again.
     """
 
     path: Path | None
     size: int
     rows: list[dict[str, Any]]
+    version: str
 
     @classmethod
     def of(cls, folder: Path | None, size: int) -> Scores:
@@ -36,13 +39,15 @@ class Scores:
         ------
         ReadError : a line that is no row of scores.
         """
+        version = code_version()
         if folder is None:
-            return cls(None, size, [])
+            return cls(None, size, [], version)
         path = folder / "scores.jsonl"
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         try:
             rows = [json.loads(line) for line in lines]
-            return cls(path, size, [row for row in rows if row["size"] == size])
+            mine = [row for row in rows if (row["size"], row.get("version")) == (size, version)]
+            return cls(path, size, mine, version)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ReadError(f"{path}: {error}.", expected="one row of scores per line.",
                             do="remove the line, or choose another folder.") from error  # fmt: skip
@@ -63,7 +68,7 @@ class Scores:
         ------
         OutputError : a folder that cannot be written to.
         """
-        rows = [row | {"size": self.size} for row in rows]
+        rows = [row | {"size": self.size, "version": self.version} for row in rows]
         self.rows += rows
         if self.path is None:
             return

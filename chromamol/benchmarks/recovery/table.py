@@ -82,8 +82,9 @@ def run(
     seeds : truths and noises per case; 5 when None.
     cases, methods : by name; all when empty.
     quick : 64 x 64 pixels, one seed, two cases and two methods, unless those are named.
-    output : folder for the tables. Every score is kept there as it is made (`scores.jsonl`), and those that are there
-        already are not made again: a run that was cut off goes on, and the tables are of all that the folder holds.
+    output : folder for the tables. Every score is kept there as it is made (`scores.jsonl`), and those that the same
+        version of the code has put there are not made again: a run that was cut off goes on, and the tables are of all
+        that the folder holds of this version.
     progress : told of every case.
 
     Raises
