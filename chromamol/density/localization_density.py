@@ -1,12 +1,10 @@
-"""Localisations to a density on pixels, with its counting noise.
+"""Localisations to a density on pixels.
 
 Kernel estimate: each localisation is a Gaussian of its own precision,
 
-    ρ(r) = Σᵢ g(r - rᵢ; σᵢ),        Var ρ(r) = Σᵢ g(r - rᵢ; σᵢ)²        (Poisson),
+    ρ(r) = Σᵢ g(r - rᵢ; σᵢ)
 
-and both sums are histograms by class of σ, filtered with the kernel and with its square.
-The noise of ρ is correlated over σ. A fit over lengths beyond σ sees white noise of the variance ρ / h^d per pixel
-instead (h the pixel), which `white_noise_sd` gives.
+and the sum is histograms by class of σ, filtered with the kernel.
 
 Voronoi estimate: ρ at a pixel is 1 / area of the cell of the nearest localisation, its relative error is near 1.
 
@@ -50,43 +48,27 @@ MARGIN_SIGMAS = 4.0
 MAX_PIXELS = 16_000_000
 """4000²: beyond, the pixel is made coarser, and that is noted."""
 
-CELL_VARIANCE = 0.28
-"""Relative variance of the area of a Voronoi cell of random points (Gilbert 1962, doi:10.1214/aoms/1177704464)."""
-
 
 @dataclass(frozen=True, eq=False)
 class LocalizationDensity:
-    """Density of localisations and its noise.
+    """Density of localisations.
 
     Parameters
     ----------
-    density : localisations per µm² or µm³, with the grid of the pixels.
-    variance : of each pixel from counting, in the unit of the density squared.
+    density : localisations per µm², with the grid of the pixels.
     blur_um : standard deviation of the blur in the result: precision of the data, kernel and pixel together, µm.
     notes : what was decided, for the record.
     """
 
     density: Field
-    variance: np.ndarray
     blur_um: float
     notes: tuple[str, ...]
-
-    def white_noise_sd(self, mask: np.ndarray) -> float:
-        """Return the standard deviation per pixel of the white noise that equals the counting noise on long waves.
-
-        Parameters
-        ----------
-        mask : True where the mean density is taken.
-        """
-        mean = float(self.density.values[mask].mean())
-        return math.sqrt(max(mean, 0.0) / self.density.grid.pixel_volume_um)
 
 
 def localization_density(
     table: Localizations,
     *,
     pixel_size_um: float | None = None,
-    z_step_um: float | None = None,
     method: str = "kernel",
     margin_um: float = 0.0,
 ) -> LocalizationDensity:
@@ -94,42 +76,36 @@ def localization_density(
 
     Parameters
     ----------
-    table : localisations of one channel. z is used only with `z_step_um`; else the density is that of the projection.
+    table : localisations of one channel; where they have z, the density is that of the projection.
     pixel_size_um : of the density; when None the median precision, 5 nm, or the side of a square that holds 4
         localisations where they are dense, whichever is largest.
-    z_step_um : distance of planes for a density in 3D.
-    method : "kernel" or "voronoi" (2D).
+    method : "kernel" or "voronoi".
     margin_um : least width of the empty frame in the plane; that of the kernel, or of 2 pixels, when it is less.
 
     Raises
     ------
     ImageContentError : fewer than 10 localisations, or all in one place.
-    ParameterError : an unknown method, or 3D where there is no z.
+    ParameterError : an unknown method.
     PixelSizeError : an absurd pixel.
     """
-    if method not in METHODS or (z_step_um is not None and (table.z_um is None or method != "kernel")):
-        raise ParameterError(f"method = {method!r}, z_step_um = {z_step_um}, {'with' if table.is_3d else 'without'} z.",
-                             expected="'kernel', or 'voronoi' in two dimensions.",
-                             do="leave z_step_um out for the density of the projection.")  # fmt: skip
+    if method not in METHODS:
+        raise ParameterError(f"method = {method!r}.", expected="'kernel' or 'voronoi'.", do="use 'kernel'.")
     points = np.stack([table.y_um, table.x_um], axis=1)
-    if z_step_um is not None and table.z_um is not None:
-        points = np.column_stack([table.z_um, points])
     if len(points) < 10 or not np.all(np.ptp(points, axis=0) > 0.0):
         raise ImageContentError(f"{table.name}: {len(points)} localisations, or all on one line.",
                                 expected="thousands of localisations over a nucleus.",
                                 do="check the channel and the columns.")  # fmt: skip
     sigma, notes = _precision(table)
-    grid, more = _grid(points, float(np.median(sigma)), pixel_size_um, z_step_um, margin_um)
+    grid, more = _grid(points, float(np.median(sigma)), pixel_size_um, margin_um)
     require_memory(5 * 8 * math.prod(grid.shape), name=table.name)
     precision = float(np.median(sigma))
     # The taps leave out what binning has blurred already, but no kernel is narrower than the pixel it is binned in.
     kernel = max(precision, grid.spacing_um[-1] / math.sqrt(12.0)) if method == "kernel" else 0.0
     blur = math.hypot(precision, kernel)
     estimate = _kernel if method == "kernel" else _voronoi
-    values, variance, valid = estimate(points, sigma, grid)
-    unit = "um^-3" if grid.ndim == 3 else "um^-2"
+    values, valid = estimate(points, sigma, grid)
     return LocalizationDensity(
-        Field(values, grid, unit, valid), variance, blur, (*notes, *more, f"density: {method}")
+        Field(values, grid, "um^-2", valid), blur, (*notes, *more, f"density: {method}")
     )
 
 
@@ -144,19 +120,15 @@ def _precision(table: Localizations) -> tuple[np.ndarray, list[str]]:
 
 
 def _grid(
-    points: np.ndarray, sigma: float, pixel_size_um: float | None, z_step_um: float | None, margin_um: float
+    points: np.ndarray, sigma: float, pixel_size_um: float | None, margin_um: float
 ) -> tuple[Grid, list[str]]:
     notes = []
     pixel = max(sigma, 0.005, _counting_pixel(points)) if pixel_size_um is None else pixel_size_um
     require_range("pixel of the density", pixel, PIXEL_SIZE_RANGE_UM, option="--set density_pixel_um=")
     low, high = points.min(axis=0), points.max(axis=0)
     while True:
-        spacing = ((z_step_um,) if z_step_um is not None else ()) + (pixel, pixel)
-        least = (0.0,) * (len(spacing) - 2) + (margin_um, margin_um)
-        margin = np.array(
-            [max(MARGIN_SIGMAS * sigma, 2.0 * h, m) for h, m in zip(spacing, least, strict=True)]
-        )
-        shape = tuple(int(n) for n in np.ceil((high - low + 2.0 * margin) / spacing) + 1)
+        margin = max(MARGIN_SIGMAS * sigma, 2.0 * pixel, margin_um)
+        shape = tuple(int(n) for n in np.ceil((high - low + 2.0 * margin) / pixel) + 1)
         if math.prod(shape) <= MAX_PIXELS or pixel >= PIXEL_SIZE_RANGE_UM[1]:
             break
         pixel *= 1.25
@@ -165,26 +137,24 @@ def _grid(
             f"pixel of {1e3 * pixel:.3g} nm in place of {1e3 * pixel_size_um:.3g}: the field is too large"
         )
     notes.append(f"pixel of the density {1e3 * pixel:.3g} nm")
-    return Grid(shape, spacing, tuple(float(v) for v in low - margin)), notes
+    return Grid(shape, (pixel, pixel), tuple(float(v) for v in low - margin)), notes
 
 
 def _counting_pixel(points: np.ndarray) -> float:
     """Side in µm of a square with `COUNTS_PER_PIXEL` localisations, at the density that the median one sees."""
-    bins = np.floor((points[:, -2:] - points[:, -2:].min(axis=0)) / COARSE_BIN_UM).astype(np.int64)
+    bins = np.floor((points - points.min(axis=0)) / COARSE_BIN_UM).astype(np.int64)
     _, which, counts = np.unique(bins[:, 0] * (bins[:, 1].max() + 1) + bins[:, 1], return_inverse=True,
                                  return_counts=True)  # fmt: skip
     return COARSE_BIN_UM * math.sqrt(COUNTS_PER_PIXEL / float(np.median(counts[which])))
 
 
-def _kernel(
-    points: np.ndarray, sigma: np.ndarray, grid: Grid
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _kernel(points: np.ndarray, sigma: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray | None]:
     index = np.zeros(len(points), dtype=np.int64)
     for axis, (n, h, origin) in enumerate(zip(grid.shape, grid.spacing_um, grid.origin_um, strict=True)):
         index *= n
         index += np.clip(np.rint((points[:, axis] - origin) / h).astype(np.int64), 0, n - 1)
     classes = np.floor(np.log(sigma / sigma.min()) / math.log(SIGMA_CLASS_RATIO)).astype(np.int64)
-    values, variance = np.zeros(grid.shape), np.zeros(grid.shape)
+    values = np.zeros(grid.shape)
     widest = min(grid.shape) * max(grid.spacing_um)
     for number in np.unique(classes):
         chosen = classes == number
@@ -193,9 +163,7 @@ def _kernel(
         kernels = [_taps(width, h) for h in grid.spacing_um]
         counts = np.bincount(index[chosen], minlength=values.size).reshape(grid.shape).astype(np.float64)
         values += _filtered(counts, kernels)
-        variance += _filtered(counts, [np.square(taps) for taps in kernels])
-    volume = grid.pixel_volume_um
-    return values / volume, variance / volume**2, None
+    return values / grid.pixel_volume_um, None
 
 
 def _taps(width: float, spacing: float) -> np.ndarray:
@@ -214,7 +182,7 @@ def _filtered(counts: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
     return counts
 
 
-def _voronoi(points: np.ndarray, _: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _voronoi(points: np.ndarray, _: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Cells without an end, or that reach beyond the localisations, have no area: pixels in them are not valid."""
     unique, counts = np.unique(points, axis=0, return_counts=True)
     try:
@@ -229,7 +197,7 @@ def _voronoi(points: np.ndarray, _: np.ndarray, grid: Grid) -> tuple[np.ndarray,
     pixels = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, grid.ndim)
     nearest = cKDTree(unique).query(pixels)[1].reshape(grid.shape)
     density = np.where(np.isfinite(area), counts / area, 0.0)[nearest]
-    return density, CELL_VARIANCE * density**2, np.isfinite(area)[nearest]
+    return density, np.isfinite(area)[nearest]
 
 
 def _cell_areas(cells: Voronoi, low: np.ndarray, high: np.ndarray) -> np.ndarray:
