@@ -52,15 +52,13 @@ def lamina_thickness(
     *,
     spacing_um: tuple[float, ...],
     segments: int,
-) -> tuple[float, float, float, Float[np.ndarray, " segments"]]:
-    """Return the mean LAD thickness in µm, its standard error, the part of the border that LADs cover, and the
-    thickness by segment.
+) -> tuple[float, float]:
+    """Return the mean LAD thickness in µm, and the part of the border that LADs cover.
 
     Every pixel belongs to the border segment of its nearest border point. Within a segment, c(s) is the part
     of the layer at depth s that is LAD. The largest c is the covered part of the border, and ∫ c(s) ds / max
-    c the thickness there; the mean over segments is weighted by the covered part, and its error
-    is that of a weighted mean of independent segments. Nothing here depends on the curvature of the border or on
-    where exactly the mask was drawn.
+    c the thickness there; the mean over segments is weighted by the covered part. Nothing here depends on the
+    curvature of the border or on where exactly the mask was drawn.
 
     Parameters
     ----------
@@ -69,9 +67,8 @@ def lamina_thickness(
     depth : distance of each pixel to the border, µm.
     nearest : index of the nearest border point of each pixel, as `distance_transform_edt` returns it.
     """
-    by_segment = np.full(segments, math.nan)
     if not lamina.any():
-        return 0.0, math.nan, 0.0, by_segment
+        return 0.0, 0.0
     layer_um = min(spacing_um)
     # Layers between two LADs of one segment that hold none stay part of the sum only as zeros.
     layer = np.maximum(np.ceil(depth[mask] / layer_um - 0.5).astype(int) - 1, 0)
@@ -85,18 +82,11 @@ def lamina_thickness(
     part = dense / np.maximum(total, 1)
     covered = part.max(axis=1)
     has = covered > 0
-    by_segment[has] = layer_um * part[has].sum(axis=1) / covered[has]
-    mean = float(np.average(by_segment[has], weights=covered[has]))
+    by_segment = layer_um * part[has].sum(axis=1) / covered[has]
+    mean = float(np.average(by_segment, weights=covered[has]))
     occupied = total[:, 0] > 0
     coverage = float(covered[occupied].mean()) if occupied.any() else math.nan
-    return mean, _error_of_mean(by_segment[has], covered[has]), coverage, by_segment
-
-
-def _error_of_mean(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
-    if values.size < 2:
-        return math.nan
-    off = weights * (values - np.average(values, weights=weights))
-    return float(np.sqrt(np.sum(np.square(off)) * values.size / (values.size - 1)) / weights.sum())
+    return mean, coverage
 
 
 def piece_thickness(pieces: Labels, count: int, depth: FloatField, *, layer_um: float) -> list[float]:

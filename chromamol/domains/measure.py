@@ -65,9 +65,7 @@ class Domains:
     spacing_um : mean centre-to-centre distance to the 5 nearest interior domains; needs 6 domains.
     lad_thickness_um : mean thickness of the LADs along the depth; 0 when nothing lies at the border, NaN where
         that can't be told.
-    lad_thickness_se_um : its standard error, from the scatter of the border segments; NaN for a single one.
     lad_coverage : part of the nuclear border that carries a LAD, 0..1; NaN where that can't be told.
-    lad_thickness_by_segment_um : the same by border segment; NaN in segments without LAD.
     domain_fraction : part of the nucleus inside domains, LADs included.
     left_out : number of interior pieces that are too small for domains, though larger than noise.
     lads_unresolved : whether blur or pixels are too wide to tell LADs, or that there are none.
@@ -80,9 +78,7 @@ class Domains:
     radius_um: float
     spacing_um: float
     lad_thickness_um: float
-    lad_thickness_se_um: float
     lad_coverage: float
-    lad_thickness_by_segment_um: Float[np.ndarray, " segments"]
     domain_fraction: float
     left_out: int = 0
     lads_unresolved: bool = False
@@ -94,9 +90,7 @@ class Domains:
 
     def without_lads(self) -> Domains:
         """Return the same where thickness and coverage of LADs can't be told."""
-        return replace(self, lad_thickness_um=math.nan, lad_thickness_se_um=math.nan, lad_coverage=math.nan,
-                       lad_thickness_by_segment_um=np.full_like(self.lad_thickness_by_segment_um, math.nan),
-                       lads_unresolved=True)  # fmt: skip
+        return replace(self, lad_thickness_um=math.nan, lad_coverage=math.nan, lads_unresolved=True)
 
 
 def measure_domains(
@@ -153,7 +147,7 @@ def measure_domains(
     reached = lad_fraction + OUTLINE_BLURS * blur_um / radius
     lamina = attached_to_lamina(dense, depth, nuclear_radius_um=radius, lad_fraction=reached,
                                 layer_um=min(spacing), piece_begins=piece_begins)  # fmt: skip
-    thickness, error, coverage, by_segment = lamina_thickness(
+    thickness, coverage = lamina_thickness(
         lamina, mask, depth, nearest, spacing_um=spacing, segments=border_segments
     )
     fewest = MIN_PIXELS ** (mask.ndim / 2)
@@ -178,9 +172,7 @@ def measure_domains(
         radius_um=float(np.median([d.radius_um for d in domains])) if domains else math.nan,
         spacing_um=mean_spacing(centres),
         lad_thickness_um=thickness,
-        lad_thickness_se_um=error,
         lad_coverage=coverage,
-        lad_thickness_by_segment_um=by_segment,
         domain_fraction=np.count_nonzero(dense) / np.count_nonzero(inside),
         left_out=left_out,
     )
