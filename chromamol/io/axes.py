@@ -47,7 +47,6 @@ class AxesPlan:
     ----------
     fixed : axis number -> index to take (time, and axes of length one).
     order : the axes that are left, as numbers among those left: channels and samples, z, y, x.
-    shape : of the result, (channel, [z,] y, x).
     channel_names : one per channel.
     note : how the axes were understood, for people.
     letters : of every stored axis, as understood.
@@ -55,17 +54,12 @@ class AxesPlan:
 
     fixed: dict[int, int]
     order: tuple[int, ...]
-    shape: tuple[int, ...]
     channel_names: tuple[str, ...]
     note: str
     letters: str
 
-    def arrange(self, taken: np.ndarray) -> np.ndarray:
-        """Turn data whose `fixed` axes are gone into (channel, [z,] y, x); a view where that is possible."""
-        return taken.transpose(self.order).reshape(self.shape)
-
     def arrange_without(self, taken: np.ndarray, gone: set[int]) -> np.ndarray:
-        """Turn data that also lack the axes `gone` (z, or a single channel's) into (channel, [z,] y, x)."""
+        """Turn data without the `fixed` axes, and `gone` (z, or a single channel's), into (channel, [z,] y, x)."""
         left = [axis for axis in range(len(self.letters)) if axis not in self.fixed]
         kept = [axis for axis in left if axis not in gone]
         order = [kept.index(left[i]) for i in self.order if left[i] in kept]
@@ -112,13 +106,11 @@ def plan_axes(
     order = tuple(letters.index(a) for a in "CSZYX" if a in letters)
     length = dict(zip(stored.letters, stored.shape, strict=True))
     channels = length.get("C", 1) * length.get("S", 1)
-    stack = (length["Z"],) if "Z" in letters else ()
     if "S" in letters:
         notes.append(_sample_note(stored, length["S"]))
     return AxesPlan(
         fixed,
         order,
-        (channels, *stack, length["Y"], length["X"]),
         _names(stored, channels),
         "; ".join(notes),
         stored.letters,

@@ -230,7 +230,7 @@ def test_nd2_adaptor_takes_the_frames_of_one_position_only(tmp_path):
     file = Nd2StandIn()
     source = nd2_source(file, path, 1)
     plan = plan_axes(source.axes, name="a.nd2")
-    data = plan.arrange(source.read(plan.fixed))
+    data = plan.arrange_without(source.read(plan.fixed), set())
     assert file.frames_read == [3, 4, 5]
     assert data.shape == (2, 3, 20, 24)
     np.testing.assert_array_equal(data[1, 2], DATA[0, 1, 0] + 5)
@@ -280,7 +280,7 @@ def test_czi_adaptor_takes_the_tiles_of_one_scene_only(tmp_path):
     file = CziStandIn()
     source = czi_source(file, tmp_path / "a.czi", 1)
     plan = plan_axes(source.axes, name="a.czi")
-    np.testing.assert_array_equal(plan.arrange(source.read(plan.fixed)), DATA[1, :2, 0])
+    np.testing.assert_array_equal(plan.arrange_without(source.read(plan.fixed), set()), DATA[1, :2, 0])
     assert file.tiles_read == 4
     assert source.axes.channel_names == ("H3-T1", "AF568")
     assert source.calibration.x_um == pytest.approx(0.065)
