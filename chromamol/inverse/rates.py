@@ -35,11 +35,6 @@ class Outcome(enum.Enum):
         "No pixel lies farther from the border than the mollifier's support; only the ratio holds."
     )
 
-    @property
-    def is_success(self) -> bool:
-        """True when every rate that was asked for was estimated."""
-        return self in (Outcome.BOTH_RATES, Outcome.METHYLATION_GIVEN_ACETYLATION)
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RateMap:

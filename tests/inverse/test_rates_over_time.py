@@ -151,7 +151,6 @@ def test_motion_that_is_seen_and_not_resolved_is_not_taken_for_rest(brief, frame
     told = CalibrationPrior(gain_sd=(0.02, 0.0))
     found = cm.infer_rates_over_time(phi_h, phi_e, calibration=told, **brief[3])
     assert found.outcome is Outcome.MOTION_NOT_RESOLVED
-    assert not found.outcome.is_success
     assert set(found.flags) == {"unsteady", "diffusivity_not_identifiable"} <= set(FLAGS)
     for each in (found.methylation, found.acetylation, found.methylation_per_s, found.acetylation_per_s):
         assert np.isnan(each.values).all()

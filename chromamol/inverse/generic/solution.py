@@ -19,11 +19,6 @@ class Ending(enum.Enum):
     NOT_CONVERGED = "The fit did not come to rest, as when a term says nothing; every unknown is NaN."
     NO_TEST_FUNCTION = "No test function fits into the mask; every unknown is NaN."
 
-    @property
-    def is_success(self) -> bool:
-        """True when every unknown was estimated."""
-        return self is Ending.ALL_ESTIMATED
-
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
