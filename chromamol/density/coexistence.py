@@ -47,7 +47,6 @@ class TwoPhases:
     ----------
     low, high : intensity between and inside domains, without blur.
     blur_um : σ, given or fitted, µm; it holds the width of the interfaces, too.
-    dense_fraction : part of the nucleus inside domains.
     radius_um : of a domain (disc or ball of equal size), median.
     explained : share of the variance of the denoised image that the two phases explain.
     """
@@ -55,7 +54,6 @@ class TwoPhases:
     low: float
     high: float
     blur_um: float
-    dense_fraction: float
     radius_um: float
     explained: float
 
@@ -126,7 +124,7 @@ def _fit(smooth: FloatField, mask: Mask, spacing: tuple[float, ...], blur_um: fl
         if step <= 0.0:
             return None
     explained = 1.0 - float(np.var(seen - step * phases) / np.var(seen))
-    return TwoPhases(low, high, blur_um, fraction, radius, explained)
+    return TwoPhases(low, high, blur_um, radius, explained)
 
 
 def _median_radius(dense: Mask, spacing: tuple[float, ...]) -> float:

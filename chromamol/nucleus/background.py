@@ -38,24 +38,6 @@ def burned_in(image: np.ndarray) -> Mask:
     return found
 
 
-def smooth_where(values: Image, weights: Mask, sigma: tuple[float, ...]) -> Image:
-    """Gaussian mean of `values` over the pixels where `weights` is True (normalised convolution).
-
-    Wide Gaussians run on block means, where they are as good and far cheaper. Where no weight is within
-    reach, the plain mean of the weighted pixels stands in.
-    """
-    factors = tuple(max(1, min(int(s // 4), n)) for s, n in zip(sigma, values.shape, strict=True))
-    weight = block_mean(weights.astype(np.float32), factors)
-    total = block_mean(np.where(weights, values, 0).astype(np.float32), factors)
-    narrow = [s / f for s, f in zip(sigma, factors, strict=True)]
-    weight = ndimage.gaussian_filter(weight, narrow, mode="nearest")
-    total = ndimage.gaussian_filter(total, narrow, mode="nearest")
-    mean = values[weights].mean() if weights.any() else values.mean()
-    # A trace of the plain mean keeps the quotient finite far from every weighted pixel.
-    coarse = (total + 1e-4 * mean) / (weight + 1e-4)
-    return expand(coarse, factors, values.shape)
-
-
 def block_mean(values: Image, factors: tuple[int, ...]) -> Image:
     """Mean over blocks; the last block of an axis is filled up by repeating the edge."""
     if max(factors) == 1:
@@ -68,21 +50,6 @@ def block_mean(values: Image, factors: tuple[int, ...]) -> Image:
             axis=axis + 1
         )
     return padded
-
-
-def expand(coarse: Image, factors: tuple[int, ...], shape: tuple[int, ...]) -> Image:
-    """Interpolate block means back, linearly, to the pixels of `shape`."""
-    values = coarse
-    for axis, (factor, n) in enumerate(zip(factors, shape, strict=True)):
-        if factor > 1:
-            position = (np.arange(n) + 0.5) / factor - 0.5
-            last = values.shape[axis] - 1
-            low = np.clip(np.floor(position).astype(int), 0, last)
-            part = np.clip(position - low, 0, 1).astype(np.float32)
-            part = part.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-            high = np.minimum(low + 1, last)
-            values = (1 - part) * values.take(low, axis=axis) + part * values.take(high, axis=axis)
-    return values
 
 
 def level_and_spread(values: Image) -> tuple[float, float]:

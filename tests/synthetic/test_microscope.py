@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation, binary_erosion, label
+from scipy.ndimage import binary_dilation, label
 
 from chromamol.errors import FieldError, ParameterError
 from chromamol.synthetic.microscope import Microscope, bin_pixels, blur, illumination, nearest_cell, resample
 from chromamol.synthetic.rates import log_normal_rate
 from chromamol.synthetic.scene import PlacedNucleus, place, scatter, touch
-from chromamol.synthetic.shapes import nucleus_mask, outline, thickness
+from chromamol.synthetic.shapes import nucleus_mask, outline
 from chromamol.synthetic.timelapse import film
 
 
@@ -205,16 +205,6 @@ def test_nucleoli_are_holes_inside_the_outline(ndim: int) -> None:
 def test_nucleoli_that_find_no_room_are_refused() -> None:
     with pytest.raises(ParameterError, match="60 nucleoli"):
         nucleus_mask(8.0, (0.2, 0.2), nucleoli=60, rng=np.random.default_rng(0))
-
-
-def test_a_flat_nucleus_is_thick_in_the_middle_and_thin_at_the_wall() -> None:
-    mask = nucleus_mask(6.0, (0.1, 0.1), rng=np.random.default_rng(0))
-    height = thickness(mask, (0.1, 0.1), rim_um=1.0)
-    assert height[mask].max() == 1.0
-    assert height[~mask].max() == 0.0
-    edge = mask & ~binary_erosion(mask)
-    # one pixel from the wall of a quarter circle: √(1 - 0.9²)
-    assert height[edge].max() == pytest.approx(np.sqrt(1.0 - 0.9**2), abs=0.15)
 
 
 def test_scattered_nuclei_touch_in_pairs_and_lie_across_the_border() -> None:

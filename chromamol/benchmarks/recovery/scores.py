@@ -17,7 +17,6 @@ from chromamol.shapes import FloatField
 
 RATES = ("methylation", "acetylation")
 NORMAL_95 = 1.96
-WORST_BY_HIGH = ("relative_l2", "bias", "median_error", "spread", "ratio_error")
 
 
 @dataclass(frozen=True, eq=False)

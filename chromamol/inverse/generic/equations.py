@@ -51,10 +51,6 @@ class Data:
     mask: Mask
     noise_sd: Mapping[str, float]
 
-    def with_fields(self, fields: Mapping[str, FloatField]) -> Data:
-        """Return the same with other values."""
-        return Data(self.axes, fields, self.mask, self.noise_sd)
-
 
 def build_lattice(data: Data, equations: Sequence[Expression], half_width: tuple[float, ...]) -> TestLattice:
     """Put test functions wherever their support fits into the mask.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,9 +109,3 @@ class Localizations:
         return chosen, ChannelChoice(
             index, names[index], f"channel {index} ({names[index]!r}) named by the user"
         )
-
-
-def arrays_of(table: Localizations) -> dict[str, np.ndarray]:
-    """Return the arrays that the table has, by name."""
-    return {f.name: getattr(table, f.name) for f in fields(table)
-            if f.name in PER_ROW and getattr(table, f.name) is not None}  # fmt: skip
