@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from chromamol.inverse.cut_faces import cut_flux_error
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.inverse.single_fit import IDENTIFIED_AT, RegressionFit, relative_flux_error
@@ -130,13 +131,13 @@ def _result(problem: RateProblem, maps: tuple[RateMap, RateMap], fit: Regression
 def integral_ratio(problem: RateProblem) -> tuple[float, float]:
     """Return <φ_h> / <φ_e> over the nucleus, the mean of Γ_me / Γ_ac, and its standard error.
 
-    The error holds the noise of both means and the flux through the border of a cut region, at the scale of
-    an eighth of the nucleus; it does not hold calibration.
+    The error holds the noise of both means and the flux through a border that may not be closed, at the scale of a
+    sixteenth of the nucleus, or that through what the image cuts, where it is larger; it does not hold calibration.
     """
     count = np.count_nonzero(problem.mask)
     mean_h = float(problem.phi_h.values[problem.mask].mean())
     mean_e = float(problem.phi_e.values[problem.mask].mean())
     sd_h, sd_e = (sd / math.sqrt(count) for sd in problem.mean_noise_sd())
     diameter = (count * problem.grid.pixel_volume_um) ** (1 / problem.grid.ndim)
-    flux = relative_flux_error(problem, diameter / 16)
+    flux = max(relative_flux_error(problem, diameter / 16), cut_flux_error(problem))
     return mean_h / mean_e, mean_h / mean_e * math.hypot(sd_h / mean_h, sd_e / mean_e, flux)
