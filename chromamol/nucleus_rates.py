@@ -127,9 +127,7 @@ def _arguments(
         "known_acetylation_per_um2": settings.known_acetylation_per_um2,
         "noise_sd": noise_sd,
         "psf_sigma_um": settings.psf_sigma_um or 0.0,
-        "apparent_blur_um": settings.apparent_psf_um(fractions.blur_um)
-        if math.isfinite(fractions.blur_um)
-        else 0.0,
+        "apparent_blur_um": seen_psf_um((fractions.blur_um,), settings),
         "section_thickness_um": settings.section_thickness_um if mask.ndim == 2 else None,
         "split_constant": settings.split_constant,
         "split_constant_sd": settings.split_constant_sd,
@@ -140,6 +138,12 @@ def _arguments(
         "progress": None if report is None else lambda message: report(f"    nucleus {label}, {message}"),
         "seed": settings.seed,
     }
+
+
+def seen_psf_um(blurs_um: Sequence[float], settings: Settings) -> float:
+    """Return σ of the point spread function by the borders between phases, the median of images; 0 where none tells."""
+    told = [blur for blur in blurs_um if math.isfinite(blur)]
+    return settings.apparent_psf_um(float(np.median(told))) if told else 0.0
 
 
 def scale_told(each: list[tuple[NucleusCalibration, Rates]], shared: SharedScale) -> SharedScale | None:
@@ -195,10 +199,10 @@ def infer_moving_nucleus(
 ) -> tuple[Rates, dict[str, float]]:  # fmt: skip
     """Infer the rates of one nucleus from its volume fractions in every frame; also the columns per time."""
     each = [
-        calibrate_nucleus(frame, labels, nucleus, spacing_um, settings, shared=shared).fractions
-        for frame in frames
+        calibrate_nucleus(frame, labels, nucleus, spacing_um, settings, shared=shared) for frame in frames
     ]
-    stacks = {role: np.stack([fractions[role] for fractions in each]) for role in each[0]}
+    stacks = {role: np.stack([found.fractions[role] for found in each]) for role in each[0].fractions}
+    seen = seen_psf_um([found.blur_um for found in each], settings)
     moving = infer_rates_over_time(
         stacks.get("phi_h"),
         stacks.get("phi_e"),
@@ -207,7 +211,7 @@ def infer_moving_nucleus(
         frame_interval_s=interval_s,
         parameters=ChromatinParameters(settings.phi_max, settings.interface_length_um),
         mask=nucleus.mask,
-        psf_sigma_um=settings.psf_sigma_um or 0.0,
+        psf_sigma_um=max(settings.psf_sigma_um or 0.0, seen),
         calibration=calibration,
         device=settings.device,
     )

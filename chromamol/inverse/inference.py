@@ -106,11 +106,11 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
         as_seen = _as_seen(raw, gaps, noiseless=training.photons_per_fraction is not None and given is None)
         trained = network_rates(as_seen, rates, settings=training, device=where, seed=seed, progress=progress)
         rates = with_calibration_errors_of(trained, rates, raw.calibration)
+    blur_um = max(psf_sigma_um, apparent_blur_um)
     if chosen in WITH_BLUR:
-        # The PSF is inside these fits; pixels too coarse for the interfaces are not.
-        resolved = is_resolved(raw.grid, parameters, 0.0)
-        extra = () if resolved or "unresolved_domains" in rates.flags else ("unresolved_domains",)
-    elif not is_resolved(raw.grid, parameters, psf_sigma_um):
+        # The PSF is inside these fits; pixels too coarse for the interfaces are not, nor blur that nobody told.
+        blur_um, extra = math.sqrt(max(apparent_blur_um**2 - psf_sigma_um**2, 0.0)), ()
+    if not is_resolved(raw.grid, parameters, blur_um) and "unresolved_domains" not in rates.flags:
         extra = ("unresolved_domains", *extra)
     if len(raw.images) == 1 and not (chosen in WITH_BLUR and rates.outcome is Outcome.NOT_JUDGED):
         rates = with_ratio_before_blur(rates, first.images[0], parameters, noise_sd=notes["total_noise_sd"],
@@ -214,13 +214,13 @@ def _joint_problem(
     return JointProblem(tuple(fields), mixing, noise, psf_sigma_um, parameters, known, calibration)
 
 
-def is_resolved(grid: Grid, parameters: ChromatinParameters, psf_sigma_um: float) -> bool:
-    """Whether pixel and PSF resolve the interface of the domains, which the rates are read from.
+def is_resolved(grid: Grid, parameters: ChromatinParameters, blur_um: float) -> bool:
+    """Whether pixel and blur resolve the interface of the domains, which the rates are read from.
 
-    The interface rises over 4 ℓ / φ_max and needs two pixels; a PSF of ℓ already costs about 15 % of Γ_me.
+    The interface rises over 4 ℓ / φ_max and needs two pixels; blur of ℓ already costs about 15 % of Γ_me.
     """
     resolved = 2.0 * max(grid.spacing_um) <= parameters.interface_width_um
-    return resolved and psf_sigma_um <= parameters.interface_length_um
+    return resolved and blur_um <= parameters.interface_length_um
 
 
 def _known_map(known: Any, mask: Mask) -> FloatField | None:

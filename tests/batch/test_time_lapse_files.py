@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 
 import chromamol as cm
+from chromamol import nucleus_rates
 from chromamol.batch.run import _read_series
-from chromamol.errors import ImageContentError, ParameterError
+from chromamol.errors import FieldError, ImageContentError, ParameterError
 from chromamol.io import Found, read_time_series
 from chromamol.nucleus_rates import whose_diffusivity, with_time
 from chromamol.pipeline import analyse_series
@@ -110,6 +112,36 @@ def test_all_frames_are_inverted_together_and_the_table_says_what_they_tell(film
     given = "nucleus 1: the frames tell no D, and rates in 1/s rest on the 0.0001 um2/s that was given"
     assert given in cm.Results(film / "vague").images["notes"].iloc[0]
     assert "6 frames, 30 s apart as the file says" in results.images["axes_note"].iloc[0]
+
+
+def test_blur_that_most_frames_show_is_that_of_the_film():
+    settings = cm.Settings(interface_length_um=0.03)
+    blurs = [*(float(np.hypot(sigma, settings.interface_blur_um)) for sigma in (0.3, 0.1, 0.12)), np.nan]
+    assert nucleus_rates.seen_psf_um(blurs, settings) == pytest.approx(0.12)
+    assert nucleus_rates.seen_psf_um([np.nan], settings) == 0.0
+
+
+@pytest.mark.parametrize(("given_um", "at_least", "at_most"), [(None, 0.08, 0.16), (0.3, 0.299, 0.31)])
+def test_a_film_whose_frames_are_blurred_is_inverted_as_blurred(
+    film, monkeypatch, given_um, at_least, at_most
+):
+    told = []
+
+    def stop(*_, **given):
+        told.append(given["psf_sigma_um"])
+        raise FieldError("Enough.", expected="the blur.", do="nothing.")
+
+    monkeypatch.setattr(nucleus_rates, "infer_rates_over_time", stop)
+    frames = tifffile.imread(film / "film.ome.tif")
+    blurred = ndimage.gaussian_filter(frames, (0.0, 0.0, 0.12 / PIXEL_UM, 0.12 / PIXEL_UM))
+    tifffile.imwrite(film / "film.tif", (1000 * np.maximum(blurred, 0.0)).astype(np.uint16), imagej=True,
+                     metadata={"axes": "TCYX", "finterval": 30.0})  # fmt: skip
+    more = {"heterochromatin_channel": 0, "euchromatin_channel": 1, "dark_level": 0.0}
+    settings = settings_for(film, psf_sigma_um=given_um, **more)
+    with pytest.raises(ImageContentError, match="Enough"):
+        cm.infer(film / "film.tif", output=film / "out", settings=settings)
+    assert told
+    assert all(at_least < psf < at_most for psf in told)
 
 
 @pytest.mark.usefixtures("quick_pictures")

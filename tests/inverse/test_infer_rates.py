@@ -183,6 +183,8 @@ def test_blur_beyond_the_interface_is_flagged(truth):
     kwargs = {"known_acetylation_per_um2": 1.0, **field.settings}
     assert "unresolved_domains" not in regression(*fields, **kwargs).flags
     assert "unresolved_domains" in regression(*fields, psf_sigma_um=0.08, **kwargs).flags
+    assert "unresolved_domains" in regression(*fields, apparent_blur_um=0.08, **kwargs).flags
+    assert "unresolved_domains" not in regression(*fields, apparent_blur_um=0.02, **kwargs).flags
 
 
 def test_torch_and_numpy_give_the_same(truth):

@@ -223,6 +223,16 @@ def test_pixels_too_coarse_for_the_interfaces_are_flagged(truth, monkeypatch):
     assert "unresolved_domains" in rates.flags
 
 
+def test_blur_that_the_image_shows_and_the_psf_does_not_hold_is_flagged(truth, monkeypatch):
+    monkeypatch.setattr(joint_fit, "MAX_STEPS", 1)
+    state = truth("known_0")
+    phi_h, phi_e = (phi[76:116, 76:116] for phi in state.noisy(0.05, 0))
+    for told, expected in ((0.0, True), (0.08, False)):
+        settings = state.settings | {"psf_sigma_um": told, "apparent_blur_um": 0.08}
+        rates = cm.infer_rates(phi_h, phi_e, **settings, method="joint", device="cpu")
+        assert ("unresolved_domains" in rates.flags) == expected
+
+
 def test_a_psf_that_hides_the_domains_is_said_before_the_long_steps(truth):
     state = truth("both_0")
     rng = np.random.default_rng(0)
