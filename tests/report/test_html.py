@@ -151,7 +151,7 @@ def test_the_ratio_stands_before_the_rates_with_their_unit_and_then_the_flags(tm
 def test_what_nuclei_have_in_common_is_said(tmp_path: Path) -> None:
     page = report(tmp_path, [nucleus("a", 1)], [done("a")])
     for words in (
-        "..._calibration_se: it is common to nuclei",
+        "..._calibration_se: it is common to nuclei that share one gain",
         "a convention that such nuclei share too, mostly",
     ):
         assert words in page.text
