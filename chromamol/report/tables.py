@@ -126,8 +126,8 @@ The errors of a time-lapse hold the calibration; `diffusivity_calibration_se` is
 
 MEASURED_COLUMNS: tuple[str, ...] = tuple(_MEASURED)
 """Columns behind these when rates were inferred: part of the nucleus inside domains, part of its border under LADs, and
-the part of each standard error that comes from the calibration, which nuclei that share a gain have in common. The split
-constant's part, a convention that they mostly share as well, is not in it."""
+the part of each standard error that comes from the calibration, which nuclei that share a gain have in common. The
+split constant's part, a convention that they mostly share as well, is not in it."""
 
 FOLDER_COLUMN = "folder"
 """Last column of `nuclei.csv`: where the image of the nucleus lay, as it was given."""

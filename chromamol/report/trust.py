@@ -48,12 +48,12 @@ _MOVING = Statement(
 _ERRORS = Statement(
     "Error bars are one standard error",
     "They carry the noise of the pixels through the fit, how well the constant of a split channel is known, and "
-    "how well gains, dark levels and the constants of the model are. The calibration's "
-    "part stands in nuclei.csv as ..._calibration_se: it is common to nuclei that share one gain, and does not count "
-    "when these are compared. A nucleus whose gain was found from itself has part of it for its own: such rates "
-    "scatter about twice as much as the rest of the error says. The part of a split channel's constant, some 10 % of the "
-    "ratio and the larger part of its error, is not in that column; it is a convention that nuclei share too, mostly but not "
-    "wholly. Error bars do not contain a wrong pixel size (rates go as 1 / length²), "
+    "how well gains, dark levels and the constants of the model are. The calibration's part stands in nuclei.csv as "
+    "..._calibration_se: it is common to nuclei that share one gain, and does not count when these are compared. A "
+    "nucleus whose gain was found from itself has part of it for its own: such rates scatter about twice as much as "
+    "the rest of the error says. The part of a split channel's constant, some 10 % of the ratio and the larger part of "
+    "its error, is not in that column; it is a convention that nuclei share too, mostly but not wholly. Error bars do "
+    "not contain a wrong pixel size (rates go as 1 / length²), "
     "blur that hides the domains, or a nucleus that the model does not describe. Differences between conditions "
     "need replicates, not many nuclei of one dish.",
 )
