@@ -10,7 +10,7 @@ from chromamol import errors
 from chromamol.device import resolve_device
 from chromamol.errors import ChromamolError, DeviceError, FieldError
 from chromamol.field import Field
-from chromamol.given import as_mask
+from chromamol.given import as_array, as_mask
 from chromamol.grid import Grid, equivalent_radius
 from chromamol.units import per_um2_to_per_s, um_per_unit
 
@@ -66,6 +66,19 @@ def test_nan_is_allowed_only_where_the_field_says_nothing():
         Field(values, GRID, "1")
     valid = np.isfinite(values)
     assert np.isnan(Field(values, GRID, "1", valid).filled()[0, 0])
+
+
+def test_what_lies_under_the_mask_of_a_masked_array_is_never_data():
+    hidden = np.array([[False, True], [False, False]])
+    values = np.ma.masked_array(np.array([[1.0, -999.0], [2.0, 3.0]]), hidden, fill_value=0.0)
+    np.testing.assert_array_equal(as_array(values, "phi"), [[1.0, np.nan], [2.0, 3.0]])
+    assert values.data[0, 1] == -999.0
+    for kind in (np.uint16, bool):
+        with pytest.raises(FieldError, match="1 masked samples"):
+            as_array(np.ma.masked_array(np.ones((2, 2), dtype=kind), hidden), "phi")
+        with pytest.raises(FieldError, match="1 masked samples"):
+            as_mask(np.ma.masked_array(np.ones((2, 2), dtype=kind), hidden))
+    np.testing.assert_array_equal(as_array(np.ma.masked_array(np.eye(2, dtype=int)), "phi"), np.eye(2))
 
 
 def test_a_validity_of_numbers_is_refused():

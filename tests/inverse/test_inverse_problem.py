@@ -366,6 +366,8 @@ BROKEN = {
     "NaN": lambda p, u: p.measured("w", np.full((41, 41), np.nan)),
     "name twice": lambda p, u: p.measured("u", np.ones((41, 41))),
     "negative noise": lambda p, u: p.measured("w", np.ones((41, 41)), noise_sd=-1.0),
+    "masked samples": lambda p, u: p.measured("w", np.ma.masked_array(np.ones((41, 41)), np.eye(41))),
+    "masked whole numbers": lambda p, u: u + np.ma.masked_array(np.ones((41, 41), dtype=int), np.eye(41)),
     "axis that is not there": lambda p, u: p.unknown("D", over="z"),
     "unknown twice": lambda p, u: (p.unknown("D"), p.unknown("D")),
     "derivative along no axis": lambda p, u: d(u, "z"),
