@@ -366,6 +366,8 @@ BROKEN = {
     "NaN": lambda p, u: p.measured("w", np.full((41, 41), np.nan)),
     "name twice": lambda p, u: p.measured("u", np.ones((41, 41))),
     "negative noise": lambda p, u: p.measured("w", np.ones((41, 41)), noise_sd=-1.0),
+    "noise by sample": lambda p, u: p.measured("w", np.ones((41, 41)), noise_sd=np.ones((41, 41))),
+    "noise in words": lambda p, u: p.measured("w", np.ones((41, 41)), noise_sd="0.1"),
     "masked samples": lambda p, u: p.measured("w", np.ma.masked_array(np.ones((41, 41)), np.eye(41))),
     "masked whole numbers": lambda p, u: u + np.ma.masked_array(np.ones((41, 41), dtype=int), np.eye(41)),
     "axis that is not there": lambda p, u: p.unknown("D", over="z"),
@@ -391,6 +393,36 @@ def test_a_constant_field_is_refused():
     D = problem.unknown("D")
     with pytest.raises(FieldError, match="constant"):
         problem.solve(d(u, "t") - D * d(u, "x", 2))
+
+
+SPACINGS = {
+    "list": [0.1, 0.1],
+    "nothing": None,
+    "text": "tx",
+    "names of whole numbers": {0: 0.1, 1: 0.1},
+    "long name": {"time": 0.1},
+    "None inside": {"t": 0.1, "x": None},
+    "text inside": {"t": 0.1, "x": "a"},
+    "two numbers for an axis": {"t": (0.1, 0.2), "x": 0.1},
+    "zero": {"t": 0.0, "x": 0.1},
+    "NaN": {"t": np.nan, "x": 0.1},
+    "powers underflow": {"t": 0.1, "x": 1e-150},
+}
+
+
+@pytest.mark.parametrize("name", SPACINGS)
+def test_a_spacing_that_is_not_numbers_by_axis_is_refused(name):
+    with pytest.raises(FieldError, match=r"Spacing|Axes"):
+        cm.InverseProblem(spacing=SPACINGS[name])
+
+
+@pytest.mark.parametrize("size", [1e-29, 1e30])
+def test_a_spacing_in_any_unit_gives_the_same_number(size):
+    problem = cm.InverseProblem(spacing={"t": torch.tensor(1 / 24), "x": np.float64(size / 8)})
+    u = problem.measured("u", decay(25), noise_sd=torch.tensor(0.001))
+    D = problem.unknown("D", positive=True)
+    found = problem.solve(d(u, "t") - D * d(u, "x", 2))
+    assert found["D"].mean / size**2 == pytest.approx(0.3, rel=0.01)
 
 
 def test_names_of_axes_have_one_letter_and_unknowns_follow_fields():

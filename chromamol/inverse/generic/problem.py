@@ -37,6 +37,9 @@ MOSTLY_NOISE = 0.9
 NOISE_FLOOR = 5e-3
 """Least noise assumed, as a share of a field's standard deviation: below it the grid limits the equations."""
 
+SMALLEST_SPACING = 1e-30
+"""Powers of a spacing of this size, or of one over it, are numbers of a float64."""
+
 _MISFIT_FLAGGED, _UNEXPLAINED_FLAGGED = 2.0, 0.05
 
 
@@ -70,19 +73,15 @@ class InverseProblem:
         around it changes nothing.
     """
 
-    def __init__(self, *, spacing: Mapping[str, float], mask: Any = None) -> None:
-        self._spacing = {name: float(h) for name, h in spacing.items()}
-        if any(len(name) != 1 for name in self._spacing):
-            raise FieldError(
-                f"Axes {tuple(spacing)}.", expected="names of one letter.", do="use t, z, y and x."
-            )
+    def __init__(self, *, spacing: Any, mask: Any = None) -> None:
+        self._spacing = _checked_spacing(spacing)
         self._given_mask = None if mask is None else as_mask(mask)
         self._axes: Axes | None = None
         self._fields: dict[str, FloatField] = {}
         self._noise: dict[str, float | None] = {}
         self._unknowns: dict[str, Unknown] = {}
 
-    def measured(self, name: str, values: Any, *, noise_sd: float | None = None) -> Expression:
+    def measured(self, name: str, values: Any, *, noise_sd: Any = None) -> Expression:
         """Add a measured field, and return it for use in the equation.
 
         Parameters
@@ -94,7 +93,13 @@ class InverseProblem:
         Raises
         ------
         FieldError : a shape that differs from the other fields', values that are not finite, a name twice.
+        ParameterError : a noise that is not one finite number >= 0.
         """
+        sd = None if noise_sd is None else _number(noise_sd)
+        if noise_sd is not None and not (sd is not None and math.isfinite(sd) and sd >= 0.0):
+            given = f"of shape {np.shape(noise_sd)}" if np.ndim(noise_sd) else f"= {noise_sd!r}"
+            raise ParameterError(f"noise_sd {given}.", expected="one finite number >= 0.",
+                                 do="give one standard deviation in the unit of the field, or None.")  # fmt: skip
         array = as_array(values, name)
         axes = self._axes_of(array.shape)
         array = array[axes.window]
@@ -105,11 +110,8 @@ class InverseProblem:
         if bad:
             raise FieldError(f"{name} with {bad} NaN or infinite values.", expected="finite values inside the mask.",
                              do="take those samples out of the mask.")  # fmt: skip
-        if noise_sd is not None and not (math.isfinite(noise_sd) and noise_sd >= 0.0):
-            raise ParameterError(f"noise_sd = {noise_sd}.", expected="a finite number >= 0.",
-                                 do="give a standard deviation in the unit of the field, or None.")  # fmt: skip
         self._fields[name] = np.where(self._mask, array, 0.0)
-        self._noise[name] = noise_sd
+        self._noise[name] = sd
         return measured_expression(axes, name)
 
     def unknown(self, name: str, *, over: Sequence[str] = "", positive: bool = False) -> Expression:
@@ -244,6 +246,36 @@ class InverseProblem:
         if self._given_mask is None:
             return np.ones(self._axes.shape, dtype=bool)
         return self._given_mask[self._axes.window]
+
+
+def _checked_spacing(given: Any) -> dict[str, float]:
+    """Return the spacing by axis; `FieldError` when it is not numbers of a usable size by names of one letter."""
+    if not isinstance(given, Mapping):
+        raise FieldError(f"Spacing {given!r}.", expected="one number per name of an axis.",
+                         do="write spacing={'t': 0.1, 'x': 0.2}, in the order of the arrays.")  # fmt: skip
+    if any(not isinstance(name, str) or len(name) != 1 for name in given):
+        raise FieldError(f"Axes {tuple(given)}.", expected="names of one letter.", do="use t, z, y and x.")
+    spacing = {}
+    for name, value in given.items():
+        number = _number(value)
+        if number is None or not SMALLEST_SPACING <= number <= 1.0 / SMALLEST_SPACING:
+            raise FieldError(
+                f"Spacing {value!r} along {name}.",
+                expected=f"one positive number from {SMALLEST_SPACING:g} to {1.0 / SMALLEST_SPACING:g}.",
+                do="give the distance between samples, in a unit of about its size.",
+            )
+        spacing[name] = number
+    return spacing
+
+
+def _number(value: Any) -> float | None:
+    """Return one number, a scalar of numpy or torch too, as float; None for anything else."""
+    if isinstance(value, str | bytes) or np.ndim(value) > 0:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _estimate(fit: LatticeFit, which: int) -> Estimate:
