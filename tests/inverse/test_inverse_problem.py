@@ -72,6 +72,27 @@ def test_the_unit_of_time_and_length_only_scales_the_result():
     np.testing.assert_allclose(values[0], values[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("positive", [False, True])
+def test_a_map_is_not_told_where_the_field_hardly_varies(positive):
+    """A bump that has not come to the right half: noise alone there read as D = 0, with small error bars."""
+    t, x = np.linspace(0.0, 1.0, 25)[:, None], np.linspace(0.0, 10.0, 101)[None, :]
+    clean = np.exp(-((x - 2.0) ** 2) / (0.5 + 1.2 * t)) / np.sqrt(1.0 + 2.4 * t)  # D = 0.3
+    covered, z = [], []
+    for seed in range(2):
+        problem = cm.InverseProblem(spacing={"t": 1 / 24, "x": 0.1})
+        noise = 0.01 * clean.std() * np.random.default_rng(seed).standard_normal(clean.shape)
+        u = problem.measured("u", clean + noise)
+        D = problem.unknown("D", over="x", positive=positive)
+        found = problem.solve(d(u, "t") - d(D * d(u, "x"), "x"))["D"]
+        assert found.valid[10:40].all()
+        assert found.valid[65:].mean() < 0.1
+        np.testing.assert_allclose(found.values[65:], 0.3, atol=0.15)
+        covered.append(np.abs(found.values - 0.3)[found.valid] < 1.96 * found.standard_error[found.valid])
+        z.append((found.mean - 0.3) / found.mean_se)
+    assert np.mean(np.concatenate(covered)) > 0.85
+    assert np.abs(z).max() < 3.0
+
+
 def two_dimensional():
     t, y, x = np.ogrid[0:1:13j, 0:3:25j, 0:3:27j]
     clean = np.exp(-0.5 * t) * np.cos(y + 0.3) * np.cos(0.5 * x + 1) + np.exp(-0.8 * t) * np.cos(2 * x - y)

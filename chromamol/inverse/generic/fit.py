@@ -57,9 +57,6 @@ _LARGEST_STEP = 1.0
 _RELAXED = 0.5
 """Share of a step taken from then on: columns full of noise make whole steps swing about the solution."""
 
-_LARGEST_NOISE_SHARE = 0.9
-"""Of what the columns hold in any direction, at most this is subtracted as noise: no step becomes boundless."""
-
 _RIDGE = 1e-10
 
 _COVARIANCE_FLOOR = 1e-4
@@ -83,7 +80,7 @@ class LatticeFit:
     count : number of equations.
     steps, converged : how the iteration ended.
     scales : natural size of each unknown, at which its term would balance the others.
-    noise_shares : of each unknown, how much of what the columns of its mean hold is noise.
+    gram, noise : JᵀC⁻¹J at the end, and the part of it that is noise.
     """
 
     lattice: TestLattice
@@ -97,7 +94,8 @@ class LatticeFit:
     steps: int
     converged: bool
     scales: tuple[float, ...]
-    noise_shares: tuple[float, ...]
+    gram: np.ndarray
+    noise: np.ndarray
 
     def part(self, which: int) -> slice:
         """Where the parameters of one map stand."""
@@ -107,11 +105,15 @@ class LatticeFit:
 
 @dataclass(frozen=True, eq=False)
 class _Weighted:
-    """Whitened equations J θ = y of all tiles, y measured from the prior mean, and what the fields need."""
+    """Whitened equations J θ = y of all tiles, y measured from the prior mean, and what the fields need.
+
+    `gram` and `cross` are what they tell; `full` is JᵀC⁻¹J, of which `noise` is noise.
+    """
 
     gram: np.ndarray
     cross: np.ndarray
-    noise_shares: np.ndarray
+    full: np.ndarray
+    noise: np.ndarray
     known_power: float
     tiles: tuple[tuple[TestedTile, torch.Tensor, np.ndarray, np.ndarray], ...]
 
@@ -137,8 +139,12 @@ class LatticeFitter:
         """Return the converged fit, or the last step when it does not converge."""
         fields: dict[str, FloatField] = dict(self.data.fields)
         centre, scales, uniform = self._start()
-        parameters, priors, misfit = centre.copy(), start_priors(self.maps, scales), 1.0
+        parameters, priors, misfit = self._first(centre, uniform), start_priors(self.maps, scales), 1.0
         converged = False
+        # At fields that meet no equation the columns hold more noise than is drawn: where they are noise only, the
+        # first step would end at zero, where C is least and noise passes for most information.
+        first = self._weighted(fields, parameters, centre, uniform)
+        fields, _ = self._updated(first, np.zeros(len(parameters)))
         for step in range(1, MAX_STEPS + 1):
             weighted = self._weighted(fields, parameters, centre, uniform)
             gram, cross = weighted.gram / misfit, weighted.cross / misfit
@@ -158,7 +164,7 @@ class LatticeFitter:
         return LatticeFit(
             self.system.lattice, self.maps, parameters, posterior.covariance, fields,
             chi2 / max(count - posterior.determined, 1.0), chi2 / max(weighted.known_power, 1e-300), count, step,
-            converged, scales, tuple(float(weighted.noise_shares[own.start]) for own in self.own),
+            converged, scales, weighted.full, weighted.noise,
         )  # fmt: skip
 
     def _start(self) -> tuple[np.ndarray, tuple[float, ...], np.ndarray]:
@@ -183,6 +189,14 @@ class LatticeFitter:
                 start[0] = math.log(max(value, 0.1 * scale))
             means.append(start)
         return np.concatenate(means), scales, np.asarray(found)
+
+    def _first(self, centre: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Return the parameters to begin with: the constants, also of signed unknowns, whose prior mean is zero."""
+        parameters = centre.copy()
+        for each, own, value in zip(self.maps, self.own, uniform, strict=True):
+            if not each.unknown.positive:
+                parameters[own.start] = value
+        return parameters
 
     def _linear(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the linear coefficients of all maps and their derivative, block by block."""
@@ -225,9 +239,9 @@ class LatticeFitter:
             noise += self._noise_gram(tile, root, fields, slopes)
             known_power += float(products[-1, -1])
             tiles.append((tile, root, miss, jacobian))
-        shares = np.diag(noise) / np.maximum(np.diag(gram), np.finfo(float).tiny)
-        gram = _without_noise(gram, noise)
-        return _Weighted(gram, cross + gram @ (parameters - centre), shares, known_power, tuple(tiles))
+        told, score = _without_noise(gram, noise, cross)
+        right = score + told @ (parameters - centre)
+        return _Weighted(told, right, gram, noise, known_power, tuple(tiles))
 
     def _root(self, tile: TestedTile) -> torch.Tensor:
         covariance = tile.covariance().astype(float)
@@ -301,8 +315,13 @@ class LatticeFitter:
         }
 
 
-def _without_noise(gram: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return gram - noise, but never less than a tenth of `gram` in any direction."""
+def _without_noise(gram: np.ndarray, noise: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `gram` and `score` = JᵀC⁻¹e tell once the noise in J is counted, direction by direction.
+
+    Where a share ν of `gram` is noise, the score answers to a change of θ by 1 - ν only, while its variance is that of
+    all of `gram`: it enters with the weight 1 - ν, and the information is (1 - ν)². Directions that are noise only
+    tell nothing and move nothing.
+    """
     unit = np.sqrt(np.maximum(np.diag(gram), np.finfo(float).tiny))
     scaled = gram / np.outer(unit, unit)
     scaled[np.diag_indices_from(scaled)] += _RIDGE
@@ -310,4 +329,5 @@ def _without_noise(gram: np.ndarray, noise: np.ndarray) -> np.ndarray:
     inverse = np.linalg.inv(root) / unit[None, :]
     shares, directions = np.linalg.eigh(inverse @ noise @ inverse.T)
     mixed = unit[:, None] * (root @ directions)
-    return (mixed * (1.0 - np.minimum(shares, _LARGEST_NOISE_SHARE))) @ mixed.T
+    signal = np.maximum(1.0 - shares, 0.0)
+    return (mixed * signal**2) @ mixed.T, mixed @ (signal * (directions.T @ (inverse @ score)))

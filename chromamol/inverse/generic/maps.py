@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,15 +127,25 @@ class CoefficientMap:
             variance = covariance[0, 0] * np.ones(())
         else:
             variance = np.empty(self.grid_shape)
-            tables = self._parameter_tables()
-            for start in range(0, self.grid_shape[0], _ROWS_PER_CHUNK):
-                rows = slice(start, start + _ROWS_PER_CHUNK)
-                waves = self._waves([tables[0][:, rows], *tables[1:]])
+            for rows, waves in self._waves_by_rows():
                 # Rounding can leave -1e-16 where nothing is uncertain.
                 chunk = np.maximum(np.einsum("kp,kp->p", covariance @ waves, waves), 0.0)
                 variance[rows] = chunk.reshape(-1, *self.grid_shape[1:])
         error = np.sqrt(variance)
         return np.asarray(error * self.values(parameters) if self.unknown.positive else error)
+
+    def local_power(self, grams: Sequence[np.ndarray], widths: Sequence[float]) -> list[FloatField]:
+        """Return bᵀ G b of each G for a bump b about every point: a Gaussian of these widths (sd), of peak 1."""
+        if self.basis is None:
+            return [np.asarray(gram[0, 0]) for gram in grams]
+        damping = np.exp(-0.5 * ((self._wavenumbers() * np.asarray(widths)) ** 2).sum(axis=1))[:, None]
+        powers = [np.empty(self.grid_shape) for _ in grams]
+        for rows, waves in self._waves_by_rows():
+            bumps = damping * waves
+            bumps = bumps / np.einsum("kp,kp->p", bumps, waves)
+            for power, gram in zip(powers, grams, strict=True):
+                power[rows] = np.einsum("kp,kp->p", gram @ bumps, bumps).reshape(-1, *self.grid_shape[1:])
+        return powers
 
     def mean_row(self, parameters: np.ndarray, over: FloatField) -> np.ndarray:
         """Return the derivative of the mean of c over weights `over` (of sum 1) with respect to θ."""
@@ -187,6 +198,20 @@ class CoefficientMap:
 
     def _parameter_tables(self) -> list[np.ndarray]:
         return [table[: self.size] for table in self.tables((0,) * len(self.padding))]
+
+    def _wavenumbers(self) -> np.ndarray:
+        """Return the wave number of each parameter along the unknown's own axes, (size, axes)."""
+        assert self.basis is not None
+        grid = self.basis.grid
+        sides = [n * h for n, h in zip(grid.shape, grid.spacing_um, strict=True)]
+        return np.asarray(np.pi * self.modes[: self.size] / np.array(sides))
+
+    def _waves_by_rows(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield rows of the map and the cosines of all parameters at their pixels, (K, pixels)."""
+        tables = self._parameter_tables()
+        for start in range(0, self.grid_shape[0], _ROWS_PER_CHUNK):
+            rows = slice(start, start + _ROWS_PER_CHUNK)
+            yield rows, self._waves([tables[0][:, rows], *tables[1:]])
 
     @staticmethod
     def _waves(tables: list[np.ndarray]) -> np.ndarray:

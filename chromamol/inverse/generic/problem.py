@@ -31,9 +31,6 @@ from chromamol.shapes import FloatField, Mask
 IDENTIFIED_AT = 2.0
 """A positive unknown counts as determined when its mean exceeds this many standard errors."""
 
-MOSTLY_NOISE = 0.9
-"""An unknown whose columns are noise to this share is not determined: its error bar would rest on the rest alone."""
-
 NOISE_FLOOR = 5e-3
 """Least noise assumed, as a share of a field's standard deviation: below it the grid limits the equations."""
 
@@ -280,7 +277,9 @@ def _number(value: Any) -> float | None:
 
 def _estimate(fit: LatticeFit, which: int) -> Estimate:
     each, part = fit.maps[which], fit.part(which)
-    valid = valid_of(each, fit.lattice)
+    valid = valid_of(fit, which)
+    if not valid.any():
+        return Estimate.unknown(valid.shape, each.unknown.over)
     values, error = map_of(fit, which)
     row = each.mean_row(fit.parameters[part], np.asarray(valid / np.count_nonzero(valid)))
     mean_se = math.sqrt(max(float(row @ fit.covariance[part, part] @ row), 0.0))
@@ -288,9 +287,7 @@ def _estimate(fit: LatticeFit, which: int) -> Estimate:
 
 
 def _is_determined(estimate: Estimate, fit: LatticeFit, which: int) -> bool:
-    """Its columns must hold more than noise; a positive mean must stand out of its error, a signed one of its size."""
-    if fit.noise_shares[which] > MOSTLY_NOISE:
-        return False
+    """A positive mean must stand out of its error, the error of a signed one must be less than its natural size."""
     if fit.maps[which].unknown.positive:
         return estimate.mean > IDENTIFIED_AT * estimate.mean_se
     return estimate.mean_se < fit.scales[which]

@@ -29,8 +29,8 @@ class Estimate:
     values : on the axes `over`, in the unit that the equation implies; shape () for one number. NaN when the data
         do not determine it.
     standard_error : pointwise, in the same unit; the misfit of the equations is included.
-    valid : True where test functions of whole support reach; elsewhere in the box that holds the mask the map is
-        continued smoothly, and beside it is NaN.
+    valid : True where test functions of whole support reach and tell more than their noise; elsewhere in the box that
+        holds the mask the map is continued smoothly, and beside it is NaN.
     mean, mean_se : average over `valid`, and its standard error.
     over : the axes, in the order of `values`.
     """

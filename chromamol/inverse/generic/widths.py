@@ -41,6 +41,15 @@ WORTH_WIDENING = 2.0
 MIN_FUNCTIONS = 8
 """Fewer can't carry an error estimate."""
 
+BUMP = 0.5
+"""Whether a map is determined at a point is asked of a bump there; its standard deviation in half-widths."""
+
+MOST_NOISE = 0.5
+"""A point of a map is determined where at most this share of what the columns of its bump hold is noise."""
+
+MOSTLY_NOISE = 0.9
+"""The same of one number: that share is a sum over all equations, and known better than at a point."""
+
 
 def fit_best_width(
     data: Data,
@@ -93,8 +102,14 @@ def map_of(fit: LatticeFit, which: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def valid_of(each: CoefficientMap, lattice: TestLattice) -> Mask:
-    """Return where, on the unknown's own axes, a test function of whole support can sit."""
-    names = lattice.grid.names  # type: ignore[attr-defined]  # the lattice of a problem lies on its Axes
-    away = tuple(i for i, name in enumerate(names) if name not in each.unknown.over)
-    return np.asarray(lattice.valid.any(axis=away))
+def valid_of(fit: LatticeFit, which: int) -> Mask:
+    """Return where, on the unknown's own axes, a test function of whole support can sit, and tells more than noise."""
+    each, part, lattice = fit.maps[which], fit.part(which), fit.lattice
+    names: tuple[str, ...] = lattice.grid.names  # type: ignore[attr-defined]  # that of a problem lies on its Axes
+    own = [names.index(name) for name in each.unknown.over]
+    away = tuple(i for i in range(len(names)) if i not in own)
+    reached = np.asarray(lattice.valid.any(axis=away))
+    widths = [BUMP * (len(lattice.taps[i][0]) // 2) * lattice.grid.spacing_um[i] for i in own]
+    held, noise = each.local_power((fit.gram[part, part], fit.noise[part, part]), widths)
+    most = MOST_NOISE if own else MOSTLY_NOISE
+    return np.asarray(reached & (held > 0.0) & (noise < most * held))
