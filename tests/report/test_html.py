@@ -152,7 +152,7 @@ def test_what_nuclei_have_in_common_is_said(tmp_path: Path) -> None:
     page = report(tmp_path, [nucleus("a", 1)], [done("a")])
     for words in (
         "..._calibration_se: it is common to nuclei that share one gain",
-        "a convention that such nuclei share too, mostly",
+        "a convention that nuclei share too, mostly",
     ):
         assert words in page.text
 
