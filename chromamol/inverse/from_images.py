@@ -67,8 +67,8 @@ def rates_from_images(
     read = _read(problem, constant.value)
     splits: list[tuple[RateProblem | None, RateProblem | None]] = []
     if read.split is not None:
-        c = read.split.constant
-        splits = [(problem_or_none(problem, c - constant.sd), problem_or_none(problem, c + constant.sd))]
+        c, sd = read.split.constant, float(np.hypot(constant.sd, read.split.constant_sd))
+        splits = [(problem_or_none(problem, c - sd), problem_or_none(problem, c + sd))]
     scales = [
         (problem_or_none(low, constant.value), problem_or_none(high, constant.value))
         for low, high in moved_scales(problem)
@@ -86,7 +86,7 @@ def rates_from_images(
     if read.split is None:
         return rates, {}, ()
     notes = {"split_constant": read.split.constant, "unsplit_fraction": read.split.unsplit_fraction,
-             "total_noise_sd": read.split.noise_sd}  # fmt: skip
+             "split_constant_noise_sd": read.split.constant_sd, "total_noise_sd": read.split.noise_sd}  # fmt: skip
     flags = ("split_constant_assumed",) if constant.value is None else ()
     return rates, notes, flags
 

@@ -6,7 +6,8 @@ A stain of all DNA shows c = φ_h + φ_e. At steady state μ_h + μ_e = C, one n
 
 The left side falls strictly with φ_h a little beyond [0, φ_max] on both sides (its slope is at most
 φ_max² - 1 < 0 inside), so the root is unique. C stays free and is fixed by a convention: the dark level of c,
-between the domains, is euchromatin with a fraction `BACKGROUND_HETEROCHROMATIN` of heterochromatin.
+between the domains, is euchromatin with a fraction `BACKGROUND_HETEROCHROMATIN` of heterochromatin. It is read at one
+agreed noise, whatever that of the image (`dark_level`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.given import as_array, as_mask
 from chromamol.grid import Grid
+from chromamol.physics.dark_level import noise_in_the_dark, percentile_at_noise
 from chromamol.physics.free_energy import bulk_potential, bulk_stiffness
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
@@ -35,13 +37,23 @@ BACKGROUND_PERCENTILE = 10.0
 """Percentile of total chromatin that stands for the space between domains."""
 
 SPLIT_CONSTANT_SD = 0.01
-"""How far the convention may put C from the truth: at most 0.0085 on six simulated patterns
-with Γ_me / Γ_ac from 0.5 to 1.5."""
+"""How far the convention may put C from the truth: it puts the ratio 3 % low to 7 % high on seven patterns with
+Γ_me / Γ_ac from 0.5 to 1.5 (.01 is some 10 %)."""
 
 SMOOTHING_KERNEL = "vanishing"
 SMOOTHING_HALF_WIDTHS_PX = (4.0, 5.0, 6.0, 8.0, 11.0, 15.0)
 """Candidates of the width that denoises c, sharpest first. The kernel's second moment vanishes, which keeps
 interfaces sharper than a positive mollifier would."""
+
+LEVEL_NOISE = 0.0087
+"""Noise of total chromatin at which the dark level is read: what smoothing leaves of 2 % in 2D."""
+
+LEVEL_HALF_WIDTH_PX = 8.0
+"""Widest kernel that the dark level is read behind: those of 11 and 15 pixels dip beside domains and lower it by .003
+to .004 and .006 to .011."""
+
+LEVEL_CORRECTION_SD = 0.5
+"""Standard deviation of the dark level over what is taken from it, or added to it, for noise."""
 
 TOLERABLE_NOISE = 0.02
 """Noise of (1 - ℓ²Δ) c that the split may see. More is amplified by its curvature: at 5 % noise of φ_max and
@@ -59,6 +71,7 @@ class ChromatinSplit:
     ----------
     phi_h, phi_e : volume fractions on the grid of the total.
     constant : C, dimensionless.
+    constant_sd : how well C is known for what noise does to the dark level; 0 where C was given.
     noise_sd : noise of the total per pixel, before smoothing.
     response_h : dφ_h / dc at each pixel; that of φ_e is 1 minus it.
     smoothing : taps, per axis, of the filter between the noise of c and that of the two fields.
@@ -68,6 +81,7 @@ class ChromatinSplit:
     phi_h: Field
     phi_e: Field
     constant: float
+    constant_sd: float
     noise_sd: float
     response_h: FloatField
     smoothing: tuple[np.ndarray, ...]
@@ -80,6 +94,7 @@ def split_total(
     *,
     noise_sd: float | None = None,
     constant: float | None = None,
+    seen_through_px: Sequence[float] | None = None,
 ) -> ChromatinSplit:
     """Split total chromatin into heterochromatin and euchromatin.
 
@@ -88,6 +103,7 @@ def split_total(
     total : volume fraction c; its mask is the nucleus.
     noise_sd : noise of c per pixel; estimated from the field when None.
     constant : C; by the convention of this module when None.
+    seen_through_px : σ per axis of a Gaussian that `total` was blurred with after its noise had come in.
 
     Raises
     ------
@@ -96,20 +112,52 @@ def split_total(
     _require_fraction(total)
     sd = estimate_noise_sd(total.values, mask=total.mask) if noise_sd is None else noise_sd
     smooth, sharpened, taps = _denoise(total, sd, parameters.interface_length_um)
-    level = float(np.percentile(smooth[total.mask], BACKGROUND_PERCENTILE))
+    constant_sd = 0.0
     if constant is None:
         background = BACKGROUND_HETEROCHROMATIN
+        level, constant_sd = dark_level(total, sd, parameters, seen_through_px=seen_through_px)
         constant = level + float(bulk_potential(background, parameters.phi_max)) - background
     phi_h, outside = _heterochromatin(constant - sharpened, parameters.phi_max)
     return ChromatinSplit(
         phi_h=Field(phi_h, total.grid, "1", total.mask),
         phi_e=Field(smooth - phi_h, total.grid, "1", total.mask),
         constant=constant,
+        constant_sd=constant_sd,
         noise_sd=sd,
         response_h=1.0 / (1.0 - bulk_stiffness(phi_h, parameters.phi_max)),
         smoothing=taps,
         unsplit_fraction=float(np.mean(outside[total.mask])),
     )
+
+
+def dark_level(
+    total: Field,
+    noise_sd: float,
+    parameters: ChromatinParameters,
+    *,
+    seen_through_px: Sequence[float] | None = None,
+) -> tuple[float, float]:
+    """Return total chromatin between domains at the noise `LEVEL_NOISE`, and how well that is known.
+
+    Parameters
+    ----------
+    noise_sd : of the pixels of `total`, over all of the nucleus.
+    seen_through_px : as in `split_total`.
+    """
+    pixels, taps, _ = _mollifier(total, noise_sd, parameters.interface_length_um)
+    if pixels > LEVEL_HALF_WIDTH_PX:
+        taps = _taps(total.grid, LEVEL_HALF_WIDTH_PX)
+    smoothing = [value for value, _ in taps]
+    smooth = _correlate(_filled_from_inside(total.values, total.mask), smoothing)
+    if seen_through_px is not None:
+        smoothing = [
+            np.convolve(t, gaussian_taps(s)) for t, s in zip(smoothing, seen_through_px, strict=True)
+        ]
+    left = noise_sd * float(np.prod([np.linalg.norm(t) for t in smoothing]))
+    left *= noise_in_the_dark(total.values, smooth, total.mask)
+    seen = smooth[total.mask]
+    level = percentile_at_noise(seen, BACKGROUND_PERCENTILE, noise_sd=left, wanted_sd=LEVEL_NOISE)
+    return level, LEVEL_CORRECTION_SD * abs(level - float(np.percentile(seen, BACKGROUND_PERCENTILE)))
 
 
 def split_chromatin(
@@ -180,6 +228,18 @@ def _denoise(
     split is not linear.
     """
     filled = _filled_from_inside(total.values, total.mask)
+    _, taps, noise_taps = _mollifier(total, sd, interface_um)
+    smooth = _correlate(filled, [value for value, _ in taps])
+    laplacian = np.zeros_like(smooth)
+    for axis in range(filled.ndim):
+        laplacian += _correlate(filled, [pair[int(i == axis)] for i, pair in enumerate(taps)])
+    return smooth, smooth - interface_um**2 * laplacian, noise_taps
+
+
+def _mollifier(
+    total: Field, sd: float, interface_um: float
+) -> tuple[float, list[tuple[np.ndarray, np.ndarray]], tuple[np.ndarray, ...]]:
+    """Return the half-width in pixels, the taps per axis of the value and its second derivative, and those of noise."""
     widths = [w for w in SMOOTHING_HALF_WIDTHS_PX if w < min(total.grid.shape)]
     if not widths:
         raise FieldError(
@@ -188,18 +248,19 @@ def _denoise(
             do="drop nuclei of a few pixels.",
         )
     for pixels in widths:
-        taps = [
-            tuple(taps_1d(SMOOTHING_KERNEL, k, half_width=pixels * h, spacing=h) for k in (0, 2))
-            for h in total.grid.spacing_um
-        ]
+        taps = _taps(total.grid, pixels)
         noise_taps, gain = _noise_taps(taps, interface_um**2)
         if sd * gain <= TOLERABLE_NOISE:
             break
-    smooth = _correlate(filled, [value for value, _ in taps])
-    laplacian = np.zeros_like(smooth)
-    for axis in range(filled.ndim):
-        laplacian += _correlate(filled, [pair[int(i == axis)] for i, pair in enumerate(taps)])
-    return smooth, smooth - interface_um**2 * laplacian, noise_taps
+    return pixels, taps, noise_taps
+
+
+def _taps(grid: Grid, half_width_px: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    values, seconds = (
+        [taps_1d(SMOOTHING_KERNEL, k, half_width=half_width_px * h, spacing=h) for h in grid.spacing_um]
+        for k in (0, 2)
+    )
+    return list(zip(values, seconds, strict=True))
 
 
 def _noise_taps(
@@ -222,6 +283,13 @@ def _noise_taps(
 
     kappa = 1.0 if excess(1.0) <= 0.0 else brentq(excess, 0.0, 1.0)
     return tuple(separable(kappa)), norm
+
+
+def gaussian_taps(sd_px: float) -> np.ndarray:
+    """Weights of a Gaussian mean of that standard deviation."""
+    reach = int(4.0 * sd_px + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sd_px, 1e-9)) ** 2)
+    return np.asarray(weights / weights.sum())
 
 
 def _outer(vectors: list[np.ndarray]) -> np.ndarray:

@@ -8,6 +8,7 @@ import chromamol as cm
 from chromamol.errors import FieldError
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.physics.dark_level import noise_in_the_dark, percentile_at_noise
 from chromamol.physics.free_energy import bulk_potential
 from chromamol.physics.split import SPLIT_CONSTANT_SD, split_total
 
@@ -50,7 +51,7 @@ def test_the_split_conserves_the_total(balanced):
 
 def test_the_convention_puts_background_heterochromatin_at_its_level(balanced):
     split = split_total(Field(sum(balanced), Grid((256, 256), (PIXEL,) * 2), "1"), PARAMETERS, noise_sd=0.0)
-    assert np.percentile(split.phi_h.values, 10) == pytest.approx(0.04, abs=0.002)
+    assert np.percentile(split.phi_h.values, 10) == pytest.approx(0.04, abs=0.01), "at the noise of the level"
     assert abs(split.constant - 0.28) < SPLIT_CONSTANT_SD
 
 
@@ -116,3 +117,40 @@ def test_impossible_totals_are_counted_not_hidden():
 def test_uncalibrated_totals_are_refused(level):
     with pytest.raises(FieldError, match=r"Expected: .* Do: "):
         cm.split_chromatin(np.full((64, 64), level), pixel_size_um=0.04)
+
+
+def test_the_constant_does_not_fall_with_the_noise(balanced):
+    field, rng = Field(sum(balanced), Grid((256, 256), (PIXEL,) * 2), "1"), np.random.default_rng(0)
+    splits = [
+        split_total(field.like(field.values + sd * rng.standard_normal((256, 256))), PARAMETERS, noise_sd=sd)
+        for sd in (0.0, 0.02, 0.05, 0.1)
+    ]
+    ratios = [split.phi_h.values.mean() / split.phi_e.values.mean() for split in splits]
+    assert max(ratios) < 1.03 * min(ratios), "a dim image has the ratio of a bright one"
+    assert max(split.constant for split in splits) - min(split.constant for split in splits) < 0.003
+    assert splits[1].constant_sd < splits[2].constant_sd < splits[3].constant_sd, (
+        "what was added is uncertain"
+    )
+
+
+def test_a_given_constant_holds_no_error_of_noise(balanced):
+    field = Field(sum(balanced), Grid((256, 256), (PIXEL,) * 2), "1")
+    assert split_total(field, PARAMETERS, noise_sd=0.1, constant=0.28).constant_sd == 0.0
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.004, 0.02, 0.04])
+def test_a_percentile_is_that_at_the_wanted_noise(noise):
+    rng = np.random.default_rng(0)
+    true = np.concatenate([rng.normal(0.3, 0.01, 30000), rng.normal(0.9, 0.01, 10000)])
+    wanted = np.percentile(true + 0.01 * rng.standard_normal(40000), 10.0)
+    noisy = true + noise * rng.standard_normal(40000)
+    found = percentile_at_noise(noisy, 10.0, noise_sd=noise, wanted_sd=0.01)
+    assert found == pytest.approx(wanted, abs=0.1 * max(noise, 0.01))
+
+
+def test_counted_light_is_less_noisy_in_the_dark():
+    light = np.where(np.arange(200) < 120, 0.25, 1.0) * np.ones((200, 200))
+    noise = 0.05 * np.random.default_rng(0).standard_normal((200, 200))
+    mask = np.ones((200, 200), dtype=bool)
+    assert noise_in_the_dark(light + noise, light, mask) == pytest.approx(1.0, abs=0.02)
+    assert noise_in_the_dark(light + noise * np.sqrt(light), light, mask) < 0.8
