@@ -19,6 +19,7 @@ from chromamol.inverse.arrays import as_fields, noise_of
 from chromamol.inverse.blurred_split import with_ratio_before_blur
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.domain_scaling import scale_by_domains
+from chromamol.inverse.faded_edge import blurs_um, without_fading
 from chromamol.inverse.from_images import (
     Solve,
     SplitConstant,
@@ -74,9 +75,8 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
 ) -> Fit[Rates]:
     """Infer the rates of one nucleus, as a fit that can run beside others; all else is in `infer_rates`."""
     _require_possible(method, (psf_sigma_um, apparent_blur_um), seen)
-    where = resolve_device(device)
     parameters = parameters or ChromatinParameters()
-    given, gaps = noise_sd, None
+    where, given, gaps = resolve_device(device), noise_sd, None
     if method == "network":
         (phi_h, phi_e, total), noise_sd, gaps = _without_gaps(phi_h, phi_e, total, mask, seen, noise_sd)
     fields = as_fields(phi_h, phi_e, total, pixel_size_um, mask)
@@ -93,10 +93,10 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
         raw = replace(raw, images=without_dark_rim(raw.images, raw.mixing))
         # An unknown gain is guessed before the regression, which takes fractions as they are; the fit does the rest.
         first = replace(rescaled(raw, first_gains(raw)), calibration=EXACT)
+    first, blurs, constant = _without_fading(first, psf_sigma_um or apparent_blur_um, chosen,
+                                             SplitConstant(split_constant, split_constant_sd))  # fmt: skip
     solve = scale_by_domains if chosen == "domains" else _regression(section_thickness_um, known)
-    rates, notes, extra = rates_from_images(
-        solve, first, SplitConstant(split_constant, split_constant_sd), where
-    )
+    rates, notes, extra = rates_from_images(solve, first, constant, where)
     if chosen == "joint":
         rates = yield from joint_rates(raw, rates, device=where, seed=seed)
         notes |= {"trimmed_pixels": float(pixels - np.count_nonzero(raw.mask))}
@@ -114,13 +114,28 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
         extra = ("unresolved_domains", *extra)
     if len(raw.images) == 1 and not (chosen in WITH_BLUR and rates.outcome is Outcome.NOT_JUDGED):
         rates = with_ratio_before_blur(rates, first.images[0], parameters, noise_sd=notes["total_noise_sd"],
-                                       blur_um=psf_sigma_um or apparent_blur_um, constant=split_constant)  # fmt: skip
+                                       blurs_um=blurs, constant=split_constant)  # fmt: skip
     if section_thickness_um is not None:
         rates = _of_section(rates, section_thickness_um, known)
         extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
     rates = judge(rates, acetylation_known=known is not None)
     rates = replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
     return rates.embedded(drawn.grid, window)
+
+
+def _without_fading(
+    problem: JointProblem, blur_um: float, method: str, constant: SplitConstant
+) -> tuple[JointProblem, tuple[float, ...], SplitConstant]:
+    """Return one channel's problem without the fading of a stack, its blur along each axis, and how well C is known."""
+    if len(problem.images) > 1:
+        return problem, (0.0,) * problem.grid.ndim, constant
+    blurs = blurs_um(problem.images[0], blur_um)
+    if problem.grid.ndim == 2 or method in WITH_BLUR or not any(blurs):
+        return problem, blurs, constant
+    problem, level_sd = without_fading(problem, blurs)
+    if constant.value is None:
+        constant = replace(constant, sd=math.hypot(constant.sd, level_sd))
+    return problem, blurs, constant
 
 
 def _regression(section_thickness_um: float | None, known: FloatField | None) -> Solve:
