@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt, zoom
 
 from chromamol.errors import FieldError, ParameterError, ReadError
+from chromamol.nucleus.flags import FLAGS, SEPARATOR
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.results import ImageResult, Results
 from chromamol.settings import Settings
@@ -19,6 +21,7 @@ from chromamol.synthetic.steady import Outcome
 
 MARGIN = 3
 MAX_REFINEMENT = 8
+SAME_RATIO = 1e-3  # relative: a rate_ratio so close to that of the table's mean rates is these rates' own
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ def read_nucleus(
 
     Rate maps end before the nuclear border, and are NaN where the data says nothing: there, the nucleus's
     mean of `nuclei.csv` is used. A map may also dip below zero within its error: there, zero is used.
-    Both are counted in the notes.
+    Methylation is then scaled until the maps have the `rate_ratio` of the table, which is known better than either
+    rate and sets how much heterochromatin there is. The notes say all that, and the nucleus's flags.
 
     Parameters
     ----------
@@ -72,12 +76,13 @@ def read_nucleus(
     used = Settings.from_toml(Path(folder) / "settings.toml")
     parameters = ChromatinParameters(used.phi_max, used.interface_length_um)
     slices, mask = _crop(found, int(row["nucleus"]))
-    notes: list[str] = []
+    notes = [f"flagged {name}: {FLAGS.get(name, 'see the report')}" for name in _flags(row)]
     maps = {
         name: _complete(found.maps[name][slices], mask, float(row[name]), name, notes)
         for name in ("gamma_me_per_um2", "gamma_ac_per_um2")
     }
     phi = {name: np.nan_to_num(found.maps[name][slices].astype(np.float64)) for name in ("phi_h", "phi_e")}
+    maps["gamma_me_per_um2"] *= _factor(row, {k: v[mask] for k, v in (maps | phi).items()}, notes)
     pixel = found.pixel_size_um
     times = _refinement(pixel, mask, parameters)
     if times > 1:
@@ -143,6 +148,45 @@ def _complete(values: np.ndarray, mask: Mask, mean: float, name: str, notes: lis
     if below > 0.0:
         notes.append(f"{rate} was estimated below zero in {below:.1%} of the nucleus: zero stands there")
     return np.where(known, np.maximum(values, 0.0), mean)
+
+
+def _flags(row: Any) -> list[str]:
+    return [name for name in str(row["flags"]).split(SEPARATOR) if name]
+
+
+def _factor(row: Any, inside: dict[str, FloatField], notes: list[str]) -> float:
+    """Return what methylation is multiplied with for the maps to have the `rate_ratio` of the table; say so.
+
+    That ratio is <φ_h> / <φ_e>: methylation weighted by euchromatin over acetylation weighted by heterochromatin.
+    Where it is that of the mean rates, as of a joint fit, the maps have it, and their weighted one is another number.
+
+    Parameters
+    ----------
+    inside : values of both maps and both fields in the nucleus.
+    """
+    made = _weighted(inside["gamma_me_per_um2"], inside["phi_e"])
+    lost = _weighted(inside["gamma_ac_per_um2"], inside["phi_h"])
+    own = made / lost if lost > 0.0 else np.nan
+    ratio = float(row["rate_ratio"])
+    if not (np.isfinite(ratio) and ratio > 0.0):
+        notes.append(
+            f"nuclei.csv tells no rate_ratio: that of the maps stands, {own:.3g}, and it may be far off"
+        )
+    elif not (np.isfinite(own) and own > 0.0):
+        notes.append(
+            f"the maps can't be scaled to the rate_ratio {ratio:.3g} of nuclei.csv: theirs is {own:.3g}"
+        )
+    elif not np.isclose(ratio * row["gamma_ac_per_um2"], row["gamma_me_per_um2"], rtol=SAME_RATIO):
+        notes.append(
+            f"methylation was multiplied by {ratio / own:.4g}: the rate_ratio of nuclei.csv is {ratio:.4g}, "
+            f"that of the maps was {own:.4g}"
+        )
+        return ratio / own
+    return 1.0
+
+
+def _weighted(values: FloatField, weights: FloatField) -> float:
+    return float((values * weights).sum() / weights.sum()) if weights.sum() > 0.0 else np.nan
 
 
 def _refinement(pixel_um: float, mask: Mask, parameters: ChromatinParameters) -> int:

@@ -153,6 +153,39 @@ def test_where_a_rate_map_ends_its_mean_stands_and_that_is_said(results: Path) -
     assert "below zero" in notes
 
 
+def _with_row(results: Path, folder: Path, **values: object) -> Path:
+    """A copy of the results with another row of its first nucleus."""
+    copy = shutil.copytree(results, folder / "results")
+    table = cm.Results(copy).nuclei.assign(**values)
+    write_tables(copy, table[table["nucleus"] == 1], cm.Results(copy).images)
+    return copy
+
+
+def test_the_maps_are_brought_to_the_ratio_of_the_table(results: Path, tmp_path: Path) -> None:
+    """The ratio sets the heterochromatin, and the maps of an image have another one than the balance."""
+    before = read_nucleus(results, nucleus=1)
+    assert "nuclei.csv tells no rate_ratio" in " ".join(before.notes)
+    found = read_nucleus(_with_row(results, tmp_path, rate_ratio=0.7, flags="saturated;ratio_blurred"))
+    state, inside = found.state, found.state.mask
+    made = np.average(state.methylation[inside], weights=state.euchromatin[inside])
+    lost = np.average(state.acetylation[inside], weights=state.heterochromatin[inside])
+    assert made / lost == pytest.approx(0.7, rel=1e-3)
+    np.testing.assert_array_equal(state.acetylation, before.state.acetylation)
+    factor = state.methylation[inside].mean() / before.state.methylation[inside].mean()
+    np.testing.assert_allclose(state.methylation, factor * before.state.methylation, rtol=1e-12)
+    notes = " ".join(found.notes)
+    assert f"methylation was multiplied by {factor:.4g}: the rate_ratio of nuclei.csv is 0.7" in notes
+    assert "flagged saturated: Pixels at the detector's maximum" in notes
+    assert "flagged ratio_blurred: " in notes
+
+
+def test_maps_whose_means_have_the_ratio_stay(results: Path, tmp_path: Path) -> None:
+    """As of a joint fit: weighted by the density, its maps have another ratio."""
+    found = read_nucleus(_with_row(results, tmp_path, rate_ratio=0.6 / 0.7))
+    np.testing.assert_array_equal(found.state.methylation, read_nucleus(results, nucleus=1).state.methylation)
+    assert "rate_ratio" not in " ".join(found.notes)
+
+
 def test_a_prediction_from_a_result_has_table_maps_and_figure(results: Path, tmp_path: Path) -> None:
     found = read_nucleus(results, nucleus=1)
     change = Change(LESS.perturbation, LESS.text, time_um2=0.1)
