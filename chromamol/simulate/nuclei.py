@@ -12,6 +12,7 @@ from chromamol.errors import ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.physics.parameters import ChromatinParameters
+from chromamol.shapes import FloatField, Mask
 from chromamol.simulate.settings import SimulationSettings
 from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings, simulate_chromatin
 from chromamol.synthetic.rates import log_normal_rate
@@ -23,9 +24,19 @@ MAX_CELLS = 1_000_000
 
 def simulate_nucleus(index: int, settings: SimulationSettings) -> SimulatedChromatin:
     """Simulate one nucleus; the same index and seed give the same one, whatever the other nuclei are."""
+    mask, methylation, acetylation = draw_nucleus(index, settings)
+    parameters = _parameters(settings)
+    return simulate_chromatin(
+        methylation, acetylation, pixel_size_um=cell_size_um(parameters), mask=mask, parameters=parameters,
+        water_fraction=settings.water_fraction, seed=settings.seed + index,
+        settings=SolverSettings(steadiness=settings.steadiness, device=settings.device),
+    )  # fmt: skip
+
+
+def draw_nucleus(index: int, settings: SimulationSettings) -> tuple[Mask, FloatField, FloatField]:
+    """Return the mask of a nucleus, its methylation and its acetylation, which take no simulation."""
     rng = np.random.default_rng([settings.seed, index])
-    parameters = ChromatinParameters(settings.phi_max, settings.interface_um, settings.adhesion)
-    cell = cell_size_um(parameters)
+    cell = cell_size_um(_parameters(settings))
     diameter = settings.diameter_um * math.exp(settings.diameter_sd * rng.standard_normal())
     _require_feasible(diameter, cell)
     mask = nucleus_mask(diameter, (cell, cell), aspect=settings.aspect, nucleoli=settings.nucleoli, rng=rng)
@@ -34,11 +45,11 @@ def simulate_nucleus(index: int, settings: SimulationSettings) -> SimulatedChrom
         mask.shape, (cell, cell), mean=settings.methylation_per_um2 * own[0], log_sd=settings.variation,
         correlation_um=settings.correlation_um, rng=rng,
     )  # fmt: skip
-    return simulate_chromatin(
-        methylation, settings.acetylation_per_um2 * own[1], pixel_size_um=cell, mask=mask, parameters=parameters,
-        water_fraction=settings.water_fraction, seed=settings.seed + index,
-        settings=SolverSettings(steadiness=settings.steadiness, device=settings.device),
-    )  # fmt: skip
+    return mask, methylation, np.full(mask.shape, settings.acetylation_per_um2 * own[1])
+
+
+def _parameters(settings: SimulationSettings) -> ChromatinParameters:
+    return ChromatinParameters(settings.phi_max, settings.interface_um, settings.adhesion)
 
 
 def cell_size_um(parameters: ChromatinParameters) -> float:

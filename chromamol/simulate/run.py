@@ -15,7 +15,7 @@ import pandas as pd
 from chromamol import provenance
 from chromamol.batch.contents import Contents
 from chromamol.batch.output import require_free, staged
-from chromamol.errors import FieldError, ParameterError
+from chromamol.errors import FieldError, ParameterError, SimulationError
 from chromamol.io import atomic_write, write_channels, write_labels, write_text
 from chromamol.io.counts import write_counts
 from chromamol.io.thunderstorm import write_thunderstorm
@@ -24,12 +24,12 @@ from chromamol.report.response import ShownResponse, draw_response
 from chromamol.shapes import Mask
 from chromamol.simulate.field import FieldOfView, Layout, compose, expose, lay_out, localizations
 from chromamol.simulate.inferred import InferredNucleus
-from chromamol.simulate.nuclei import describe, simulate_nucleus
+from chromamol.simulate.nuclei import describe, draw_nucleus, simulate_nucleus
 from chromamol.simulate.settings import SimulationSettings
 from chromamol.synthetic.forward import SimulatedChromatin, SolverSettings
 from chromamol.synthetic.localizations import SyntheticLocalizations
 from chromamol.synthetic.microscope import bin_pixels
-from chromamol.synthetic.perturbation import Perturbation, Response, perturb
+from chromamol.synthetic.perturbation import Perturbation, Response, perturb, require_time
 
 CONTENTS = Contents(
     names=(
@@ -74,6 +74,10 @@ class Change:
     text: str
     time_um2: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.time_um2 is not None:
+            require_time(self.time_um2)
+
 
 def simulate(
     *, output: str | Path, settings: SimulationSettings | None = None, change: Change | None = None,
@@ -92,17 +96,15 @@ def simulate(
     Raises
     ------
     OutputError : the folder holds a simulation, or cannot be written.
-    ParameterError, FieldError : settings that cannot be simulated.
+    ParameterError, FieldError : settings that cannot be simulated, or rates that cannot be so changed.
+    SimulationError : a change after which volume fractions fall below zero.
     """
     output, settings, say = Path(output), settings or SimulationSettings(), progress or _silent
     _require_patience(change, settings.steadiness)
+    _require_rates(change, settings)
     require_free(output, overwrite=overwrite, contents=CONTENTS)
     started = provenance.now()
-    nuclei = []
-    for index in range(settings.nuclei):
-        nuclei.append(simulate_nucleus(index, settings))
-        say(f"nucleus {index + 1} of {settings.nuclei}: {nuclei[-1].outcome.value}")
-    responses = [_respond(n, change, settings, None) for n in nuclei] if change else []
+    nuclei, responses = _run_nuclei(settings, change, say)
     layout = lay_out(nuclei, settings)
     with staged(output, contents=CONTENTS) as folder:
         (folder / "truth").mkdir()
@@ -135,7 +137,7 @@ def simulate_from_results(
 
     Raises
     ------
-    OutputError, FieldError, ParameterError : as `simulate`.
+    OutputError, FieldError, ParameterError, SimulationError : as `simulate`.
     """
     output, say = Path(output), progress or _silent
     _require_patience(change, steadiness)
@@ -145,7 +147,7 @@ def simulate_from_results(
         say(note)
     here = None if region is None else _region_on(nucleus, region)
     settings = SimulationSettings(steadiness=steadiness, device=device)
-    response = _respond(nucleus.state, change, settings, here)
+    response = _respond(nucleus.state, change, settings, here, number=nucleus.number)
     with staged(output, contents=CONTENTS) as folder:
         for name, state in zip(STATES, (response.before, response.after), strict=True):
             write_channels(folder / f"{name}.ome.tif", _maps(state, nucleus.refinement),
@@ -170,11 +172,49 @@ def _require_patience(change: Change | None, steadiness: float) -> None:
         )
 
 
+def _require_rates(change: Change | None, settings: SimulationSettings) -> None:
+    """Refuse a change of rates that cannot be before the first nucleus is simulated, not after the last."""
+    for index in range(settings.nuclei):
+        _, methylation, acetylation = draw_nucleus(index, settings)
+        if change is not None:
+            change.perturbation.apply(methylation, acetylation)
+
+
+def _run_nuclei(
+    settings: SimulationSettings, change: Change | None, say: Progress
+) -> tuple[list[SimulatedChromatin], list[Response]]:
+    """Simulate the nuclei, and with a change what it makes of each."""
+    nuclei: list[SimulatedChromatin] = []
+    responses: list[Response] = []
+    for number in range(1, settings.nuclei + 1):
+        nuclei.append(simulate_nucleus(number - 1, settings))
+        say(f"nucleus {number} of {settings.nuclei}: {nuclei[-1].outcome.value}")
+        if change is not None:
+            say(f"nucleus {number} of {settings.nuclei}: on with and without {change.text}")
+            responses.append(_respond(nuclei[-1], change, settings, None, number=number))
+    return nuclei, responses
+
+
 def _respond(
-    nucleus: SimulatedChromatin, change: Change, settings: SimulationSettings, region: Mask | None
-) -> Response:
+    nucleus: SimulatedChromatin, change: Change, settings: SimulationSettings, region: Mask | None, *, number: int
+) -> Response:  # fmt: skip
     solver = SolverSettings(steadiness=settings.steadiness, device=settings.device)
-    return perturb(nucleus, change.perturbation, region=region, time_um2=change.time_um2, settings=solver)
+    response = perturb(nucleus, change.perturbation, region=region, time_um2=change.time_um2, settings=solver)
+    _require_physical(response, f"Nucleus {number} with {change.text}", settings)
+    return response
+
+
+def _require_physical(response: Response, who: str, settings: SimulationSettings) -> None:
+    """Only rates keep fractions above zero, the free energy has no wall there; and no camera sees less than nothing."""
+    for name in ("heterochromatin", "euchromatin") if settings.marks else ("total",):
+        # An inferred nucleus may itself dip below zero within its noise.
+        before, after = (float(getattr(s, name)[s.mask].min()) for s in (response.before, response.after))
+        if after < min(0.0, before):
+            raise SimulationError(
+                f"{who}: {'chromatin' if name == 'total' else name} goes down to {after:.3g}.",
+                expected="volume fractions >= 0; with these rates the model has no such state.",
+                do="change the rates by less, or follow the change for a (shorter) time, --time.",
+            )
 
 
 def _region_on(nucleus: InferredNucleus, region: Mask) -> Mask:

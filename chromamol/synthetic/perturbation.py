@@ -24,15 +24,21 @@ TIME_TOLERANCE = (
     1e-4  # of a volume fraction per step: half the steps of 1e-5, and no picture shows the difference
 )
 DOMAIN_THRESHOLD = 0.5  # of phi_max: half way up the interface
+SMALLEST_FACTOR, LARGEST_FACTOR = 1e-3, 1e3
+"""Of a rate, 0 apart. L0 = √(D / Γ_ac) changes by √1000 = 32. Above, it is down at ℓ = 0.03 L0, where two phases can't
+be told apart, and steps in time shrink without end; below, it is several nuclei long, and the rate as good as off."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
     """New rate = factor × old rate + shift, in the region or everywhere.
 
+    With acetylation off, or nearly so (a hundredth), the model's steady state has volume fractions below zero: follow
+    such a change for a time.
+
     Parameters
     ----------
-    methylation_factor, acetylation_factor : >= 0.
+    methylation_factor, acetylation_factor : 0, or from a thousandth to a thousand.
     methylation_shift_per_um2, acetylation_shift_per_um2 : of Γ / D, in um^-2, of any sign.
     """
 
@@ -42,13 +48,21 @@ class Perturbation:
     acetylation_shift_per_um2: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.methylation_factor >= 0.0 and self.acetylation_factor >= 0.0):
-            raise ParameterError(f"{self}.", expected="factors >= 0.", do="use 0 to switch a rate off.")
+        for factor in (self.methylation_factor, self.acetylation_factor):
+            if not (factor == 0.0 or SMALLEST_FACTOR <= factor <= LARGEST_FACTOR):
+                raise ParameterError(
+                    f"A rate times {factor:g}.",
+                    expected=f"a factor of 0, or from {SMALLEST_FACTOR:g} to {LARGEST_FACTOR:g}.",
+                    do="use 0 to switch a rate off, and give the time for which it is off.",
+                )
+        if not all(map(math.isfinite, (self.methylation_shift_per_um2, self.acetylation_shift_per_um2))):
+            raise ParameterError(f"{self}.", expected="finite shifts.", do="correct them.")
 
     def apply(self, methylation: Any, acetylation: Any, region: Any = None) -> tuple[Any, Any]:
         """Return the new maps, as torch tensors if one was, else as numpy arrays.
 
-        Raise `FieldError` if a shift makes a rate negative: nothing is clipped.
+        Raise `FieldError` if a shift makes a rate negative, or over a thousand times the faster of the two:
+        nothing is clipped.
         """
         old = (as_array(methylation, "methylation"), as_array(acetylation, "acetylation"))
         inside = np.ones(old[0].shape, dtype=bool) if region is None else as_mask(region, "region")
@@ -56,10 +70,15 @@ class Perturbation:
             self.methylation_factor * old[0] + self.methylation_shift_per_um2,
             self.acetylation_factor * old[1] + self.acetylation_shift_per_um2,
         )
+        limit = LARGEST_FACTOR * max(rate.max() for rate in old)
         for name, values in zip(("methylation", "acetylation"), changed, strict=True):
             if (values[inside] < 0.0).any():
                 raise FieldError(f"The {name} rate would fall to {values[inside].min():.4g} um^-2.",
                                  expected="rates >= 0.", do="use a smaller shift, or a factor.")  # fmt: skip
+            if 0.0 < limit < (1.0 - 1e-9) * values[inside].max(initial=0.0):
+                raise FieldError(f"The {name} rate would rise to {values[inside].max():.4g} um^-2.",
+                                 expected=f"at most {limit:.4g}, {LARGEST_FACTOR:g} times the faster rate.",
+                                 do="use a smaller shift, in um^-2.")  # fmt: skip
         new = [np.where(inside, c, o) for c, o in zip(changed, old, strict=True)]
         if any(isinstance(rate, torch.Tensor) for rate in (methylation, acetylation)):
             return torch.as_tensor(new[0]), torch.as_tensor(new[1])
@@ -112,9 +131,11 @@ def perturb(
 
     Raises
     ------
-    FieldError : a rate that becomes negative, or a region of another shape.
+    FieldError : a rate that becomes negative or a thousand times faster, or a region of another shape.
     ParameterError : a time that is not positive.
     """
+    if time_um2 is not None:
+        require_time(time_um2)
     if region is not None and np.shape(region) != tuple(nucleus.mask.shape):
         raise FieldError(f"A region of shape {np.shape(region)}.",
                          expected=f"{tuple(nucleus.mask.shape)}, that of the nucleus.",
@@ -123,10 +144,14 @@ def perturb(
     changed = replace(nucleus, methylation=methylation, acetylation=acetylation)
     if time_um2 is None:
         return Response(_run_on(nucleus, settings), _run_on(changed, settings))
+    return Response(_run_for(nucleus, time_um2, settings), _run_for(changed, time_um2, settings))
+
+
+def require_time(time_um2: float) -> None:
+    """Raise `ParameterError` for a time × D that nothing can be followed for."""
     if not (math.isfinite(time_um2) and time_um2 > 0.0):
         raise ParameterError(f"time_um2 = {time_um2}.", expected="a positive, finite time × D in um².",
                              do="multiply the time in seconds by D in um²/s.")  # fmt: skip
-    return Response(_run_for(nucleus, time_um2, settings), _run_for(changed, time_um2, settings))
 
 
 def _run_for(

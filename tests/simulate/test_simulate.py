@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,16 @@ import tifffile
 
 import chromamol as cm
 from chromamol.cli import app
-from chromamol.errors import FieldError, OutputError, ParameterError, ReadError
+from chromamol.errors import FieldError, OutputError, ParameterError, ReadError, SimulationError
 from chromamol.io import read_image, write_channels, write_labels
 from chromamol.report import write_tables
 from chromamol.settings import Settings
-from chromamol.simulate import SimulationSettings, parse_perturbation, read_nucleus
+from chromamol.simulate import SimulationSettings, parse_perturbation, read_nucleus, run
 from chromamol.simulate.field import FieldOfView, expose, localizations
 from chromamol.simulate.nuclei import simulate_nucleus
 from chromamol.simulate.run import CONTENTS as OF_SIMULATION
 from chromamol.simulate.run import Change, simulate, simulate_from_results
-from chromamol.synthetic.perturbation import Perturbation
+from chromamol.synthetic.perturbation import Perturbation, Response
 
 SMALL = SimulationSettings(nuclei=2, diameter_um=3.0, touching=1, steadiness=0.5, seed=3)
 LESS = Change(Perturbation(acetylation_factor=1.5), "acetylation=x1.5")
@@ -105,6 +106,39 @@ def test_before_and_after_an_inhibitor(tmp_path: Path) -> None:
 def test_a_stop_too_early_to_see_the_change_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="steadiness"):
         simulate(output=tmp_path, settings=SMALL, change=LESS)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0, 0.0])
+def test_a_time_that_is_none_is_refused_as_it_is_given(seconds: float) -> None:
+    with pytest.raises(ParameterError, match="time_um2"):
+        Change(LESS.perturbation, LESS.text, seconds)
+
+
+def test_a_shift_too_low_is_refused_before_a_nucleus_is_simulated(tmp_path: Path) -> None:
+    said: list[str] = []
+    settings = SMALL.with_values(steadiness=0.1)
+    for text in ("acetylation=-5", "methylation=+1e9"):
+        change = Change(parse_perturbation([text]), text)
+        with pytest.raises(FieldError, match="rate would"):
+            simulate(output=tmp_path / "o", settings=settings, change=change, progress=said.append)
+    assert said == []
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("marks", "name"), [(False, "chromatin"), (True, "heterochromatin")])
+def test_a_change_that_leaves_less_than_nothing_says_which_nucleus(
+    marks: bool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As acetylation=x0 does, in 20 s: at rest, total chromatin falls to -0.005 between the domains."""
+    settings = SMALL.with_values(steadiness=0.1, marks=marks)
+    state = simulate_nucleus(0, settings.with_values(steadiness=5.0))
+    response = Response(state, replace(state, heterochromatin=state.heterochromatin - state.mask))
+    monkeypatch.setattr(run, "simulate_nucleus", lambda *_: state)
+    monkeypatch.setattr(run, "perturb", lambda *_, **__: response)
+    said: list[str] = []
+    with pytest.raises(SimulationError, match=f"Nucleus 1 with acetylation=x1.5: {name} goes down to -0."):
+        simulate(output=tmp_path / "o", settings=settings, change=LESS, progress=said.append)
+    assert said[-1] == "nucleus 1 of 2: on with and without acetylation=x1.5"
 
 
 # --- from a result -----------------------------------------------------------------------------------------

@@ -105,6 +105,25 @@ def test_negative_rates_are_refused_not_clipped() -> None:
         Perturbation(acetylation_factor=-1.0)
 
 
+@pytest.mark.parametrize("factor", [1e-4, 1e4, float("inf"), float("nan"), -1.0])
+def test_factors_that_no_pattern_survives_are_refused(factor: float) -> None:
+    for name in ("methylation_factor", "acetylation_factor"):
+        with pytest.raises(ParameterError, match=r"a factor of 0, or from 0\.001 to 1000"):
+            Perturbation(**{name: factor})
+
+
+@pytest.mark.parametrize("name", ["methylation", "acetylation"])
+def test_shifts_are_bounded_as_factors_are(name: str) -> None:
+    with pytest.raises(ParameterError, match="finite shifts"):
+        Perturbation(**{f"{name}_shift_per_um2": float("inf")})
+    rates = {"methylation": np.zeros((4, 4)), "acetylation": np.full((4, 4), 2.0)}
+    with pytest.raises(FieldError, match="at most 2000, 1000 times the faster rate"):
+        Perturbation(**{f"{name}_shift_per_um2": 2001.0}).apply(**rates)
+    Perturbation(0.0, 1e3).apply(**rates)
+    nothing = np.zeros((4, 4))
+    assert Perturbation(acetylation_shift_per_um2=5.0).apply(nothing, nothing)[1].max() == 5.0
+
+
 def test_region_of_another_shape_is_refused(box: SimulatedChromatin) -> None:
     with pytest.raises(FieldError, match="own grid"):
         perturb(box, Perturbation(), region=np.ones((3, 3), dtype=bool))
