@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from chromamol.device import resolve_device
-from chromamol.errors import FieldError, ParameterError
+from chromamol.errors import ParameterError
 from chromamol.physics.conversion import Conversion
 from chromamol.physics.dynamics import ChromatinDynamics
 from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.synthetic.additive_runge_kutta import TimeSettings, evolve
 from chromamol.synthetic.inputs import (
-    as_map,
     common_domain,
+    fraction_map,
     rate_map,
     require_resolved_interface,
     spacing_of,
@@ -119,7 +119,8 @@ def evolve_chromatin(
 
     Raises
     ------
-    FieldError : shapes that differ, negative or non-finite rates, a mask that touches the box.
+    FieldError : shapes that differ, negative or non-finite rates, fields that are no volume fractions, a mask that
+        touches the box.
     ParameterError : times that do not increase, or a pixel too coarse for the interface.
     SimulationError : a state from which no step succeeds.
 
@@ -139,7 +140,7 @@ def evolve_chromatin(
     methylation = rate_map(methylation_per_um2, shape, "methylation_per_um2")
     acetylation = rate_map(acetylation_per_um2, shape, "acetylation_per_um2")
     fields = {"heterochromatin": heterochromatin, "euchromatin": euchromatin}
-    start = np.stack([_fraction(v, shape, name) * inside for name, v in fields.items()])
+    start = np.stack([fraction_map(v, inside, name) for name, v in fields.items()])
 
     device = resolve_device(settings.device)
     length = unit_length(float(acetylation[inside].mean()), parameters)
@@ -193,11 +194,3 @@ def _diffusivity(diffusivity_um2_per_s: float | None) -> float:
         raise ParameterError(f"diffusivity_um2_per_s = {diffusivity_um2_per_s}.", expected="a positive number.",
                              do="leave it out to give times as time × D in um².")  # fmt: skip
     return diffusivity_um2_per_s
-
-
-def _fraction(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
-    fraction = as_map(values, shape, name)
-    if np.abs(fraction).max() > 1.5:
-        raise FieldError(f"{name} reaches {np.abs(fraction).max():.3g}.", expected="volume fractions, 0 to 1.",
-                         do="divide percentages by 100; calibrate intensities first.")  # fmt: skip
-    return fraction

@@ -21,8 +21,8 @@ from chromamol.physics.model import ChromatinModel
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.shapes import FloatField, Mask
 from chromamol.synthetic.inputs import (
-    as_map,
     common_domain,
+    fraction_map,
     largest_pixel,
     rate_map,
     require_fraction,
@@ -123,7 +123,8 @@ def simulate_chromatin(
 
     Raises
     ------
-    FieldError : shapes that differ, negative or non-finite rates, a mask that touches the box.
+    FieldError : shapes that differ, negative or non-finite rates, initial fields that are no volume fractions, a mask
+        that touches the box.
     ParameterError : a water fraction outside (0, 1), or a pixel too coarse for the interface.
 
     References
@@ -145,7 +146,8 @@ def simulate_chromatin(
     if initial is None:
         start = _droplets(inside, spacing, length, methylation, acetylation, 1.0 - water_fraction, seed)
     else:
-        start = np.stack([as_map(v, grid_shape, "initial") * inside for v in initial])
+        names = ("initial heterochromatin", "initial euchromatin")
+        start = np.stack([fraction_map(v, inside, name) for name, v in zip(names, initial, strict=True)])
     case = _Case(model, inside if mask is not None else None, grid_shape, spacing, length, settings)
     states, unsteady, outcomes = case.relax(
         methylation[None], acetylation[None], start[None], ripen_first=initial is None

@@ -15,6 +15,7 @@ from chromamol.shapes import FloatField, Mask
 from chromamol.synthetic.spaces import require_free_border
 
 PIXELS_PER_INTERFACE = 2.0
+LARGEST_FRACTION = 1.5  # of a pixel with noise
 
 
 def common_domain(
@@ -23,7 +24,7 @@ def common_domain(
     """The mask (all True without one) and the shape that all the given arrays agree on."""
     given = [np.shape(r) for r in (*rates, *(initial or ())) if np.ndim(r)]
     given += [np.shape(mask)] if mask is not None else []
-    given += [tuple(shape)] if shape is not None else []
+    given += [as_shape(shape)] if shape is not None else []
     if not given:
         raise FieldError("Two numbers as rates, and no mask, shape or initial fields.",
                          expected="one of them, to know the grid.", do="pass shape=(256, 256).")  # fmt: skip
@@ -35,6 +36,16 @@ def common_domain(
     inside = as_mask(mask)
     require_free_border(inside)
     return inside, given[0]
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """Return the shape of a grid as given, a list or a tuple; one number is none."""
+    if not isinstance(shape, Sequence | np.ndarray) or not all(
+        isinstance(n, int | np.integer) and n >= 1 for n in shape
+    ):
+        raise FieldError(f"shape = {shape!r}.", expected="two or three whole numbers >= 1.",
+                         do="pass shape=(256, 256).")  # fmt: skip
+    return tuple(int(n) for n in shape)
 
 
 def spacing_of(pixel_size_um: float | Sequence[float], ndim: int) -> tuple[float, ...]:
@@ -51,6 +62,17 @@ def as_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:
         raise FieldError(f"{name} holds NaN or infinite values.", expected="finite numbers.",
                          do="fill them before simulating.")  # fmt: skip
     return np.broadcast_to(array, shape).copy()
+
+
+def fraction_map(values: Any, inside: Mask, name: str) -> FloatField:
+    """Return a volume fraction to start from, 0 outside. Noise may take pixels of it below 0, but not its mean."""
+    fraction = as_map(values, inside.shape, name)
+    mean = fraction[inside].mean()
+    if np.abs(fraction).max() > LARGEST_FRACTION or mean < 0.0:
+        raise FieldError(f"{name} goes from {fraction.min():.3g} to {fraction.max():.3g}, {mean:.3g} on average.",
+                         expected="volume fractions, 0 to 1.",
+                         do="divide percentages by 100; calibrate intensities first.")  # fmt: skip
+    return fraction * inside
 
 
 def rate_map(values: Any, shape: tuple[int, ...], name: str) -> FloatField:

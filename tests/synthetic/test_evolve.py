@@ -133,6 +133,7 @@ def test_unstable_step_is_an_error() -> None:
         ({"diffusivity_um2_per_s": -1.0}, ParameterError, "positive"),
         ({"methylation_per_um2": -1.0}, FieldError, "rates >= 0"),
         ({"heterochromatin": np.full((8, 8), 70.0)}, FieldError, "volume fractions"),
+        ({"euchromatin": np.full((8, 8), -0.3)}, FieldError, "volume fractions"),
         ({"heterochromatin": np.full((8, 8), np.nan)}, FieldError, "finite"),
         ({"euchromatin": np.full((8, 9), 0.2)}, FieldError, "one 2D or 3D shape"),
         ({"mask": np.ones((8, 8), dtype=bool)}, FieldError, "touches the border"),

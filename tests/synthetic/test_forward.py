@@ -9,6 +9,7 @@ import torch
 from chromamol.errors import FieldError, ParameterError
 from chromamol.physics.parameters import ChromatinParameters
 from chromamol.synthetic import SimulatedChromatin, SolverSettings, simulate_chromatin
+from chromamol.synthetic.inputs import as_shape, fraction_map
 from chromamol.synthetic.levels import simulate_in_levels
 from chromamol.synthetic.steady import Outcome
 
@@ -179,6 +180,18 @@ def test_rates_are_not_changed(reference: ChromatinParameters) -> None:
     assert np.all(rate == 0.8)
 
 
+def test_one_number_is_no_shape() -> None:
+    with pytest.raises(FieldError, match="whole numbers >= 1"):
+        as_shape(16)
+    assert as_shape([16, np.int64(8)]) == (16, 8)
+
+
+def test_pixels_of_a_start_may_be_below_zero_by_noise() -> None:
+    noisy = np.random.default_rng(0).normal(0.2, 0.2, (16, 16))
+    assert noisy.min() < -0.2
+    np.testing.assert_array_equal(fraction_map(noisy, np.ones((16, 16), dtype=bool), "start"), noisy)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -189,7 +202,16 @@ def test_rates_are_not_changed(reference: ChromatinParameters) -> None:
         ({"shape": None}, "know the grid"),
         ({"methylation_per_um2": np.ones((8, 8))}, "one 2D or 3D shape"),
         ({"shape": (16,)}, "one 2D or 3D shape"),
+        ({"shape": (0, 16)}, "whole numbers >= 1"),
         ({"pixel_size_um": 0.0}, "positive"),
+        (
+            {"initial": (np.full((16, 16), 300.0), np.full((16, 16), 200.0))},
+            "heterochromatin goes from 300 to 300",
+        ),
+        (
+            {"initial": (np.full((16, 16), 0.4), np.full((16, 16), -0.3))},
+            "euchromatin goes from -0.3 to -0.3",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(change: dict[str, object], message: str) -> None:
