@@ -134,13 +134,10 @@ def localize(
 
     Raises
     ------
-    FieldError : a negative density.
-    ParameterError : a density that is not 2D or 3D, or without one localisation.
+    FieldError : a density that is negative or not finite.
+    ParameterError : a density that is not 2D or 3D, cell sizes that do not fit it, or not one localisation.
     """
-    require_density(density)
-    if density.ndim not in (2, 3) or len(spacing_um) != density.ndim:
-        raise ParameterError(f"A density of {density.ndim} axes with spacing {tuple(spacing_um)}.",
-                             expected="(y, x) or (z, y, x), and one cell size per axis.", do="check both.")  # fmt: skip
+    require_density(density, spacing_um)
     labels = _labelled(density, spacing_um, labelling, rng)
     molecule, frame = _bursts(len(labels), labelling, rng)
     positions = labels[molecule]

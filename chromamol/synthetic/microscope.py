@@ -48,7 +48,8 @@ class Microscope:
     binning: int = 1
 
     def __post_init__(self) -> None:
-        values = [*np.atleast_1d(self.psf_sigma_um), self.offset, self.read_noise, self.background]
+        values = [*np.atleast_1d(self.psf_sigma_um), self.offset, self.read_noise, self.background,
+                  self.counts_per_fraction]  # fmt: skip
         good = all(math.isfinite(v) and v >= 0.0 for v in values) and self.binning >= 1
         if not (good and self.counts_per_fraction > 0.0 and 0.0 <= self.unevenness < 1.0):
             raise ParameterError(
@@ -65,7 +66,7 @@ class Microscope:
         density : a volume fraction, 0..1, (y, x) or (z, y, x). z is not binned: each plane is an exposure.
         pixel_size_um : cell of the density's grid per axis.
         """
-        require_density(density)
+        require_density(density, pixel_size_um)
         psf = self.psf or GaussianSpread(self.psf_sigma_um)
         blurred = psf.spread(density, pixel_size_um)
         light = bin_pixels(blurred, (1,) * (density.ndim - 2) + (self.binning,) * 2) + self.background
@@ -78,18 +79,22 @@ class Microscope:
 
         Raises
         ------
-        FieldError : a negative density, or counts beyond 16 bits (a real camera would saturate silently).
+        FieldError : a density that is negative or not finite, or counts beyond 16 bits (a real camera would saturate
+            silently).
+        ParameterError : cell sizes or widths that do not fit the density, or a binning beyond it.
         """
         return self.exposed(self.expected(density, pixel_size_um), rng=rng)
 
     def exposed(self, expected: FloatField, *, rng: np.random.Generator) -> np.ndarray:
         """Return counts of the given mean: shot noise, read noise, offset, rounding to uint16."""
+        if not (np.isfinite(expected).all() and (expected >= 0.0).all()):
+            raise FieldError("Mean counts that are negative, NaN or infinite.", expected="finite counts >= 0.",
+                             do="take them from Microscope.expected.")  # fmt: skip
+        _require_range(expected.max() + self.offset)
         # Rounded, or a last bit that differs between machines would send the generator another way.
         counts = rng.poisson(np.round(expected, EXPECTED_DECIMALS)).astype(np.float64)
         counts += self.offset + self.read_noise * rng.standard_normal(expected.shape)
-        if counts.max() > UINT16_MAX:
-            raise FieldError(f"The brightest pixel has {counts.max():.0f} counts.",
-                             expected=f"at most {UINT16_MAX}.", do="lower counts_per_fraction.")  # fmt: skip
+        _require_range(counts.max())
         return np.rint(np.maximum(counts, 0.0)).astype(np.uint16)
 
     def channels(
@@ -118,11 +123,17 @@ class Microscope:
         return np.stack([self.exposed(light + crosstalk * (total - light), rng=rng) for light in own])
 
 
+def _require_range(brightest: float) -> None:
+    if brightest > UINT16_MAX:
+        raise FieldError(f"The brightest pixel has {brightest:.0f} counts.", expected=f"at most {UINT16_MAX}.",
+                         do="lower counts_per_fraction.")  # fmt: skip
+
+
 def blur(
     density: FloatField, pixel_size_um: Sequence[float], psf_sigma_um: float | tuple[float, ...]
 ) -> FloatField:
     """Convolve with a Gaussian of the given width; nothing lies beyond the border of the array."""
-    require_density(density)
+    require_density(density, pixel_size_um)
     return GaussianSpread(psf_sigma_um).spread(density, pixel_size_um)
 
 
@@ -134,8 +145,16 @@ def illumination(shape: Sequence[int], unevenness: float) -> FloatField:
 
 
 def bin_pixels(values: FloatField, factor: int | Sequence[int]) -> FloatField:
-    """Average over blocks of `factor` pixels along each axis; a rest at the far side is dropped."""
+    """Average over blocks of `factor` pixels along each axis; a rest at the far side is dropped.
+
+    Raises
+    ------
+    ParameterError : blocks larger than the array.
+    """
     factors = np.broadcast_to(factor, values.ndim)
+    if any(not 1 <= f <= n for f, n in zip(factors, values.shape, strict=True)):
+        raise ParameterError(f"Blocks of {tuple(map(int, factors))} pixels of an array of shape {values.shape}.",
+                             expected="blocks from 1 pixel to the whole array.", do="bin by less.")  # fmt: skip
     kept = values[tuple(slice(0, n - n % f) for n, f in zip(values.shape, factors, strict=True))]
     blocks = [int(m) for n, f in zip(kept.shape, factors, strict=True) for m in (n // f, f)]
     return kept.reshape(blocks).mean(axis=tuple(range(1, 2 * values.ndim, 2)))

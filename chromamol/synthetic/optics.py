@@ -60,6 +60,11 @@ class GaussianSpread:
 
     def spread(self, density: FloatField, spacing_um: Sequence[float]) -> FloatField:
         """Convolve with (1 - haze) N(0, σ²) + haze N(0, σ² + σ_haze²)."""
+        require_axes(density, spacing_um)
+        if np.size(self.sigma_um) not in (1, density.ndim):
+            raise ParameterError(f"sigma_um = {self.sigma_um} for a density of {density.ndim} axes.",
+                                 expected=f"one number, or {density.ndim}.",
+                                 do="give one width per axis of the density.")  # fmt: skip
         sharp = _gaussian(density, spacing_um, np.broadcast_to(self.sigma_um, density.ndim))
         if self.haze == 0.0:
             return sharp
@@ -151,6 +156,7 @@ class DiffractionSpread:
 
     def spread(self, density: FloatField, spacing_um: Sequence[float]) -> FloatField:
         """Convolve with the pattern."""
+        require_axes(density, spacing_um)
         blurred = fftconvolve(density, self.kernel(spacing_um), mode="same")
         # A density is never negative; what the Fourier transform leaves below zero is its rounding.
         return np.where(blurred > 0.0, blurred, 0.0)
@@ -161,11 +167,26 @@ def _gaussian(density: FloatField, spacing_um: Sequence[float], sigma_um: FloatF
     return gaussian_filter(density.astype(np.float64), sigmas, mode="constant", truncate=GAUSSIAN_REACH)
 
 
-def require_density(density: FloatField) -> None:
-    """Raise `FieldError` for a negative density."""
+def require_density(density: FloatField, spacing_um: Sequence[float]) -> None:
+    """Raise `FieldError` for a density that is negative or not finite, and as `require_axes` does."""
+    require_axes(density, spacing_um)
+    if not np.isfinite(density).all():
+        raise FieldError("A density with NaN or infinite values.", expected="finite volume fractions.",
+                         do="put 0 where there is nothing, outside nuclei for instance.")  # fmt: skip
     if (density < 0.0).any():
         raise FieldError(f"The density goes down to {density.min():.3g}.", expected="volume fractions >= 0.",
-                         do="pass the simulated fields themselves.")  # fmt: skip
+                         do="pass simulated fields themselves; where they are below zero, the model has no such "
+                         "state: change the rates by less.")  # fmt: skip
+
+
+def require_axes(density: FloatField, spacing_um: Sequence[float]) -> None:
+    """Raise `ParameterError` unless a density is 2D or 3D and each of its axes has a cell size."""
+    sizes = np.asarray(spacing_um, dtype=float)
+    good = density.ndim in (2, 3) and sizes.shape == (density.ndim,) and density.size > 0
+    if not (good and np.isfinite(sizes).all() and (sizes > 0.0).all()):
+        raise ParameterError(f"A density of shape {density.shape} with cells of {spacing_um} um.",
+                             expected="(y, x) or (z, y, x), and one cell size per axis, positive.",
+                             do="check both.")  # fmt: skip
 
 
 def _library() -> ModuleType:

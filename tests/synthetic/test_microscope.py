@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, label
@@ -62,7 +64,42 @@ def test_negative_density_is_refused() -> None:
         blur(-spot(), (0.1, 0.1), 0.1)
 
 
-@pytest.mark.parametrize("bad", [{"psf_sigma_um": -0.1}, {"counts_per_fraction": 0.0}, {"unevenness": 1.0}])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"density": np.full((20, 20), np.nan)}, FieldError, "NaN or infinite"),
+        ({"density": np.full(20, 0.5)}, ParameterError, "one cell size per axis"),
+        ({"pixel_size_um": (0.1,)}, ParameterError, "one cell size per axis"),
+        ({"pixel_size_um": (0.0, 0.1)}, ParameterError, "one cell size per axis"),
+        ({"psf_sigma_um": (0.3, 0.1, 0.1)}, ParameterError, "one number, or 2"),
+        ({"binning": 50}, ParameterError, "from 1 pixel to the whole array"),
+        ({"counts_per_fraction": 1e30}, FieldError, "at most 65535"),
+    ],
+)
+def test_what_no_camera_could_take_is_refused(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    given = {"density": np.full((20, 20), 0.5), "pixel_size_um": (0.1, 0.1)} | change
+    microscope = Microscope(**{n: v for n, v in given.items() if n not in ("density", "pixel_size_um")})
+    with pytest.raises(error, match=message):
+        microscope.image(given["density"], given["pixel_size_um"], rng=np.random.default_rng(0))
+
+
+def test_means_that_are_no_counts_are_refused() -> None:
+    for mean in (np.nan, np.inf, -1.0):
+        with pytest.raises(FieldError, match="Mean counts"):
+            Microscope().exposed(np.full((4, 4), mean), rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"psf_sigma_um": -0.1},
+        {"counts_per_fraction": 0.0},
+        {"counts_per_fraction": float("inf")},
+        {"unevenness": 1.0},
+    ],
+)
 def test_impossible_microscopes_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ParameterError):
         Microscope(**bad)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from chromamol.errors import ParameterError
+from chromamol.errors import FieldError, ParameterError
 from chromamol.synthetic.localizations import Labelling, localisation_precision, localize
 
 ONCE = Labelling(molecules_per_um=20_000.0, efficiency=0.5, bursts=1.0, on_frames=1e-6, frames=10_000)
@@ -113,3 +113,5 @@ def test_no_density_gives_no_table() -> None:
         draw(np.zeros((10, 10)), Labelling())
     with pytest.raises(ParameterError, match="one cell size per axis"):
         localize(np.ones((4, 4)), (0.1,), Labelling(), rng=np.random.default_rng(0))
+    with pytest.raises(FieldError, match="NaN or infinite"):
+        draw(np.full((10, 10), np.nan), Labelling())
