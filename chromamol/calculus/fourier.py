@@ -50,6 +50,9 @@ class FourierFilter:
         for axis, (n, r) in enumerate(zip(grid, self.radii, strict=True)):
             check_support(n, r, self.border, axis)
             x = extend(x, axis - self.ndim, r, self.border)
+        if not x.numel():  # the transform refuses an empty batch
+            lengths = (output_length(n, r, self.border) for n, r in zip(grid, self.radii, strict=True))
+            return x.new_zeros((*x.shape[: x.ndim - self.ndim], self.outputs, *lengths))
         size, axes = _transform_size(x.shape[x.ndim - self.ndim :]), self._axes
         spectrum = torch.fft.rfftn(x, s=size, dim=axes).unsqueeze(-self.ndim - 1)
         y = torch.fft.irfftn(spectrum * self._transfer(size, x).conj(), s=size, dim=axes)
@@ -60,6 +63,9 @@ class FourierFilter:
     def adjoint(self, y: Tensor) -> Tensor:
         """(..., outputs, *grid) -> (..., *grid), the exact transpose of `forward`."""
         padded = [n + 2 * r for n, r in zip(y.shape[y.ndim - self.ndim :], self.radii, strict=True)]
+        if not y.numel():
+            lengths = padded if self.border == "valid" else y.shape[y.ndim - self.ndim :]
+            return y.new_zeros((*y.shape[: y.ndim - self.ndim - 1], *lengths))
         size, axes = _transform_size(padded), self._axes
         spectrum = (torch.fft.rfftn(y, s=size, dim=axes) * self._transfer(size, y)).sum(-self.ndim - 1)
         x = torch.fft.irfftn(spectrum, s=size, dim=axes)

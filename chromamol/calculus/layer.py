@@ -221,9 +221,12 @@ def mollified_derivative(
 
 
 def check_tensor(field: Tensor, ndim: int) -> None:
-    """Raise `FieldError` unless `field` is a float32 or float64 tensor with at least `ndim` axes."""
+    """Raise `FieldError` unless `field` is a float32 or float64 tensor of values, with at least `ndim` axes."""
     if not isinstance(field, Tensor) or field.dtype not in (torch.float32, torch.float64):
         raise _not_floating(getattr(field, "dtype", type(field)))
+    if field.is_meta:
+        raise FieldError("Field on the meta device.", expected="a tensor with values, on a CPU or GPU.",
+                         do="materialise it, for instance with torch.zeros_like(field, device='cpu').")  # fmt: skip
     if field.ndim < ndim:
         raise FieldError(
             f"Field of shape {tuple(field.shape)}.",
@@ -255,13 +258,15 @@ def _not_floating(dtype: object) -> FieldError:
     )
 
 
-def plain_lengths(value: float | Sequence[float]) -> float | tuple[float, ...]:
-    """Return a number as it is and a sequence as a tuple."""
-    return value if isinstance(value, (int, float, np.number)) else tuple(value)
+def plain_lengths(value: Any) -> Any:
+    """Return lists, arrays and tensors as plain numbers or tuples of them; anything else for `per_axis` to refuse."""
+    plain = value.tolist() if isinstance(value, (np.ndarray, np.number, Tensor)) else value
+    return tuple(plain) if isinstance(plain, Sequence) else plain
 
 
-def as_sums(orders: Sequence[Derivative]) -> list[dict[MultiIndex, float]]:
+def as_sums(orders: Any) -> list[dict[MultiIndex, float]]:
     """Every output as a weighted sum of derivatives, all with one number of axes."""
+    _require_derivatives(orders)
     sums = [dict(o) if isinstance(o, Mapping) else {tuple(o): 1.0} for o in orders]
     axes = {len(alpha) for terms in sums for alpha in terms}
     if len(axes) != 1:
@@ -274,6 +279,26 @@ def as_sums(orders: Sequence[Derivative]) -> list[dict[MultiIndex, float]]:
         for alpha in terms:
             check_derivative(alpha)
     return sums
+
+
+def _require_derivatives(orders: Any) -> None:
+    """Raise `KernelError` unless every output is a tuple of orders, or finite weights of such tuples."""
+    listed = isinstance(orders, Sequence) and not isinstance(orders, str)
+    for output in orders if listed else [None]:
+        terms = list(output.items()) if isinstance(output, Mapping) else [(output, 1.0)]
+        kinds = isinstance(output, (Mapping, tuple, list)) and all(
+            isinstance(a, (tuple, list)) for a, _ in terms
+        )
+        if not (terms and kinds and all(_is_number(weight) for _, weight in terms)):
+            raise KernelError(
+                f"Orders {orders!r}.",
+                expected="a list with one order per axis for every output, or with finite weights of such orders.",
+                do="write orders=[(2, 0)] for one derivative, [{(2, 0): 1.0, (0, 2): 1.0}] for a sum.",
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
 
 
 def _smallest_widths(layer: MollifierLayer) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from chromamol.grid import MAX_DIMENSIONS
 from chromamol.shapes import FloatField
 
 MAX_DERIVATIVE = 6
+MAX_SUPPORT_PX = 2**22
+"""Pixels of the largest kernel: taps of more take gigabytes, and no field holds them."""
 _USABLE_WEIGHT = 1e-12  # pixels where the mollifier is smaller than this share of its peak can't correct
 _MOMENT_TOLERANCE = 1e-10
 _SEARCH_STEP_PX = 0.25
@@ -219,6 +222,12 @@ def _radial(
     *,
     targets: tuple[tuple[tuple[int, ...], float], ...] | None = None,
 ) -> tuple[FloatField, float]:
+    if not math.prod(2.0 * w / h for w, h in zip(half_width, spacing, strict=True)) <= MAX_SUPPORT_PX:
+        raise KernelError(
+            f"Half-width {half_width} at spacing {spacing}.",
+            expected=f"a support of at most {MAX_SUPPORT_PX} pixels.",
+            do="give width and spacing in the same unit.",
+        )
     radii = tuple(support_radius(w, h) for w, h in zip(half_width, spacing, strict=True))
     widths = torch.tensor(half_width, dtype=torch.float64)
     try:
@@ -352,7 +361,7 @@ def check_derivative(derivative: tuple[int, ...]) -> None:
         )
 
 
-def per_axis(value: float | tuple[float, ...] | list[float], dimensions: int, what: str) -> tuple[float, ...]:
+def per_axis(value: Any, dimensions: int, what: str) -> tuple[float, ...]:
     """Return one positive finite number per axis, or raise `KernelError`."""
     numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,) * dimensions
     good = all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in numbers)

@@ -10,8 +10,15 @@ from scipy import ndimage, signal
 
 from chromamol.calculus.apply import apply_adjoint
 from chromamol.calculus.kernels import KERNELS
-from chromamol.calculus.layer import MollifierLayer, bilaplacian, laplacian, mollified_derivative
-from chromamol.calculus.taps import taps_1d
+from chromamol.calculus.layer import (
+    MollifierLayer,
+    as_sums,
+    bilaplacian,
+    laplacian,
+    mollified_derivative,
+    plain_lengths,
+)
+from chromamol.calculus.taps import per_axis, taps_1d
 from chromamol.errors import FieldError, KernelError
 
 # torch warns about its own use of torch.jit.script when forward-mode derivatives are first loaded.
@@ -308,3 +315,45 @@ def test_autocast_takes_no_digits():
 def test_cuda_agrees_with_the_cpu():
     x = random(3, *SHAPES[2])
     torch.testing.assert_close(layer(2)(x.cuda()).cpu(), layer(2)(x))
+
+
+@pytest.mark.parametrize(
+    "orders", [(2, 0), [2], 2, {(2, 0): 1.0}, [{}], [{2: 1.0}], ["20"], [{(2, 0): float("nan")}]]
+)
+def test_orders_that_are_no_list_of_derivatives_are_refused(orders):
+    with pytest.raises(KernelError, match=r"\[\(2, 0\)\]"):
+        as_sums(orders)
+
+
+def test_lengths_may_be_tensors_and_what_is_none_is_refused():
+    for width in (torch.tensor(3.5), np.float32(3.5), [3.5, 3.5], np.full(2, 3.5), torch.full((2,), 3.5)):
+        assert per_axis(plain_lengths(width), 2, "width") == (3.5, 3.5)
+    for width in (None, "3.5", {3.5}):
+        with pytest.raises(KernelError, match="positive number"):
+            per_axis(plain_lengths(width), 2, "width")
+
+
+@pytest.mark.parametrize("width", [1e9, 1e308])
+def test_a_kernel_that_no_field_holds_is_refused_before_it_is_built(width):
+    with pytest.raises(KernelError, match="same unit"):
+        MollifierLayer(orders=[(2, 0)], spacing=1.0, width=width)
+    with pytest.raises(KernelError, match="same unit"):
+        MollifierLayer(orders=[(2, 0)], spacing=1.0, width=min(width, 3000.0), isotropic=True)
+
+
+@pytest.mark.parametrize("options", [{"method": "direct"}, {"method": "fourier"}, {"isotropic": True}])
+@pytest.mark.parametrize("border", ["reflect", "valid"])
+def test_an_empty_batch_has_empty_derivatives_and_gradients(options, border):
+    module = MollifierLayer(orders=[(2, 0), (0, 2)], spacing=1.0, width=4.5, border=border, **options)
+    empty = torch.zeros(0, 3, 20, 22, requires_grad=True)
+    found = module(empty)
+    assert found.shape == (0, *module(torch.zeros(3, 20, 22)).shape)
+    (gradient,) = torch.autograd.grad(found.sum(), empty)
+    assert gradient.shape == empty.shape
+
+
+@pytest.mark.parametrize("check_finite", [False, True])
+def test_a_tensor_without_values_is_refused(check_finite):
+    module = MollifierLayer(orders=[(2, 0)], spacing=1.0, width=4.5, check_finite=check_finite)
+    with pytest.raises(FieldError, match="meta"):
+        module(torch.zeros(20, 22, device="meta"))
