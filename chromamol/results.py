@@ -39,7 +39,10 @@ class Results:
 
     @cached_property
     def nuclei(self) -> pd.DataFrame:
-        """One row per nucleus, as `nuclei.csv`."""
+        """One row per nucleus, as `nuclei.csv`.
+
+        The flags are `nuclei["flags"]`, and `row["flags"]` of a row: `.flags` is pandas' own.
+        """
         from chromamol.report import read_nuclei  # noqa: PLC0415 - pandas loads when it is used
 
         return read_nuclei(self.folder)

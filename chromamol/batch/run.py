@@ -111,7 +111,7 @@ def infer(
     ParameterError, PixelSizeError, DeviceError : settings that no image could be analysed with.
     ImageContentError : not one image could be analysed; the message has every reason.
     """
-    settings = settings or Settings()
+    settings = _settings_of(settings)
     _require_possible(settings)
     # A worker process can't call back; there, a training is silent.
     job = _analyse_and_write if settings.jobs > 1 else partial(_analyse_and_write, report=progress)
@@ -131,12 +131,36 @@ def segment(
 
     The folder has no rates: per image only `labels.tif` and `overview.png`.
     """
-    settings = settings or Settings()
+    settings = _settings_of(settings)
     _require_possible(settings)
     return _run(paths, Path(output), settings, overwrite, progress, command, _outline_and_write)
 
 
 Job = Callable[[Found, Settings, Path], ImageRecord]
+
+
+def _settings_of(given: Any) -> Settings:
+    """Return the settings, `Settings()` for None."""
+    if given is not None and not isinstance(given, Settings):
+        raise ParameterError(f"settings of type {type(given).__name__}.", expected="chromamol.Settings, or None.",
+                             do="pass settings=Settings(**values), or Settings.from_toml for a file.")  # fmt: skip
+    return given or Settings()
+
+
+def _paths_of(given: Any) -> list[str | Path]:
+    """Return one path or several as a list.
+
+    Raises
+    ------
+    ParameterError : arrays, or anything else that is no path.
+    """
+    paths = [given] if isinstance(given, (str, Path)) else given
+    each = list(paths) if isinstance(paths, Iterable) and not hasattr(paths, "dtype") else [paths]
+    for path in each:
+        if not isinstance(path, (str, Path)):
+            raise ParameterError(f"paths with a {type(path).__name__}.", expected="paths of images and folders.",
+                                 do="write arrays to a file, or pass volume fractions to `infer_rates`.")  # fmt: skip
+    return each
 
 
 def _require_possible(settings: Settings) -> None:
@@ -162,7 +186,7 @@ def _run(
 ) -> Results:
     say = progress or (lambda _: None)
     started = provenance.now()
-    found = discover([paths] if isinstance(paths, (str, Path)) else paths)
+    found = discover(_paths_of(paths))
     require_free(output, overwrite=overwrite, inputs=_read_from(found, settings))
     device = resolve_device(settings.device)
     say(

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import chromamol as cm
+from chromamol.batch import run
 from chromamol.errors import ImageContentError, OutputError, ParameterError, PixelSizeError
 from chromamol.nucleus.flags import SEPARATOR
 from chromamol.report.tables import NUCLEI_COLUMNS
@@ -92,6 +93,17 @@ def test_settings_that_no_image_could_pass_are_refused_before_any_is_read(tmp_pa
     with pytest.raises(error, match=r"Expected: .* Do: "):
         cm.infer(tmp_path / "not looked at.tif", output=tmp_path / "out", settings=cm.Settings(**settings))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_python_users_hand_over_by_mistake_is_refused_by_name(small_field):
+    with pytest.raises(ParameterError, match=r"type dict.*Settings\(\*\*"):
+        run._settings_of({"jobs": 1})
+    assert run._settings_of(None) == cm.Settings()
+    for paths in (small_field(), [small_field()], 3):
+        with pytest.raises(ParameterError, match="infer_rates"):
+            run._paths_of(paths)
+    assert run._paths_of("a.tif") == ["a.tif"]
+    assert run._paths_of(path for path in ("a.tif", "b.tif")) == ["a.tif", "b.tif"]
 
 
 def test_nothing_analysed_raises_with_every_reason(write, tmp_path):
