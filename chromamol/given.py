@@ -37,13 +37,28 @@ def _unmasked(values: Any, name: str) -> np.ndarray:
 
 
 def as_mask(values: Any, name: str = "mask") -> Mask:
-    """Return booleans, True where `values` is not 0.
+    """Return booleans, True where `values` is not 0; whole numbers of several sizes are labels, and refused.
 
     Integers would not fail where a mask is meant: `values[mask]` picks rows, and `~mask` is 254 or 255. NaN
     would be True.
     """
     array = as_array(values, name)
+    inside = array[array > 0.0]
+    if not _is_fractional(values) and inside.size and inside.min() != inside.max():
+        raise FieldError(
+            f"{name} of whole numbers from {inside.min():.0f} to {inside.max():.0f}: labels, or an image.",
+            expected="booleans, or one whole number inside and 0 outside.",
+            do=f"pass {name}=labels == 1 for one nucleus, or {name}=labels > 0 for all of them as one.",
+        )
     if not np.isfinite(array).all():
         raise FieldError(f"{name} with NaN or infinite values.", expected="0 outside, another finite number inside.",
                          do="pass booleans, such as labels == 1.")  # fmt: skip
     return array.astype(bool)
+
+
+def _is_fractional(values: Any) -> bool:
+    """Whether the numbers of an array, a tensor or lists are of a floating-point type."""
+    dtype = getattr(values, "dtype", None)
+    if dtype is None:
+        dtype = np.asarray(values).dtype
+    return bool(getattr(dtype, "is_floating_point", False) or getattr(dtype, "kind", "") == "f")

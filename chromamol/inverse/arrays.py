@@ -44,7 +44,14 @@ def as_fields(
         raise FieldError("A mask without a pixel.", expected="some pixels inside the nucleus.",
                          do="check which label the mask was made of, or leave it out.")  # fmt: skip
     grid = Grid(shape, spacing_of(pixel_size_um, len(shape)))
-    return [Field(a, grid, "1", inside) for a in arrays]
+    fields = [Field(a, grid, "1", inside) for a in arrays]
+    for name, field in zip(named, fields, strict=True):
+        mean = float(field.values[inside].mean())
+        if mean > 1.0:
+            raise FieldError(f"{name} averages {mean:.3g} over the nucleus.",
+                             expected="volume fractions, which are at most 1.",
+                             do="calibrate intensities to volume fractions (`chromamol infer` does).")  # fmt: skip
+    return fields
 
 
 def spacing_of(pixel_size_um: float | Sequence[float], ndim: int) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ import torch
 import chromamol as cm
 from chromamol.errors import ChromamolError, DeviceError, FieldError, ParameterError
 from chromamol.field import Field
+from chromamol.given import as_mask
 from chromamol.grid import Grid
 from chromamol.inverse.inference import choose_method
 from chromamol.inverse.rates import Outcome, RateMap, Rates
@@ -294,3 +295,23 @@ def test_a_pattern_without_noise_is_not_believed_beyond_its_pixels(truth, check_
         off = (found.values - true[centre])[found.valid]
         check_errors(off, found.standard_error[found.valid], mean_square=(0.6, 4.0), covered=0.75)
         assert found.valid.mean() > 0.5
+
+
+@pytest.mark.parametrize("dtype", [int, np.uint8, torch.int32])
+def test_labels_of_two_nuclei_are_no_mask(dtype):
+    labels = np.zeros((40, 40), np.int64)
+    labels[5:15, 5:15], labels[20:35, 20:35] = 1, 2
+    given = torch.as_tensor(labels).to(dtype) if isinstance(dtype, torch.dtype) else labels.astype(dtype)
+    with pytest.raises(FieldError, match=r"mask=labels == 1 .*mask=labels > 0"):
+        regression(GOOD, GOOD, pixel_size_um=0.04, mask=given)
+    np.testing.assert_array_equal(as_mask(given == 2), labels == 2)
+    np.testing.assert_array_equal(as_mask(255 * (given == 2)), labels == 2)
+    np.testing.assert_array_equal(as_mask(0.3 * labels), labels > 0)
+
+
+@pytest.mark.parametrize("fields", [{"phi_h": 2000.0, "phi_e": 900.0}, {"total": 2000.0}])
+def test_intensities_are_told_from_noisy_volume_fractions(fields):
+    rng = np.random.default_rng(0)
+    images = {name: mean + 30.0 * rng.standard_normal((40, 40)) for name, mean in fields.items()}
+    with pytest.raises(FieldError, match=r"averages .*calibrate intensities to volume fractions"):
+        cm.infer_rates(**images, pixel_size_um=0.04)
