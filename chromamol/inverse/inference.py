@@ -30,6 +30,7 @@ from chromamol.inverse.gaps import close_gaps, with_gaps
 from chromamol.inverse.joint import joint_rates
 from chromamol.inverse.joint_setup import LEAST_NOISE, JointProblem, Noise, first_gains, rescaled
 from chromamol.inverse.joint_together import Fit
+from chromamol.inverse.marks import flags_of_marks
 from chromamol.inverse.network import network_rates
 from chromamol.inverse.network_settings import NetworkSettings, Reporter
 from chromamol.inverse.rates import Outcome, Rates
@@ -119,7 +120,8 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
         rates = _of_section(rates, section_thickness_um, known)
         extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
     rates = judge(rates, acetylation_known=known is not None)
-    rates = replace(rates, flags=extra + rates.flags, diagnostics=rates.diagnostics | notes, reason=reason)
+    rates = replace(rates, flags=(*extra, *flags_of_marks(drawn), *rates.flags),
+                    diagnostics=rates.diagnostics | notes, reason=reason)  # fmt: skip
     return rates.embedded(drawn.grid, window)
 
 

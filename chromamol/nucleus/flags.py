@@ -55,6 +55,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "for: only the rate ratio holds.",
         "uncalibrated_scaling": "Rates are scalings with the size and spacing of domains, not calibrated: compare "
         "them between nuclei, don't read them as rates.",
+        "marks_alike": "Both marks show nearly the same pattern: one channel twice, total chromatin for a mark, or "
+        "crosstalk. Don't use ratio or rates.",
         # how the inversion ended
         "methylation_not_identifiable": "The image doesn't determine the methylation rate: given as NaN.",
         "acetylation_not_identifiable": "The image doesn't determine the acetylation rate: given as NaN.",

@@ -10,6 +10,7 @@ from chromamol.field import Field
 from chromamol.given import as_mask
 from chromamol.grid import Grid
 from chromamol.inverse.inference import choose_method
+from chromamol.inverse.marks import marks_alike
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 
 
@@ -315,3 +316,33 @@ def test_intensities_are_told_from_noisy_volume_fractions(fields):
     images = {name: mean + 30.0 * rng.standard_normal((40, 40)) for name, mean in fields.items()}
     with pytest.raises(FieldError, match=r"averages .*calibrate intensities to volume fractions"):
         cm.infer_rates(**images, pixel_size_um=0.04)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
+@pytest.mark.parametrize("name", ["both_0", "known_0", "uniform_0.5", "uniform_1.5", "walled_1"])
+def test_marks_that_show_one_pattern_are_told_from_two_marks(truth, name, noise):
+    state = truth(name)
+    grid = Grid(state.phi_h.shape, (state.pixel_size_um,) * 2)
+    phi_h, phi_e = (Field(v, grid, "1", state.mask) for v in state.noisy(noise, 0))
+    (again,) = state.noisy(noise, 1)[:1]
+    total = phi_e.like(again + state.phi_e)
+    leaking = phi_h.like(phi_h.values + 0.3 * phi_e.values), phi_e.like(phi_e.values + 0.3 * phi_h.values)
+    assert not marks_alike(phi_h, phi_e)
+    assert not marks_alike(leaking[0], phi_e)
+    assert not marks_alike(phi_h, leaking[1])
+    assert not marks_alike(total, phi_e)
+    assert marks_alike(phi_h, phi_h)
+    assert marks_alike(phi_h, phi_h.like(again))
+    assert marks_alike(total, phi_h)
+
+
+def test_a_flag_says_that_two_marks_are_one(truth):
+    state = truth("both_0")
+    part = (slice(0, 96), slice(0, 96))
+    phi_h, phi_e = (values[part] for values in state.noisy(0.05, 0))
+    flags = [
+        "marks_alike" in regression(*marks, **state.settings).flags
+        for marks in ((phi_h, phi_e), (0.4 * phi_h, 0.4 * phi_h), (phi_h + phi_e, phi_h))
+    ]
+    assert flags == [False, True, True]
+    assert "marks_alike" not in regression(phi_h, total=phi_h + phi_e, **state.settings).flags
