@@ -166,7 +166,12 @@ def train(
     run = _Run(model, settings, key)
     path = None if settings.checkpoint is None else Path(settings.checkpoint) / f"{key[:24]}.pt"
     if path is not None and path.exists():
-        run.restore(_load(path, key, model))
+        state = _load(path, key, model)
+        try:
+            run.restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise OutputError(f"{path} is incomplete: {error!r}.", expected="a state saved by an earlier run.",
+                              do="remove it to start anew.") from error  # fmt: skip
     if settings.compiled:
         model.trained.network.compile()
     saved = run.adam_done + run.polish_done

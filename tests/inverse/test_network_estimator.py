@@ -169,6 +169,11 @@ def test_a_damaged_checkpoint_is_refused(small, tmp_path):
     settings = replace(QUICK, checkpoint=tmp_path)
     run(small, settings)
     (path,) = tmp_path.iterdir()
+    state = torch.load(path, weights_only=True)
+    for name in ("polish", "first_data", "model"):
+        torch.save({key: value for key, value in state.items() if key != name}, path)
+        with pytest.raises(OutputError, match=rf"incomplete.*{name}.*start anew"):
+            run(small, settings)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(OutputError, match="start anew"):
         run(small, settings)
