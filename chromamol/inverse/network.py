@@ -21,9 +21,10 @@ from chromamol.calculus.validity import valid_after
 from chromamol.errors import DeviceError, FieldError
 from chromamol.field import Field
 from chromamol.inverse.joint import first_guess
+from chromamol.inverse.joint_maps import LARGEST_RELATIVE_ERROR
 from chromamol.inverse.joint_setup import Guess, JointProblem, first_fields
 from chromamol.inverse.network_derivatives import WIDTH_PX, derivative_source
-from chromamol.inverse.network_errors import log_rate_deviations
+from chromamol.inverse.network_errors import errors_of_averages, log_rate_deviations
 from chromamol.inverse.network_model import (
     TEST_WIDTHS,
     NetworkModel,
@@ -36,9 +37,6 @@ from chromamol.inverse.network_training import Training, train
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.networks import FieldsAndRates, SmoothLogRates, make_network
 from chromamol.shapes import FloatField, Mask
-
-INFORMED = 0.5
-"""A pixel's rate is valid when the data left at most this share of the prior's standard deviation."""
 
 LEAST_SEEN = 0.2
 """Share of the pixels under η that must be seen for the field there to be known."""
@@ -232,11 +230,16 @@ def balanced_pixels(problem: JointProblem) -> Mask:
     In a hole the fields are made up, and rates that balance them would be, too.
     """
     inside = valid_after(problem.mask, (1.0 + TEST_WIDTHS) * WIDTH_PX)
+    return inside & valid_after(_seen_enough(problem) | ~problem.mask, TEST_WIDTHS * WIDTH_PX)
+
+
+def _seen_enough(problem: JointProblem) -> Mask:
+    """Pixels of the nucleus around which enough was seen for the fields to be known."""
     seen = np.all([np.isfinite(np.broadcast_to(sd, problem.mask.shape)) for sd in problem.noise_sd], axis=0)
     if seen[problem.mask].all():
-        return inside
+        return problem.mask
     share = ndimage.uniform_filter(seen.astype(float), size=2 * int(WIDTH_PX) - 1, mode="nearest")
-    return inside & valid_after((share >= LEAST_SEEN) | ~problem.mask, TEST_WIDTHS * WIDTH_PX)
+    return np.asarray(problem.mask & (share >= LEAST_SEEN))
 
 
 def _first_fields(problem: JointProblem, first: Rates) -> tuple[FloatField, FloatField]:
@@ -347,42 +350,47 @@ def pull_on_the_fields(fit: NetworkFit, index: int) -> tuple[float, float]:
 
 
 def _with_maps(result: Rates, fit: NetworkFit, index: int, settings: NetworkSettings, seed: int) -> Rates:
-    """Add maps, standard errors and the ratio, from samples of the posterior."""
+    """Add maps, means and the ratio: errors of pixels from samples of the posterior, those of means without."""
     problem, model = fit.problems[index], fit.model
     logs = model.trained.log_rates().detach()
     values = [r[index].cpu().numpy().astype(np.float64) / fit.unit_um**2 for r in model.rates(logs)]
-    maps = logs.shape[1]
     generator = torch.Generator().manual_seed(seed)
     drawn = log_rate_deviations(model, index, samples=settings.error_samples, generator=generator)
-    deviations = drawn.cpu().numpy().astype(np.float64)
-    prior = fit.guesses[index].log_sd
+    log_errors = np.sqrt(np.mean(drawn.cpu().numpy().astype(np.float64) ** 2, axis=0))
+    known = valid_after(problem.mask, WIDTH_PX) & _seen_enough(problem)
+    # As the joint fit has it. Few samples tell an error to a quarter, so that a limit amid the errors of a map, such as
+    # a share of the prior's deviation, would draw the pixels of the means by lot.
+    valid = [known & (errors <= LARGEST_RELATIVE_ERROR) for errors in log_errors]
+    both = np.logical_and.reduce(valid)
+    weights = torch.as_tensor(_weights(values, valid, both)).to(logs)
+    *of_means, of_ratio = errors_of_averages(model, index, weights).tolist()
     results: list[RateMap] = []
-    relative: list[FloatField] = []
-    for which, value in enumerate(values):
-        if which >= maps:
-            valid = results[0].valid
-            results.append(RateMap.given(value, valid).inside(problem.mask))
-            relative.append(np.zeros(len(deviations)))
-            continue
-        rate, deviation = _rate_map(value, deviations[:, which], problem.mask, prior)
-        results.append(rate)
-        relative.append(deviation)
+    for value, errors, where, error in zip(values, log_errors, valid, of_means, strict=False):
+        if where.any():
+            mean = float(value[where].mean())
+            results.append(RateMap(value, value * errors, where, mean, mean * error).inside(problem.mask))
+        else:
+            results.append(RateMap.unknown(value.shape))
+    if len(valid) < len(values):
+        results.append(RateMap.given(values[1], valid[0]).inside(problem.mask))
     ratio, ratio_se = result.ratio, result.ratio_se
-    if all(np.isfinite(r.mean) for r in results):
-        ratio = results[0].mean / results[1].mean
-        ratio_se = ratio * float(np.sqrt(np.mean((relative[0] - relative[1]) ** 2)))
+    if both.any():
+        ratio = float(values[0][both].mean() / values[1][both].mean())
+        ratio_se = ratio * of_ratio
     return replace(result, methylation=results[0], acetylation=results[1], ratio=ratio, ratio_se=ratio_se,
                    outcome=Outcome.NOT_JUDGED)  # fmt: skip
 
 
-def _rate_map(value: FloatField, spread: FloatField, mask: Mask, prior: float) -> tuple[RateMap, FloatField]:
-    """One map with its error, valid where the data speak, and the relative deviations of its mean."""
-    log_error = np.sqrt(np.mean(spread**2, axis=0))
-    inner = valid_after(mask, WIDTH_PX)
-    valid = inner & (log_error <= INFORMED * prior)
-    if not valid.any():
-        return RateMap.unknown(value.shape), np.full(len(spread), np.nan)
-    mean = float(value[valid].mean())
-    deviations = np.array([(value * s)[valid].mean() for s in spread])
-    map_ = RateMap(value, value * log_error, valid, mean, float(np.sqrt(np.mean(deviations**2)))).inside(mask)
-    return map_, deviations / mean
+def _weights(values: list[FloatField], valid: list[Mask], both: Mask) -> FloatField:
+    """What log-rates do to the logarithm of each mean and, in the last row, to that of the ratio; (sums, maps, ...)."""
+    weights = np.zeros((len(valid) + 1, len(valid), *both.shape))
+    for which, where in enumerate(valid):
+        weights[which, which] = _shares(values[which], where)
+        weights[-1, which] = (-1.0) ** which * _shares(values[which], both)
+    return weights
+
+
+def _shares(values: FloatField, where: Mask) -> FloatField:
+    """What each pixel's relative deviation does to that of the mean over some pixels; 0 for none."""
+    used = np.where(where, values, 0.0)
+    return used / max(float(used.sum()), np.finfo(float).tiny)

@@ -91,13 +91,17 @@ class SmoothLogRates(nn.Module):
         return self.synthesise(self.coefficients, self.mean_shift)
 
     def synthesise(self, coefficients: Tensor, mean_shift: Tensor) -> Tensor:
-        """Return the maps of given coefficients (..., *modes) and shifts of the means (...)."""
+        """Return the maps of given coefficients (batch, rates, *modes) and shifts of the means (batch, rates)."""
+        start = self.get_buffer("start")
+        return start.reshape(*start.shape, *(1,) * self._axes) + self.change(coefficients, mean_shift)
+
+    def change(self, coefficients: Tensor, mean_shift: Tensor) -> Tensor:
+        """Return what coefficients (..., *modes) and shifts of the means (...) add to the starting values."""
         values = coefficients * self.get_buffer("root")
         lead = coefficients.ndim - self._axes
         for axis in range(self._axes):
             values = torch.tensordot(values, self.get_buffer(f"cosines_{axis}"), dims=([lead], [0]))
-        mean = self.get_buffer("start") + MEAN_UNIT * mean_shift
-        return values + mean.reshape(*mean.shape, *(1,) * self._axes)
+        return values + (MEAN_UNIT * mean_shift).reshape(*mean_shift.shape, *(1,) * self._axes)
 
     def penalty(self) -> Tensor:
         """½ Σ c² of each fit, (batch,): minus the logarithm of the prior."""

@@ -12,7 +12,7 @@ import torch
 import chromamol as cm
 from chromamol.errors import DeviceError, FieldError, OutputError, ParameterError
 from chromamol.inverse import network as estimator
-from chromamol.inverse import network_training
+from chromamol.inverse import network_errors, network_training
 from chromamol.inverse.arrays import as_fields
 from chromamol.inverse.calibration import EXACT
 from chromamol.inverse.from_images import two_channel_problem
@@ -21,7 +21,7 @@ from chromamol.inverse.inference import _joint_problem
 from chromamol.inverse.joint import first_guess
 from chromamol.inverse.network import build_network_model, network_rates_of_batch
 from chromamol.inverse.network_derivatives import Derivatives
-from chromamol.inverse.network_errors import Linearised
+from chromamol.inverse.network_errors import Linearised, errors_of_averages, log_rate_deviations
 from chromamol.inverse.network_model import LAST_KAPPA
 from chromamol.inverse.network_settings import NetworkSettings
 from chromamol.inverse.rates import Outcome
@@ -83,11 +83,44 @@ def test_rates_around_missing_pixels_and_a_hole_that_is_marked(crop, check_error
     assert rates.outcome is Outcome.METHYLATION_GIVEN_ACETYLATION
     found = rates.methylation
     outside = found.valid & ~disc
+    assert not found.valid[48:56, 48:56].any()  # made up, and so in no mean
     assert np.corrcoef(found.values[outside], methylation[outside])[0, 1] > 0.9
     middle = found.standard_error[45:60, 45:60].mean()
     assert middle > 1.5 * np.median(found.standard_error[outside])
     off = (found.values - methylation)[outside]
     check_errors(off, found.standard_error[outside], mean_square=(0.5, 4.0), covered=0.75)
+
+
+def test_means_and_ratio_do_not_hang_on_the_samples_drawn(small, monkeypatch):
+    """The two rates of one nucleus, with few samples, of several seeds."""
+    monkeypatch.setattr(network_errors, "ITERATIONS", 20)
+    problem, first = small
+    problem = replace(problem, known_acetylation=None)
+    fit = estimator.fit_networks([problem], [first_guess(problem, first)], [first], settings=QUICK,
+                                 device=CPU, seed=0)  # fmt: skip
+    found = [estimator._with_maps(first, fit, 0, QUICK, seed) for seed in (0, 1)]
+    assert not np.allclose(*(r.methylation.standard_error[20:28, 20:28] for r in found), rtol=0.02)
+    one, other = found
+    np.testing.assert_array_equal(one.methylation.valid, other.methylation.valid)
+    for name in ("methylation", "acetylation"):
+        a, b = (getattr(r, name) for r in found)
+        assert (a.mean, a.mean_se) == (b.mean, b.mean_se)
+    assert (one.ratio, one.ratio_se) == (other.ratio, other.ratio_se)
+    both = one.methylation.valid & one.acetylation.valid
+    assert one.ratio == pytest.approx(
+        one.methylation.values[both].mean() / one.acetylation.values[both].mean()
+    )
+
+
+def test_errors_of_averages_are_those_of_many_samples(small):
+    model = model_of(small, precision="float32")
+    weights = torch.zeros((1, 1, 48, 48))
+    weights[..., 10:38, 12:36] = 1.0 / (28 * 24)
+    generator = torch.Generator().manual_seed(0)
+    drawn = log_rate_deviations(model, 0, samples=24, generator=generator)
+    sampled = float((drawn * weights[0]).flatten(1).sum(1).square().mean().sqrt())
+    # So few tell a deviation to 14 %.
+    assert float(errors_of_averages(model, 0, weights)) == pytest.approx(sampled, rel=0.3)
 
 
 def test_nan_is_a_pixel_that_was_not_seen(small, truth):
@@ -199,6 +232,8 @@ def test_out_of_memory_goes_on_with_a_smaller_batch(small, monkeypatch):
     monkeypatch.setattr(estimator, "train", hungry)
     said = []
     settings = replace(QUICK, steps=2, polish=0)
+    settings = replace(settings, error_samples=3)  # another number than that of the nuclei of a batch
+    monkeypatch.setattr(network_errors, "ITERATIONS", 3)
     rates = network_rates_of_batch([problem] * 3, [first] * 3, settings=settings, device=CPU, seed=0,
                                    progress=lambda message: said.append(str(message)))  # fmt: skip
     assert len(rates) == 3
