@@ -29,6 +29,14 @@ def test_the_steps_of_the_data_explain_its_misfit(data):
     assert euler.misfit < plain.misfit / 10
 
 
+def test_a_fit_that_went_astray_begins_again(data):
+    """Without noise, fields that meet a constant D and c lie far from the data, and the first fit ends there."""
+    field, spacing, truth = data
+    found = heat_fem.invert(field, spacing, method=heat_fem.FOUND)
+    assert found.misfit < 0.2
+    assert np.linalg.norm(found["D"].values - truth) < 0.04 * np.linalg.norm(truth)
+
+
 def test_what_is_to_be_reached_is_reached_at_five_per_cent_noise_and_written(
     data, monkeypatch, tmp_path, check_errors
 ):

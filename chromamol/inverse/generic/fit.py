@@ -57,6 +57,9 @@ _LARGEST_STEP = 1.0
 _RELAXED = 0.5
 """Share of a step taken from then on: columns full of noise make whole steps swing about the solution."""
 
+_LEFT_OVER = 1.5
+"""Misfit above which a fit is tried from another start: noise leaves 1, within a few per cent."""
+
 _RIDGE = 1e-10
 
 _COVARIANCE_FLOOR = 1e-4
@@ -136,15 +139,30 @@ class LatticeFitter:
         self.nonlinear = not all(term.source.linear for e in equations for term in e.terms)
 
     def run(self) -> LatticeFit:
-        """Return the converged fit, or the last step when it does not converge."""
+        """Return the converged fit, or the last step when it does not converge.
+
+        It begins at constants, with fields that meet the equations with them. At the measured fields the columns hold
+        more noise than is drawn: where they are noise only, the first step would end at zero, where C is least and
+        noise passes for most information. But fields bent to constants that are far off can end far off as well;
+        what is left then shows it, and the fit begins at the measured fields.
+        """
+        start = self._start()
+        fit = self._iterated(*start, bent=True)
+        if fit.misfit > _LEFT_OVER:
+            again = self._iterated(*start, bent=False)
+            return again if again.misfit < fit.misfit else fit
+        return fit
+
+    def _iterated(
+        self, centre: np.ndarray, scales: tuple[float, ...], uniform: np.ndarray, *, bent: bool
+    ) -> LatticeFit:
+        """Return the fit from the constants, with fields that are `bent` to them or as they were measured."""
         fields: dict[str, FloatField] = dict(self.data.fields)
-        centre, scales, uniform = self._start()
         parameters, priors, misfit = self._first(centre, uniform), start_priors(self.maps, scales), 1.0
         converged = False
-        # At fields that meet no equation the columns hold more noise than is drawn: where they are noise only, the
-        # first step would end at zero, where C is least and noise passes for most information.
-        first = self._weighted(fields, parameters, centre, uniform)
-        fields, _ = self._updated(first, np.zeros(len(parameters)))
+        if bent:
+            first = self._weighted(fields, parameters, centre, uniform)
+            fields, _ = self._updated(first, np.zeros(len(parameters)))
         for step in range(1, MAX_STEPS + 1):
             weighted = self._weighted(fields, parameters, centre, uniform)
             gram, cross = weighted.gram / misfit, weighted.cross / misfit
