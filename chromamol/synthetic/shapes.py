@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
 from chromamol.errors import ParameterError
-from chromamol.shapes import Mask
+from chromamol.shapes import FloatField, Mask
 
 NUCLEOLUS_RADIUS = (0.05, 0.10)  # over the nucleus's diameter: 1 to 2 um across in a nucleus of 10 um
 LOBES = range(2, 6)  # angular modes of the outline; mode 1 is a shift
@@ -65,6 +65,16 @@ def nucleus_mask(
 def outline(mask: Mask) -> Mask:
     """Return the mask with its nucleoli filled: what a segmentation should find."""
     return np.asarray(binary_fill_holes(mask))
+
+
+def thickness(mask: Mask, spacing_um: Sequence[float], *, rim_um: float) -> FloatField:
+    """Relative height of a flat nucleus over each pixel: 1 in the middle, falling to 0 at the wall.
+
+    The side of the nucleus is a quarter of a circle of radius `rim_um`. An image that collects light from the
+    whole height is the density times this.
+    """
+    depth = np.minimum(distance_transform_edt(outline(mask), sampling=spacing_um) / rim_um, 1.0)
+    return np.sqrt(1.0 - (1.0 - depth) ** 2)
 
 
 def _nucleoli(

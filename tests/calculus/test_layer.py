@@ -278,7 +278,7 @@ import shutil
 import torch
 from chromamol.calculus import MollifierLayer
 
-module = MollifierLayer(orders=[(0, 0), (2, 0)], spacing=1.0, width=4.5)
+module = MollifierLayer(orders=[(2, 0)], spacing=1.0, width=4.5)
 # The default code generator needs a C++ compiler; aot_eager traces forward and backward likewise.
 backend = "inductor" if shutil.which("g++") else "aot_eager"
 compiled = torch.compile(module, backend=backend, fullgraph=True)

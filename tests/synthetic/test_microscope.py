@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation, label
+from scipy.ndimage import binary_dilation, binary_erosion, label
 
 from chromamol.errors import FieldError, ParameterError
 from chromamol.synthetic.microscope import Microscope, bin_pixels, blur, illumination, nearest_cell, resample
 from chromamol.synthetic.rates import log_normal_rate
 from chromamol.synthetic.scene import PlacedNucleus, place, scatter, touch
-from chromamol.synthetic.shapes import nucleus_mask, outline
+from chromamol.synthetic.shapes import nucleus_mask, outline, thickness
 from chromamol.synthetic.timelapse import film
 
 
@@ -262,3 +262,13 @@ def test_a_field_without_room_is_refused() -> None:
         scatter(masks, (45, 45), rng=np.random.default_rng(0))
     with pytest.raises(FieldError, match="3 touching pairs"):
         scatter(masks, (145, 145), touching=3, rng=np.random.default_rng(0))
+
+
+def test_a_flat_nucleus_is_thick_in_the_middle_and_thin_at_the_wall() -> None:
+    mask = nucleus_mask(6.0, (0.1, 0.1), rng=np.random.default_rng(0))
+    height = thickness(mask, (0.1, 0.1), rim_um=1.0)
+    assert height[mask].max() == 1.0
+    assert height[~mask].max() == 0.0
+    edge = mask & ~binary_erosion(mask)
+    # one pixel from the wall of a quarter circle: √(1 - 0.9²)
+    assert height[edge].max() == pytest.approx(np.sqrt(1.0 - 0.9**2), abs=0.15)

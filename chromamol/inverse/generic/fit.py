@@ -144,23 +144,24 @@ class LatticeFitter:
         It begins at constants, with fields that meet the equations with them. At the measured fields the columns hold
         more noise than is drawn: where they are noise only, the first step would end at zero, where C is least and
         noise passes for most information. But fields bent to constants that are far off can end far off as well;
-        what is left then shows it, and the fit begins at the measured fields.
+        what is left then shows it, and the fit begins at the measured fields and the prior's mean.
         """
         start = self._start()
-        fit = self._iterated(*start, bent=True)
+        fit = self._iterated(*start, from_constants=True)
         if fit.misfit > _LEFT_OVER:
-            again = self._iterated(*start, bent=False)
+            again = self._iterated(*start, from_constants=False)
             return again if again.misfit < fit.misfit else fit
         return fit
 
     def _iterated(
-        self, centre: np.ndarray, scales: tuple[float, ...], uniform: np.ndarray, *, bent: bool
+        self, centre: np.ndarray, scales: tuple[float, ...], uniform: np.ndarray, *, from_constants: bool
     ) -> LatticeFit:
-        """Return the fit from the constants, with fields that are `bent` to them or as they were measured."""
+        """Return the fit from the `uniform` constants and fields that meet them, or from the prior's `centre`."""
         fields: dict[str, FloatField] = dict(self.data.fields)
-        parameters, priors, misfit = self._first(centre, uniform), start_priors(self.maps, scales), 1.0
+        parameters, priors, misfit = centre.copy(), start_priors(self.maps, scales), 1.0
         converged = False
-        if bent:
+        if from_constants:
+            parameters = self._first(centre, uniform)
             first = self._weighted(fields, parameters, centre, uniform)
             fields, _ = self._updated(first, np.zeros(len(parameters)))
         for step in range(1, MAX_STEPS + 1):
