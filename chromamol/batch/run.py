@@ -6,10 +6,9 @@ import json
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ import pandas as pd
 from chromamol import provenance
 from chromamol.batch.output import require_free, staged, unwritable
 from chromamol.batch.processes import in_order
+from chromamol.batch.record import ImageRecord, fault, image_row, require_some, sha256_of
 from chromamol.batch.threads import single_threaded
 from chromamol.channels import named_channels
 from chromamol.device import resolve_device
-from chromamol.errors import ChromamolError, ImageContentError, OutputError, ParameterError
+from chromamol.errors import ChromamolError, OutputError, ParameterError
 from chromamol.inverse.inference import METHODS
 from chromamol.io import (
     Found,
@@ -31,7 +31,6 @@ from chromamol.io import (
     Micrograph,
     TimeSeries,
     atomic_write,
-    checksum_of,
     discover,
     find_labels,
     is_image,
@@ -53,33 +52,13 @@ from chromamol.pipeline import (
     require_analysable,
 )
 from chromamol.report import DENSITY, RAW, draw_overview, title_of, write_report, write_tables
-from chromamol.report.numbers import counted
-from chromamol.report.tables import DetailWriter, readable
+from chromamol.report.tables import DetailWriter
 from chromamol.results import Results
 from chromamol.settings import Settings
 from chromamol.unseen import NAN
 
 Progress = Callable[[str], None]
 """Takes one line for the user to read while the run goes on."""
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """What became of one input: its row of `images.csv`, rows of its nuclei, rows of `DETAIL_TABLES`."""
-
-    row: dict[str, Any]
-    nuclei: list[dict[str, Any]] = field(default_factory=list)
-    details: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-    @property
-    def line(self) -> str:
-        """One line for the user."""
-        if self.row["status"] == "done":
-            used = "; ".join(note for note in (self.row["channel_note"], self.row["axes_note"]) if note)
-            nuclei = counted(self.row["nuclei"], "nucleus")
-            return f"{self.row['image']}: {nuclei}, {self.row['seconds']:.1f} s ({used})"
-        path, reason = self.row["path"], self.row["error"] or self.row["notes"]
-        return f"{self.row['status']}: {reason if path in reason else f'{path}: {reason}'}"
 
 
 def infer(
@@ -200,7 +179,7 @@ def _run(
                 say(f"[{number}/{len(found)}] {record.line}")
                 details.add(record.details)
                 records.append(replace(record, details={}))
-        _require_some(records, told=progress is not None)
+        require_some(records, told=progress is not None)
         nuclei = pd.DataFrame([row for record in records for row in record.nuclei])
         write_tables(folder, nuclei, pd.DataFrame([record.row for record in records]))
         write_text(folder / "settings.toml", settings.to_toml())
@@ -225,7 +204,7 @@ def _record(found: Found, settings: Settings, folder: Path, job: Job) -> ImageRe
     """
     start = time.perf_counter()
     if found.skipped:
-        return ImageRecord(_image_row(found, "skipped", notes=found.skipped))
+        return ImageRecord(image_row(found, "skipped", notes=found.skipped))
     try:
         if found.error is not None:
             raise found.error
@@ -236,25 +215,13 @@ def _record(found: Found, settings: Settings, folder: Path, job: Job) -> ImageRe
     except ChromamolError as error:
         message = str(error)
     except Exception as error:  # noqa: BLE001 - a fault met in one file must not cost the night's other files
-        message = _fault(found, error)
+        message = fault(found, error)
     if found.stem:
         shutil.rmtree(folder / "images" / found.stem, ignore_errors=True)
     seconds = time.perf_counter() - start
     return ImageRecord(
-        _image_row(found, "failed", error=message, seconds=seconds, sha256=_sha256(found.path))
+        image_row(found, "failed", error=message, seconds=seconds, sha256=sha256_of(found.path))
     )
-
-
-def _fault(found: Found, error: Exception) -> str:
-    """Describe an error that nobody foresaw, with the line of code that met it."""
-    line = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(line.filename).name}:{line.lineno}"
-    fault = ImageContentError(
-        f"{found.path}: {type(error).__name__} in {where}: {error}.",
-        expected="an image that can be analysed, or an error that says why it cannot.",
-        do="report this as a fault of chromamol, with the file; a MemoryError asks for a smaller image.",
-    )
-    return str(fault)
 
 
 def _analyse_and_write(
@@ -307,8 +274,8 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
     )  # fmt: skip
     with atomic_write(where / "overview.png") as temporary:
         picture.savefig(temporary)
-    row = _image_row(
-        found, "done", nuclei=len(rows), seconds=time.perf_counter() - start, sha256=_sha256(found.path),
+    row = image_row(
+        found, "done", nuclei=len(rows), seconds=time.perf_counter() - start, sha256=sha256_of(found.path),
         pixel_size_um=analysis.spacing_um[-1], pixel_size_note=analysis.pixel_size_note,
         channel_note=analysis.channel_note, axes_note=analysis.axes_note, notes=", ".join(analysis.notes),
         origin_y_um=analysis.origin_um[0], origin_x_um=analysis.origin_um[1],
@@ -365,38 +332,3 @@ def _image_folder(found: Found, folder: Path) -> Path:
     except OSError as error:
         raise unwritable(folder, error) from error
     return where
-
-
-def _image_row(found: Found, status: str, **values: Any) -> dict[str, Any]:
-    blank = {"sha256": "", "nuclei": 0, "seconds": 0.0, "error": "", "pixel_size_um": np.nan, "pixel_size_note": "",
-             "channel_note": "", "axes_note": "", "notes": ""}  # fmt: skip
-    return {
-        "image": found.stem or found.path.name,
-        "path": readable(str(found.path)),
-        "status": status,
-        **blank,
-        **values,
-    }
-
-
-def _sha256(path: Path) -> str:
-    """Return the checksum of a file; empty when it can't be read (its record says why)."""
-    try:
-        return checksum_of(path)
-    except OSError:
-        return ""
-
-
-def _require_some(records: list[ImageRecord], *, told: bool) -> None:
-    """Raise unless an input was analysed; the reasons are in the message unless the user was told them."""
-    if any(record.row["status"] == "done" for record in records):
-        return
-    failed = [record.line for record in records if record.row["status"] == "failed"]
-    reasons = "" if told else " " + " | ".join(failed)
-    raise ImageContentError(
-        f"Nothing could be analysed: {len(failed)} of {len(records)} inputs failed, the others were skipped.{reasons}"
-        if len(failed) < len(records)
-        else f"Nothing could be analysed: every input failed ({len(failed)}).{reasons}",
-        expected="at least one image with nuclei.",
-        do="mend what is named above; nothing was written.",
-    )
