@@ -51,9 +51,9 @@ _ERRORS = Statement(
     "how well gains, dark levels and the constants of the model are. The calibration's part stands in nuclei.csv as "
     "..._calibration_se: it is common to nuclei that share one gain, and does not count when these are compared. A "
     "nucleus whose gain was found from itself has part of it for its own: in simulated fields such rates scatter 1.6 "
-    "to 1.8 times as much as the rest of the error says. The part of a split channel's constant, some 10 % of the ratio and the larger part of "
-    "its error, is not in that column; it is a convention that nuclei share too, mostly but not wholly. Error bars do "
-    "not contain a wrong pixel size (rates go as 1 / length²), "
+    "to 1.8 times as much as the rest of the error says. The part of a split channel's constant, some 10 % of the "
+    "ratio and the larger part of its error, is not in that column; it is a convention that nuclei share too, mostly "
+    "but not wholly. Error bars do not contain a wrong pixel size (rates go as 1 / length²), "
     "blur that hides the domains, or a nucleus that the model does not describe. Differences between conditions "
     "need replicates, not many nuclei of one dish.",
 )
