@@ -126,11 +126,11 @@ class JointModel:
     blurs: bool = True
     walled: bool = True
 
-    @property
+    @cached_property
     def maps(self) -> int:
         return self.root.shape[1]
 
-    @property
+    @cached_property
     def globals(self) -> int:
         """How many scalars come before the calibration: mean log-rates and constants."""
         return self.maps + 2
@@ -156,11 +156,11 @@ class JointModel:
     def _uncertain(self, indices: list[int]) -> list[int]:
         return [j for j in indices if float(self.scalar_sd[j]) > 0.0]
 
-    @property
+    @cached_property
     def channels(self) -> int:
         return self.mixing.shape[0]
 
-    @property
+    @cached_property
     def dims(self) -> tuple[int, ...]:
         return tuple(range(-len(self.box), 0))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chromamol.errors import ChromamolError
 from chromamol.io import Localizations, read_image, read_localizations
 
-MUTANTS = 210
+MUTANTS = 150
 
 
 def test_mutants_of_real_files_end_in_a_result_or_a_typed_error(sample):
