@@ -17,10 +17,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy.fft
 
 from chromamol.field import Field
 from chromamol.inverse.problem import RateProblem
-from chromamol.shapes import FloatField, Mask
+from chromamol.shapes import FloatField
 
 PATCH = 0.48
 """λ / ξ."""
@@ -56,19 +57,21 @@ def pattern_length_um(phi_h: Field) -> float:
     before = float(np.square(inside).sum() / np.count_nonzero(phi_h.mask))
     side = min(n * h for n, h in zip(phi_h.grid.shape[-2:], planes, strict=True))
     most = max(1, round(0.5 * side / step))
-    for lag in range(1, most + 1):
-        here = _correlation(inside, phi_h.mask, [max(1, round(lag * step / h)) for h in planes])
+    lags = np.arange(1, most + 1)
+    steps = [np.maximum(1, np.round(lags * step / h).astype(int)) for h in planes]
+    totals, pairs = (
+        sum(_pair_sums(values, axis)[each] for axis, each in zip((-2, -1), steps, strict=True))
+        for values in (inside, phi_h.mask.astype(float))
+    )
+    for lag, here in zip(lags, totals / np.maximum(np.round(pairs), 1.0), strict=True):
         if here <= 0.0:
             return float(step * (lag - here / (here - before) if before > 0.0 else lag))
-        before = here
+        before = float(here)
     return step * most
 
 
-def _correlation(inside: FloatField, mask: Mask, lags: list[int]) -> float:
-    """Return the mean product of the pixels that lie so far apart along the last axes, one lag for each."""
-    total, pairs = 0.0, 0
-    for axis, lag in zip(range(-len(lags), 0), lags, strict=True):
-        values, pixels = np.moveaxis(inside, axis, 0), np.moveaxis(mask, axis, 0)
-        total += float((values[lag:] * values[:-lag]).sum())
-        pairs += int(np.count_nonzero(pixels[lag:] & pixels[:-lag]))
-    return total / max(pairs, 1)
+def _pair_sums(values: FloatField, axis: int) -> np.ndarray:
+    """Return Σ v(x) v(x + lag) along the axis for every lag from 0 to the length, by transforms of twice that."""
+    spectrum = scipy.fft.rfft(values, 2 * values.shape[axis], axis=axis)
+    power = np.moveaxis(np.square(spectrum.real) + np.square(spectrum.imag), axis, -1)
+    return np.asarray(scipy.fft.irfft(power.reshape(-1, power.shape[-1]).sum(0))[: values.shape[axis] + 1])
