@@ -32,9 +32,12 @@ def percentile_at_noise(values: np.ndarray, percent: float, *, noise_sd: float, 
     percent : 0 to 100.
     wanted_sd : above 0.
     """
-    low, high = float(values.min()) - _REACH_SDS * wanted_sd, float(values.max()) + _REACH_SDS * wanted_sd
+    # What lies far off, as a hot pixel does, counts at the end: bins wide enough to reach it would be too coarse.
+    far = (0.5 * _MOST_BINS / _BINS_PER_SD - _REACH_SDS) * wanted_sd
+    near = np.clip(values, *(float(np.median(values)) + np.array([-far, far])))
+    low, high = float(near.min()) - _REACH_SDS * wanted_sd, float(near.max()) + _REACH_SDS * wanted_sd
     count = min(math.ceil((high - low) / wanted_sd * _BINS_PER_SD), _MOST_BINS)
-    shares, edges = np.histogram(values, bins=count, range=(low, high))
+    shares, edges = np.histogram(near, bins=count, range=(low, high))
     shares = shares / shares.sum()
     if noise_sd > wanted_sd:
         sent = _sent(edges, noise_sd)

@@ -148,6 +148,17 @@ def test_a_percentile_is_that_at_the_wanted_noise(noise):
     assert found == pytest.approx(wanted, abs=0.1 * max(noise, 0.01))
 
 
+def test_a_hot_pixel_does_not_move_a_percentile():
+    values = np.random.default_rng(0).choice([0.1, 0.6], 4000) + 0.02 * np.random.default_rng(
+        1
+    ).standard_normal(4000)
+    plain, hot = (
+        percentile_at_noise(np.append(values, each), 10.0, noise_sd=0.02, wanted_sd=0.01)
+        for each in (0.6, 300.0)
+    )
+    assert hot == pytest.approx(plain, abs=1e-4)
+
+
 def test_counted_light_is_less_noisy_in_the_dark():
     light = np.where(np.arange(200) < 120, 0.25, 1.0) * np.ones((200, 200))
     noise = 0.05 * np.random.default_rng(0).standard_normal((200, 200))
