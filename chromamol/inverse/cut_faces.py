@@ -20,8 +20,9 @@ import numpy as np
 import scipy.fft
 
 from chromamol.field import Field
+from chromamol.grid import Grid
 from chromamol.inverse.problem import RateProblem
-from chromamol.shapes import FloatField
+from chromamol.shapes import FloatField, Mask
 
 PATCH = 0.48
 """λ / ξ."""
@@ -33,17 +34,26 @@ THINNEST = 0.31
 def cut_flux_error(problem: RateProblem) -> float:
     """Return the relative error of the integral balance for what the edges of the array cut; 0 for a whole nucleus."""
     grid, mask = problem.grid, problem.mask
-    faces = [
-        (np.count_nonzero(mask.take(0, axis)) + np.count_nonzero(mask.take(-1, axis)))
-        * grid.pixel_volume_um / h
-        for axis, h in enumerate(grid.spacing_um)
-    ]  # fmt: skip
+    faces = _cut_areas(mask, grid)
     if not any(faces):
         return 0.0
     volume = np.count_nonzero(mask) * grid.pixel_volume_um
     length = pattern_length_um(problem.phi_h)
     depths = [(area, math.hypot((volume / area) ** 2, (THINNEST * length) ** 2)) for area in faces if area]
     return math.sqrt(sum((PATCH * length) ** (grid.ndim + 1) / (area * depth) for area, depth in depths))
+
+
+def is_cut(mask: Mask) -> bool:
+    """Whether the edge of the array cuts the nucleus."""
+    return any(mask.take((0, -1), axis).any() for axis in range(mask.ndim))
+
+
+def _cut_areas(mask: Mask, grid: Grid) -> list[float]:
+    """Area of the cut across each axis, um in 2D and um² in 3D."""
+    return [
+        np.count_nonzero(mask.take((0, -1), axis)) * grid.pixel_volume_um / h
+        for axis, h in enumerate(grid.spacing_um)
+    ]
 
 
 def pattern_length_um(phi_h: Field) -> float:

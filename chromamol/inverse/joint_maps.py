@@ -8,6 +8,7 @@ import numpy as np
 
 from chromamol.inverse.joint_fit import JointFit, cut
 from chromamol.inverse.joint_posterior import Posterior
+from chromamol.inverse.joint_ratio import balance_ratio
 from chromamol.inverse.joint_unknowns import Unknowns
 from chromamol.inverse.pooled_variance import pooled_variance
 from chromamol.inverse.rates import Outcome, RateMap, Rates
@@ -49,8 +50,12 @@ def with_maps(result: Rates, fit: JointFit, posterior: Posterior, valid: Mask) -
             shown, error = (np.where(known[i], each, np.nan) for each in (value, errors[i]))
             total = float(np.hypot(of_noise, of_calibration))
             maps.append(RateMap(shown, error, use[i], mean, total, of_calibration))
-    if all(np.isfinite(rate.mean) for rate in maps):
-        result = _with_ratio(result, maps, by_noise, by_calibration)
+    both = np.logical_and.reduce([rate.valid for rate in maps])
+    ratio = balance_ratio(fit, posterior, values, (own, common), both)
+    if ratio is not None:
+        result = replace(
+            result, ratio=ratio.value, ratio_se=ratio.error, ratio_calibration_se=ratio.of_calibration
+        )
     spread = model.named_scalars(posterior.own)["log_gain"].flatten(1).square().mean(0).sqrt()
     told = {
         f"log_gain_{c}_sd": float(sd) for c, sd in enumerate(spread) if model.globals + c in model.estimated
@@ -59,18 +64,6 @@ def with_maps(result: Rates, fit: JointFit, posterior: Posterior, valid: Mask) -
     flags = ("partly_not_identifiable",) if any(lost) else ()
     return replace(result, methylation=maps[0], acetylation=maps[1], outcome=Outcome.NOT_JUDGED, flags=flags,
                    diagnostics=result.diagnostics | told)  # fmt: skip
-
-
-def _with_ratio(
-    result: Rates, maps: list[RateMap], by_noise: FloatField, by_calibration: FloatField
-) -> Rates:
-    """Add the ratio of the means, with its error from their relative deviations; a known rate has none."""
-    ratio = maps[0].mean / maps[1].mean
-    of_noise, of_calibration = (
-        ratio * _rms(d[0] - (d[1] if len(d) > 1 else 0.0)) for d in (by_noise, by_calibration)
-    )
-    total = float(np.hypot(of_noise, of_calibration))
-    return replace(result, ratio=ratio, ratio_se=total, ratio_calibration_se=of_calibration)
 
 
 def _variance(fit: JointFit, own: FloatField, common: FloatField) -> FloatField:

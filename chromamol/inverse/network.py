@@ -20,11 +20,13 @@ from chromamol._version import __version__
 from chromamol.calculus.validity import valid_after
 from chromamol.errors import DeviceError, FieldError
 from chromamol.field import Field
+from chromamol.inverse.cut_faces import is_cut
 from chromamol.inverse.joint import first_guess
 from chromamol.inverse.joint_maps import LARGEST_RELATIVE_ERROR
+from chromamol.inverse.joint_ratio import weighted_ratio
 from chromamol.inverse.joint_setup import Guess, JointProblem, first_fields
 from chromamol.inverse.network_derivatives import WIDTH_PX, derivative_source
-from chromamol.inverse.network_errors import errors_of_averages, log_rate_deviations
+from chromamol.inverse.network_errors import errors_of_averages, log_rate_deviations, weights_of_averages
 from chromamol.inverse.network_model import (
     TEST_WIDTHS,
     NetworkModel,
@@ -308,8 +310,11 @@ def _rates(fit: NetworkFit, index: int, first: Rates, settings: NetworkSettings,
     count = sum(int(np.count_nonzero(np.isfinite(np.broadcast_to(sd, problem.mask.shape)) & problem.mask))
                 for sd in problem.noise_sd)  # fmt: skip
     misfit = 2.0 * float(training.terms.data[index]) / count
+    # The calibration's part of errors is added for all of them at once (`with_calibration_errors_of`).
+    of_noise = math.sqrt(max(first.ratio_se**2 - first.ratio_calibration_se**2, 0.0))
     result = replace(
         first, method="network", mollifier_width_um=TEST_WIDTHS * WIDTH_PX * max(problem.grid.spacing_um), flags=(),
+        ratio_se=of_noise, ratio_calibration_se=0.0,
         diagnostics={"steps": float(training.steps), "misfit": misfit, "moved": float(training.moved[index]),
                      "balance": float(training.terms.balance[index])},
     )  # fmt: skip
@@ -362,7 +367,8 @@ def _with_maps(result: Rates, fit: NetworkFit, index: int, settings: NetworkSett
     # a share of the prior's deviation, would draw the pixels of the means by lot.
     valid = [known & (errors <= LARGEST_RELATIVE_ERROR) for errors in log_errors]
     both = np.logical_and.reduce(valid)
-    weights = torch.as_tensor(_weights(values, valid, both)).to(logs)
+    acted_on = [phi.values for phi in (result.phi_e, result.phi_h)]
+    weights = torch.as_tensor(weights_of_averages(values, acted_on, valid, both)).to(logs)
     *of_means, of_ratio = errors_of_averages(model, index, weights).tolist()
     results: list[RateMap] = []
     for value, errors, where, error in zip(values, log_errors, valid, of_means, strict=False):
@@ -374,23 +380,9 @@ def _with_maps(result: Rates, fit: NetworkFit, index: int, settings: NetworkSett
     if len(valid) < len(values):
         results.append(RateMap.given(values[1], valid[0]).inside(problem.mask))
     ratio, ratio_se = result.ratio, result.ratio_se
-    if both.any():
-        ratio = float(values[0][both].mean() / values[1][both].mean())
+    if both.any() and (len(problem.images) == 1 or is_cut(problem.mask)):
+        # Else the balance of the whole nucleus tells the same number, up to the wall and without rates.
+        ratio = weighted_ratio((result.phi_h.values, result.phi_e.values), values, both)
         ratio_se = ratio * of_ratio
     return replace(result, methylation=results[0], acetylation=results[1], ratio=ratio, ratio_se=ratio_se,
                    outcome=Outcome.NOT_JUDGED)  # fmt: skip
-
-
-def _weights(values: list[FloatField], valid: list[Mask], both: Mask) -> FloatField:
-    """What log-rates do to the logarithm of each mean and, in the last row, to that of the ratio; (sums, maps, ...)."""
-    weights = np.zeros((len(valid) + 1, len(valid), *both.shape))
-    for which, where in enumerate(valid):
-        weights[which, which] = _shares(values[which], where)
-        weights[-1, which] = (-1.0) ** which * _shares(values[which], both)
-    return weights
-
-
-def _shares(values: FloatField, where: Mask) -> FloatField:
-    """What each pixel's relative deviation does to that of the mean over some pixels; 0 for none."""
-    used = np.where(where, values, 0.0)
-    return used / max(float(used.sum()), np.finfo(float).tiny)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from chromamol.inverse.network_derivatives import Derivatives, Mollifier
 from chromamol.inverse.network_model import LAST_KAPPA, MEAN_SD, NetworkModel
 from chromamol.networks.log_rates import MEAN_UNIT
 from chromamol.physics.free_energy import bulk_curvature, bulk_stiffness
+from chromamol.shapes import FloatField, Mask
 
 ITERATIONS, TOLERANCE = 150, 1e-3
 """Of the conjugate gradients."""
@@ -219,3 +221,20 @@ def _solve(operator: Callable[[Parts], Parts], right: Parts, precondition: Calla
             break
         direction, power = _plus(better, following / power.clamp_min(tiny), direction), following
     return x
+
+
+def weights_of_averages(
+    values: list[FloatField], acted_on: list[FloatField], valid: list[Mask], both: Mask
+) -> FloatField:
+    """What log-rates do to the logarithm of each mean and, in the last row, to that of the ratio; (sums, maps, ...)."""
+    weights = np.zeros((len(valid) + 1, len(valid), *both.shape))
+    for which, where in enumerate(valid):
+        weights[which, which] = _shares(values[which], where)
+        weights[-1, which] = (-1.0) ** which * _shares(values[which] * acted_on[which], both)
+    return weights
+
+
+def _shares(values: FloatField, where: Mask) -> FloatField:
+    """What each pixel's relative deviation does to that of the mean over some pixels; 0 for none."""
+    used = np.where(where, values, 0.0)
+    return used / max(float(used.sum()), np.finfo(float).tiny)

@@ -118,9 +118,11 @@ class Rates:
     Parameters
     ----------
     methylation, acetylation : the two rate maps, Γ_me / D and Γ_ac / D in um⁻².
-    ratio, ratio_se : mean Γ_me / Γ_ac from the integral balance <φ_h> / <φ_e> of the nucleus, and its
-        standard error; dimensionless. It needs no derivative, and blur keeps it where both fields were given: the
-        robust number. That of one blurred channel is corrected (`blurred_split`), or NaN.
+    ratio, ratio_se : Γ_me weighted by euchromatin over Γ_ac weighted by heterochromatin, which is <φ_h> / <φ_e> by the
+        integral balance of a whole nucleus, and its standard error; dimensionless. It needs no derivative, and blur
+        keeps it where both fields were given: the robust number. It is not that of the two plain means. A joint fit
+        takes its own fields, and its own rates where the image cuts the nucleus (`joint_ratio`). That of one blurred
+        channel is corrected (`blurred_split`), or NaN.
     ratio_calibration_se : the part of `ratio_se` that comes from the calibration.
     outcome : how the solve ended.
     flags : names of quality flags that this estimate raises.

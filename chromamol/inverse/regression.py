@@ -139,5 +139,5 @@ def integral_ratio(problem: RateProblem) -> tuple[float, float]:
     mean_e = float(problem.phi_e.values[problem.mask].mean())
     sd_h, sd_e = (sd / math.sqrt(count) for sd in problem.mean_noise_sd())
     diameter = (count * problem.grid.pixel_volume_um) ** (1 / problem.grid.ndim)
-    flux = max(relative_flux_error(problem, diameter / 16), cut_flux_error(problem))
+    flux = max(relative_flux_error(problem.mask, problem.grid, diameter / 16), cut_flux_error(problem))
     return mean_h / mean_e, mean_h / mean_e * math.hypot(sd_h / mean_h, sd_e / mean_e, flux)

@@ -160,6 +160,11 @@ def test_known_acetylation_is_recovered_within_its_errors(truth, check_errors):
     # 25 independent patches: the share of one map varies by 5 %
     check_errors(error, found.standard_error[valid], **SQUARES, covered=0.85)
     assert (found.values[valid] > 0.0).all()
+    # The image cuts this pattern, so that the rates themselves tell the ratio, each weighted by what it acts on.
+    true = np.average(state.methylation[valid], weights=state.phi_e[valid])
+    true /= np.average(state.acetylation[valid], weights=state.phi_h[valid])
+    assert rates.ratio_se < 0.01 * true
+    assert abs(rates.ratio - true) < 2.5 * rates.ratio_se
     assert rates.diagnostics["smoothness_um"] == pytest.approx(1.6, rel=0.2)
     assert rates.diagnostics["log_rate_sd"] == pytest.approx(0.3, rel=0.3)
 
@@ -180,6 +185,13 @@ def test_a_walled_nucleus_in_a_wide_mask_is_recovered_with_images_of_what_is_bef
         assert np.linalg.norm(error) < 0.07 * np.linalg.norm(true[valid])
         check_errors(error, found.standard_error[valid], **SQUARES, covered=0.85)
         assert abs(found.mean - true[valid].mean()) < 1.96 * found.mean_se
+    # A whole nucleus: the balance of its fitted fields, which is not the ratio of the means.
+    inside = rates.phi_h.mask
+    assert rates.ratio == pytest.approx(rates.phi_h.values[inside].mean() / rates.phi_e.values[inside].mean())
+    true = np.average(state.methylation, weights=state.mask * state.phi_e)
+    true /= np.average(state.acetylation, weights=state.mask * state.phi_h)
+    assert abs(rates.ratio - true) < 1.96 * rates.ratio_se < 0.1
+    assert abs(rates.methylation.mean / rates.acetylation.mean - true) > 1.96 * rates.ratio_se
 
 
 def test_a_border_drawn_through_a_larger_pattern_is_not_taken_for_a_wall(truth, check_errors):

@@ -108,7 +108,8 @@ def test_means_and_ratio_do_not_hang_on_the_samples_drawn(small, monkeypatch):
     assert (one.ratio, one.ratio_se) == (other.ratio, other.ratio_se)
     both = one.methylation.valid & one.acetylation.valid
     assert one.ratio == pytest.approx(
-        one.methylation.values[both].mean() / one.acetylation.values[both].mean()
+        np.average(one.methylation.values[both], weights=first.phi_e.values[both])
+        / np.average(one.acetylation.values[both], weights=first.phi_h.values[both])
     )
 
 
