@@ -15,6 +15,14 @@ HEAD_BYTES = 65_536
 
 _DECIMAL_COMMA = re.compile(r"\d,\d")
 
+_WORDS = re.compile(r'"[^"]*"|\S+')
+
+_NAMES = re.compile(r'"[^"]*"|\S+(?:\s+[\[(][^\])]*[\])])*')
+"""Parted by white space, a unit in brackets belongs to the name before it."""
+
+_ROW_NAME = re.compile(r'\s*"(\d+)"[\s,;]+(?:"[^"]*"[\s,;]+)*[^"\s,;]')
+"""A quoted number that begins a row in which some cell is bare: nothing but R quotes only that."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -22,12 +30,14 @@ class Layout:
 
     Parameters
     ----------
-    header : names of the columns, empty without one.
+    header : names of the columns, empty without a line of them.
     separator : one character, or " " for any white space.
     decimal : "." or ",".
     start, stop : bytes that hold the rows.
     quoted_rows : each row is one quoted cell, as Excel leaves them.
     width : columns of a row.
+    first_row : as it stands in the file, for messages.
+    notes : for the record.
     """
 
     header: tuple[str, ...]
@@ -37,6 +47,13 @@ class Layout:
     stop: int
     quoted_rows: bool
     width: int
+    first_row: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names_fit(self) -> bool:
+        """Whether each cell of a row has a name, or none has."""
+        return not self.header or len(self.header) == self.width
 
 
 def decode(head: bytes, path: Path) -> str:
@@ -61,22 +78,73 @@ def find_layout(head: str, bytes_: mmap.mmap, path: Path) -> Layout:
         start = next_line(bytes_, start)
     if not lines:
         raise _no_table(path, "no row in it")
-    first = lines[0].strip("\r\n").removeprefix("#").strip()
-    second = lines[1].strip("\r\n") if len(lines) > 1 else ""
-    unquoted = _unquote_line(first)
-    separator = _separator(unquoted)
-    cells = _split(unquoted, separator)
-    has_header = not all(_is_number(cell) for cell in cells)
-    row = second if has_header else unquoted
-    quoted_rows = bool(row) and _unquote_line(row) != row
-    decimal = "," if _has_decimal_comma(_unquote_line(row), separator) else "."
+    first = _unquote_line(_first_line(lines[0]))
+    separator = _separator(first.strip())
+    cells = _split(first, separator)
+    filled = [cell for cell in cells if cell.strip()]
+    has_header = not filled or not all(_is_number(cell) for cell in filled)
+    body = [line.strip("\r\n") for line in lines[has_header:] if line.strip()]
+    if len(bytes_) > HEAD_BYTES and len(body) > 1:
+        body.pop()  # cut off where the head ends
+    rows = [_split(_unquote_line(line), separator) for line in body]
+    first_row = _unquote_line(body[0]) if body else ""
     if has_header:
         start = next_line(bytes_, start)
-    width = len(_split(_unquote_line(row), separator)) if row.strip() else len(cells)
-    header = tuple(cell.strip().strip('"').strip() for cell in cells) if has_header else ()
+        cells = _split_names(first, separator)
+    width = len(rows[0]) if rows else len(cells)
     if width < 2:
         raise _no_table(path, f"one column, beginning {first[:40]!r}")
-    return Layout(header, separator, decimal, start, stop, quoted_rows, width)
+    names = tuple(cell.strip().strip('"').strip() for cell in cells) if has_header else ()
+    header, notes = _fit_names(names, body, rows)
+    quoted_rows = bool(body) and first_row != body[0]
+    decimal = "," if _has_decimal_comma(first_row, separator) else "."
+    return Layout(header, separator, decimal, start, stop, quoted_rows, width, first_row, notes)
+
+
+def _first_line(line: str) -> str:
+    # A tab before the names stays: behind it, an index without a name begins the rows.
+    text = line.strip("\r\n")
+    return text[1:].strip() if text.startswith("#") else text.strip(" ")
+
+
+def _fit_names(
+    names: tuple[str, ...], body: list[str], rows: list[list[str]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give each cell its name where it is plain which is whose, with a note; else return the names as they are."""
+    if not names or not rows:
+        return names, ()
+    missing = len(rows[0]) - len(names)
+    if missing < 0 and not any(names[missing:]):
+        return names[:missing], ()
+    # What separators at the end of rows leave behind.
+    empty = not any(cell.strip() for row in rows for cell in row[len(names) :])
+    numbered = missing == 1 and _has_row_names(body)
+    if missing > 0 and empty and not numbered:
+        return (*names, *[""] * missing), ()
+    if numbered and not empty:
+        return ("", *names), ("no name over the first column: the row names that R writes",)
+    return names, ()
+
+
+def _has_row_names(body: list[str]) -> bool:
+    matches = [match for line in body if (match := _ROW_NAME.match(line))]
+    return len(matches) == len(body) == len({match[1] for match in matches})
+
+
+def misnamed(layout: Layout, path: Path) -> ReadError:
+    """Return the error for a header that does not tell which name belongs to which cell."""
+    parted = layout.separator == "," and len(layout.header) < layout.width
+    reason = (
+        "; a decimal comma between commas parts numbers" if parted and "." not in layout.first_row else ""
+    )
+    advice = "without commas inside of numbers, or with semicolons between columns; " if parted else ""
+    return ReadError(
+        f"{path}: {len(layout.header)} names ({', '.join(layout.header[:12])}) over rows of {layout.width} cells "
+        f"({layout.first_row[:60]!r}{reason}).",
+        expected="a name for each cell of a row.",
+        do=f"export it again, {advice}from R with col.names=NA; or name columns by their numbers from 0: "
+        "--columns x=1,y=2,unit=nm.",
+    )
 
 
 def _looks_like_header(lines: list[str]) -> bool:
@@ -86,7 +154,9 @@ def _looks_like_header(lines: list[str]) -> bool:
     names, row = lines[0].strip().removeprefix("#").strip(), lines[1].strip()
     separator = _separator(row)
     cells = _split(row, separator)
-    return len(cells) > 1 and all(map(_is_number, cells)) and len(_split(names, separator)) == len(cells)
+    return (
+        len(cells) > 1 and all(map(_is_number, cells)) and len(_split_names(names, separator)) == len(cells)
+    )
 
 
 def next_line(bytes_: mmap.mmap, start: int) -> int:
@@ -115,11 +185,15 @@ def _separator(line: str) -> str:
 
 def _split(line: str, separator: str) -> list[str]:
     if separator == " ":
-        return line.split()
+        return _WORDS.findall(line)
     try:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
         return []
+
+
+def _split_names(line: str, separator: str) -> list[str]:
+    return _NAMES.findall(line) if separator == " " else _split(line, separator)
 
 
 def _has_decimal_comma(row: str, separator: str) -> bool:

@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 
 from chromamol.errors import ReadError
 from chromamol.io.smlm.dialects import BY_NAME, DIALECTS, OSNAP, OSNAP_NAME, Dialect, by_meaning
-from chromamol.io.smlm.layout import HEAD_BYTES, Layout, decode, find_layout, next_line
+from chromamol.io.smlm.layout import HEAD_BYTES, Layout, decode, find_layout, misnamed, next_line
 from chromamol.io.smlm.rapidstorm import RAPIDSTORM_START, read_rapidstorm
 from chromamol.io.smlm.stated import LENGTHS, OTHERS, StatedTable
 from chromamol.io.source import require_memory
@@ -45,12 +45,19 @@ def read_text(
             raise _unknown(layout, path)
         if only_header:
             return stated
+        if not layout.names_fit and not _all_by_number(layout, columns):
+            raise misnamed(layout, path)
         values = _values(bytes_, layout, places, path)
     names: tuple[str, ...] = ()
     if "channel" in values and values["channel"].dtype.kind not in "iuf":
         names, values["channel"] = _name_channels(values["channel"])
     return StatedTable(values, stated.units, stated.dialect, stated.rule, stated.pixel_um, stated.pixel_rule, names,
-                       stated.notes)  # fmt: skip
+                       (*layout.notes, *stated.notes))  # fmt: skip
+
+
+def _all_by_number(layout: Layout, columns: Mapping[str, str] | None) -> bool:
+    wanted = [name for meaning, name in (columns or {}).items() if meaning != "unit"]
+    return bool(wanted) and all(name.isdecimal() and name not in layout.header for name in wanted)
 
 
 def _recognise(
@@ -112,10 +119,7 @@ def _values(bytes_: mmap.mmap, layout: Layout, places: dict[str, int], path: Pat
     if layout.stop <= layout.start:
         return {meaning: np.empty(0) for meaning in places}
     require_memory(layout.stop - layout.start, name=str(path))
-    reason = f"{layout.width} cells in the first row, {len(layout.header)} names"
     try:
-        if max(places.values()) >= layout.width:
-            raise ValueError(reason)
         if layout.quoted_rows:
             text = (
                 bytes_[layout.start : layout.stop]

@@ -1,0 +1,78 @@
+"""Text tables whose names, units or signs may be misread: read right, or refused with the way out."""
+
+import pytest
+
+from chromamol.errors import ReadError
+from chromamol.io import is_localization_table, read_localizations
+
+R_ROWS = '"1" 5 1500.5 2500\n"2" 6 1600 2600\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ('"frame" "x_nm" "y_nm"\n' + R_ROWS, "row names"),
+        ('"frame" "x [nm]" "y [nm]"\n' + R_ROWS, "row names"),
+        (('"frame"_"x [nm]"_"y [nm]"\n' + R_ROWS.replace(" ", "_")).replace("_", "\t"), "row names"),
+        ('"frame","x [nm]","y [nm]"\n' + R_ROWS.replace(" ", ","), "row names"),
+        ('"","frame","x [nm]","y [nm]"\n' + R_ROWS.replace(" ", ","), ""),
+        ("\tframe\tx [nm]\ty [nm]\n0\t5\t1500.5\t2500\n1\t6\t1600\t2600\n", ""),
+        ("frame x [nm] y (nm)\n5 1500.5 2500\n6 1600 2600\n", ""),
+        ("# frame x [nm] y [nm]\n5 1500.5 2500\n6 1600 2600\n", ""),
+        ("frame,x [nm],y [nm]\n5,1500.5,2500,\n6,1600,2600,\n", ""),
+        ("frame;x [nm];y [nm];\n5;1500.5;2500\n6;1600;2600\n", ""),
+        ("id\tframe\tx [nm]\ty [nm]\t\n1\t5\t1500.5\t2500\t\n2\t6\t1600\t2600\t\n", ""),
+        ("id\tframe\tx [nm]\ty [nm]\n1\t5\t1500.5\t2500\t\t\n2\t6\t1600\t2600\t\t\n", ""),
+    ],
+    ids=["R", "R, unit apart", "R, tabs", "R, commas", "R's write.csv", "index of pandas, tabs", "unit apart",
+         "unit apart behind #", "trailing in rows", "trailing in header", "trailing in both", "two in rows"],
+)  # fmt: skip
+def test_each_cell_has_the_name_that_is_its_own(write, text, note):
+    table = read_localizations(write("a.txt", text))
+    assert (table.x_um.tolist(), table.y_um.tolist()) == ([1.5005, 1.6], [2.5, 2.6])
+    assert table.frame.tolist() == [5, 6]
+    assert note in "; ".join(table.notes)
+    assert bool(table.notes) == bool(note)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("frame,x [nm],y [nm]\n5,1500,5,2500,25\n6,1600,75,2600,5\n",
+         r"3 names \(frame, x \[nm\], y \[nm\]\) over rows of 5 cells \('5,1500,5,2500,25'; a decimal comma between"),
+        # Row numbers, or a column behind y that has no name: nothing tells which.
+        ("frame,x [nm],y [nm]\n1,5,1500.5,2500\n2,6,1600,2600\n", "3 names .* over rows of 4 cells.*col.names=NA"),
+        ("frame\tx [nm]\ty [nm]\n1\t5\t1500.5\t2500\n", "3 names .* over rows of 4 cells"),
+        ('"frame","x [nm]","y [nm]"\n"1",5,1500,\n"2",6,1600,\n', "3 names .* over rows of 4 cells"),
+        ("frame,x [nm],y [nm]\n1,5,1500.5,\n2,6,1600,2600\n", "3 names .* over rows of 4 cells"),
+        ("frame x_nm y_nm z\n5 1500.5 2500\n", "4 names .* over rows of 3 cells"),
+    ],
+    ids=["decimal comma", "row numbers", "row numbers, tabs", "R or trailing", "cell at the end", "name at the end"],
+)  # fmt: skip
+def test_names_that_may_be_those_of_other_cells_are_refused(write, text, message):
+    path = write("a.csv", text)
+    with pytest.raises(ReadError, match=message):
+        read_localizations(path)
+    assert is_localization_table(path), "in a folder it fails and is not passed over"
+
+
+def test_numbers_of_columns_count_cells_whatever_the_names(write):
+    path = write("a.csv", "frame,x [nm],y [nm]\n1,5,1500.5,2500\n2,6,1600,2600\n")
+    table = read_localizations(path, columns="frame=1,x=2,y=3,unit=nm")
+    assert (table.frame.tolist(), table.x_um.tolist()) == ([5, 6], [1.5005, 1.6])
+    with pytest.raises(ReadError, match=r"3 names .* over rows of 4 cells"):
+        read_localizations(path, columns="frame=frame,x=2,y=3,unit=nm")
+
+
+def test_a_separator_at_the_end_makes_no_header_of_the_first_row(write):
+    table = read_localizations(write("a.csv", "5,1500.5,2500,\n6,1600,2600,\n"), columns="x=1,y=2,unit=nm")
+    assert table.x_um.tolist() == [1.5005, 1.6]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(name, text):
+        (tmp_path / name).write_bytes(text.encode())
+        return tmp_path / name
+
+    return to_file
