@@ -64,6 +64,17 @@ def test_numbers_of_columns_count_cells_whatever_the_names(write):
         read_localizations(path, columns="frame=frame,x=2,y=3,unit=nm")
 
 
+@pytest.mark.parametrize("row", ["2 6 1600 2600 9", "2 6 1600", "6 1600 2600"])
+def test_a_row_of_another_length_is_refused_between_blanks_too(write, row):
+    path = write("a.txt", f"id frame x_nm y_nm\n1 5 1500.5 2500\n{row}\n")
+    with pytest.raises(ReadError, match=r"can't be read .*(4 fields in line 2, saw 5|row 2: 3 cells)"):
+        read_localizations(path)
+    whole = read_localizations(
+        write("b.txt", "x_nm y_nm z\n1 2 nan\n5 6 7\n"), columns="x=x_nm,y=y_nm,unit=nm"
+    )
+    assert len(whole) == 2
+
+
 def test_a_separator_at_the_end_makes_no_header_of_the_first_row(write):
     table = read_localizations(write("a.csv", "5,1500.5,2500,\n6,1600,2600,\n"), columns="x=1,y=2,unit=nm")
     assert table.x_um.tolist() == [1.5005, 1.6]

@@ -80,13 +80,13 @@ def find_layout(head: str, bytes_: mmap.mmap, path: Path) -> Layout:
         raise _no_table(path, "no row in it")
     first = _unquote_line(_first_line(lines[0]))
     separator = _separator(first.strip())
-    cells = _split(first, separator)
+    cells = split_line(first, separator)
     filled = [cell for cell in cells if cell.strip()]
     has_header = not filled or not all(_is_number(cell) for cell in filled)
     body = [line.strip("\r\n") for line in lines[has_header:] if line.strip()]
     if len(bytes_) > HEAD_BYTES and len(body) > 1:
         body.pop()  # cut off where the head ends
-    rows = [_split(_unquote_line(line), separator) for line in body]
+    rows = [split_line(_unquote_line(line), separator) for line in body]
     first_row = _unquote_line(body[0]) if body else ""
     if has_header:
         start = next_line(bytes_, start)
@@ -153,7 +153,7 @@ def _looks_like_header(lines: list[str]) -> bool:
         return False
     names, row = lines[0].strip().removeprefix("#").strip(), lines[1].strip()
     separator = _separator(row)
-    cells = _split(row, separator)
+    cells = split_line(row, separator)
     return (
         len(cells) > 1 and all(map(_is_number, cells)) and len(_split_names(names, separator)) == len(cells)
     )
@@ -183,7 +183,8 @@ def _separator(line: str) -> str:
     return " "
 
 
-def _split(line: str, separator: str) -> list[str]:
+def split_line(line: str, separator: str) -> list[str]:
+    """Return the cells of a line, of which a quoted one may hold separators."""
     if separator == " ":
         return _WORDS.findall(line)
     try:
@@ -193,12 +194,12 @@ def _split(line: str, separator: str) -> list[str]:
 
 
 def _split_names(line: str, separator: str) -> list[str]:
-    return _NAMES.findall(line) if separator == " " else _split(line, separator)
+    return _NAMES.findall(line) if separator == " " else split_line(line, separator)
 
 
 def _has_decimal_comma(row: str, separator: str) -> bool:
     if separator == ",":
-        return any(_DECIMAL_COMMA.search(cell) for cell in _split(row, ","))
+        return any(_DECIMAL_COMMA.search(cell) for cell in split_line(row, ","))
     return bool(_DECIMAL_COMMA.search(row)) and "." not in row
 
 

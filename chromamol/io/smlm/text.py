@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 
 from chromamol.errors import ReadError
 from chromamol.io.smlm.dialects import BY_NAME, DIALECTS, OSNAP, OSNAP_NAME, Dialect, by_meaning
-from chromamol.io.smlm.layout import HEAD_BYTES, Layout, decode, find_layout, misnamed, next_line
+from chromamol.io.smlm.layout import HEAD_BYTES, Layout, decode, find_layout, misnamed, next_line, split_line
 from chromamol.io.smlm.rapidstorm import RAPIDSTORM_START, read_rapidstorm
 from chromamol.io.smlm.stated import LENGTHS, OTHERS, StatedTable
 from chromamol.io.source import require_memory
@@ -167,11 +167,21 @@ def _column(column: pa.ChunkedArray) -> np.ndarray:
 
 def _white_space(rows: bytes, layout: Layout, places: dict[str, int]) -> dict[str, np.ndarray]:
     text = pa.BufferReader(pa.py_buffer(rows))
-    frame = pd.read_csv(text, sep=r"\s+", header=None, names=range(layout.width), usecols=sorted(set(places.values())),
-                        decimal=layout.decimal, engine="c", encoding="latin-1")  # fmt: skip
+    # All columns are read: with some, pandas passes over what rows have too much.
+    frame = pd.read_csv(text, sep=r"\s+", header=None, names=range(layout.width), decimal=layout.decimal, engine="c",
+                        encoding="latin-1")  # fmt: skip
+    if frame[layout.width - 1].isna().any():
+        _require_whole_rows(rows, layout.width)
     return {
         meaning: pd.to_numeric(frame[place]).to_numpy(dtype=np.float64) for meaning, place in places.items()
     }
+
+
+def _require_whole_rows(rows: bytes, width: int) -> None:
+    """Raise `ValueError` where a row has too few cells, which pandas fills up at the end."""
+    for number, line in enumerate(rows.splitlines(), start=1):
+        if line.strip() and len(cells := split_line(line.decode("latin-1"), " ")) < width:
+            raise ValueError(f"row {number}: {len(cells)} cells")
 
 
 def _name_channels(words: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
