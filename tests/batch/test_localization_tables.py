@@ -9,6 +9,8 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 import chromamol as cm
+from chromamol.errors import ImageContentError
+from chromamol.rendered import render_localizations
 
 
 @pytest.fixture
@@ -60,6 +62,20 @@ def test_segment_outlines_a_table(table, tmp_path):
     assert len(results.nuclei) == 1
     where = results.images["origin_x_um"][0] + results.nuclei["centroid_x_um"][0]
     assert where == pytest.approx(3.2, abs=0.06)
+
+
+def test_of_two_probes_one_is_named_and_used(table, tmp_path):
+    frame = pd.read_csv(table)[::10]
+    frame["channel"] = np.arange(len(frame)) % 4 == 0
+    path = tmp_path / "two probes.csv"
+    frame.to_csv(path, index=False)
+    settings = cm.Settings(density_pixel_um=0.04)
+    with pytest.raises(ImageContentError, match="several channels and none named"):
+        cm.batch.segment(path, output=tmp_path / "a", settings=settings)
+    named = settings.with_values(chromatin_channel="False")
+    _, channels, _ = render_localizations(cm.read_localizations(path), named)
+    assert "channel 0 ('False') named by the user" in channels.note
+    assert f"{np.count_nonzero(~frame['channel']):,} localisations" in channels.note
 
 
 @pytest.mark.usefixtures("quick_pictures")

@@ -1,8 +1,9 @@
 """Text tables whose names, units or signs may be misread: read right, or refused with the way out."""
 
+import numpy as np
 import pytest
 
-from chromamol.errors import ReadError
+from chromamol.errors import AxesError, ReadError
 from chromamol.io import is_localization_table, read_localizations
 
 R_ROWS = '"1" 5 1500.5 2500\n"2" 6 1600 2600\n'
@@ -78,6 +79,58 @@ def test_a_row_of_another_length_is_refused_between_blanks_too(write, row):
 def test_a_separator_at_the_end_makes_no_header_of_the_first_row(write):
     table = read_localizations(write("a.csv", "5,1500.5,2500,\n6,1600,2600,\n"), columns="x=1,y=2,unit=nm")
     assert table.x_um.tolist() == [1.5005, 1.6]
+
+
+@pytest.mark.parametrize(
+    ("header", "options"),
+    [
+        ("frame,x [nm],y [nm],channel", {}),
+        ("frame,x_nm,y_nm,Probe", {}),
+        ("frame x_nm y_nm Channel_Name", {}),
+        ("frame,X,Y,channel", {"columns": "x=X,y=Y,unit=nm"}),
+        ("frame,X,Y,which", {"columns": "x=X,y=Y,channel=which,unit=nm"}),
+        ("frame,x,y,channel", {"dialect": "osnap"}),
+    ],
+    ids=[
+        "ThunderSTORM",
+        "named columns",
+        "blanks",
+        "named by the user",
+        "and the channel",
+        "dialect of the user",
+    ],
+)
+@pytest.mark.parametrize("names", [("0", "1"), ("0.0", "1.0"), ("A488", "A647")])
+def test_two_probes_are_told_apart_and_one_must_be_named(write, header, options, names):
+    """Together they would make one density, recorded under the name of one."""
+    text = f"{header}\n5,1500.5,2500,{names[0]}\n6,1600,2600,{names[1]}\n7,1700,2700,{names[1]}\n"
+    path = write("a.csv", text.replace(",", " ") if " y_nm " in header else text)
+    table = read_localizations(path, **options)
+    with pytest.raises(AxesError, match=r"several channels and none named.*--chromatin-channel"):
+        table.choose_channel()
+    plain = names[1].removesuffix(".0")
+    chosen, choice = table.choose_channel(plain)
+    assert choice.reason == f"channel 1 ({plain!r}) named by the user"
+    assert chosen.frame is None or chosen.frame.tolist() == [6, 7]
+    assert len(chosen) == 2
+
+
+def test_a_table_without_channels_is_one_channel_whatever_names_it(write):
+    table = read_localizations(write("a.csv", "frame,x [nm],y [nm]\n5,1500.5,2500\n"))
+    for which in (None, 0, "0"):
+        chosen, choice = table.choose_channel(which)
+        assert (len(chosen), choice.reason) == (1, "the only channel of the table")
+    with pytest.raises(AxesError, match=r"channel 1 is not there.*0: '0' \(1 rows\).*channel=NAME"):
+        table.choose_channel(1)
+
+
+def test_a_column_that_is_taken_for_channels_by_mistake_is_not_listed_whole(write):
+    rows = "\n".join(f"1,2,{value:.3f}" for value in np.linspace(0.0, 1.0, 200))
+    table = read_localizations(write("a.csv", "x_nm,y_nm,probe\n" + rows))
+    with pytest.raises(AxesError, match=r"0: '0' \(1 rows\), .* and 188 more\."):
+        table.choose_channel()
+    used = read_localizations(table.path, columns="x=x_nm,y=y_nm,intensity=probe,unit=nm")
+    assert used.choose_channel()[1].reason == "the only channel of the table"
 
 
 @pytest.fixture

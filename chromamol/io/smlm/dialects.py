@@ -90,6 +90,7 @@ _MEANING: dict[str, Names] = {
     ),
     "frame": ("frame", "frame number", "first frame", "t"),
     "intensity": ("intensity", "photons", "number photons", "n photons"),
+    "channel": ("channel", "channel name", "channel index", "probe", "probe name", "fluorophore", "dye"),
 }
 
 _UNIT = re.compile(r"^(.*?)[\s_]*[\[(]\s*([^\])]*?)\s*[\])]$")

@@ -12,6 +12,9 @@ from chromamol.io.micrograph import ChannelChoice, matching_places
 
 PER_ROW = ("x_um", "y_um", "z_um", "precision_um", "precision_z_um", "frame", "intensity", "channel", "trace")
 
+MAX_LISTED = 12
+"""Channels that a message names; a column of other numbers, taken for one of channels, may have thousands."""
+
 
 @dataclass(frozen=True, eq=False)
 class Localizations:
@@ -79,7 +82,7 @@ class Localizations:
         """Return the localisations of one channel and the sentence that records the choice.
 
         A single channel needs no naming; of several, one must be named, by index or name as in an image
-        (`find_channel`).
+        (`find_channel`). A table without a column of channels is one channel, which may be named 0.
 
         Raises
         ------
@@ -87,25 +90,24 @@ class Localizations:
             name of another. The message lists them.
         """
         names = self.channel_names or ("0",)
-        if which is None and len(names) == 1:
-            return self, ChannelChoice(0, names[0], "the only channel of the table")
-        matches = [] if which is None else matching_places(names, which)
+        matches = ([0] if len(names) == 1 else []) if which is None else matching_places(names, which)
         if len(matches) != 1:
-            counts = (
-                np.bincount(self.channel, minlength=len(names)) if self.channel is not None else [len(self)]
-            )
-            listed = ", ".join(
-                f"{i}: {n!r} ({c:,} rows)" for i, (n, c) in enumerate(zip(names, counts, strict=True))
-            )
-            found = f"fits {len(matches)} channels" if matches else "is not there"
-            given = "several channels and none named" if which is None else f"channel {which!r} {found}"
-            raise AxesError(
-                f"{self.name}: {given}.",
-                expected=f"one of {listed}.",
-                do="name it with --chromatin-channel (or --set chromatin_channel=INDEX, never a name).",
-            )
+            raise self._not_one_channel(names, which, len(matches))
         index = matches[0]
-        chosen = self if self.channel is None else self.select(self.channel == index)
-        return chosen, ChannelChoice(
+        if which is None or self.channel is None:
+            return self, ChannelChoice(index, names[index], "the only channel of the table")
+        return self.select(self.channel == index), ChannelChoice(
             index, names[index], f"channel {index} ({names[index]!r}) named by the user"
         )
+
+    def _not_one_channel(self, names: tuple[str, ...], which: int | str | None, fitting: int) -> AxesError:
+        counts = np.bincount(self.channel, minlength=len(names)) if self.channel is not None else [len(self)]
+        rows = list(enumerate(zip(names, counts, strict=True)))
+        listed = ", ".join(f"{i}: {name!r} ({count:,} rows)" for i, (name, count) in rows[:MAX_LISTED])
+        more = f" and {len(rows) - MAX_LISTED:,} more" if len(rows) > MAX_LISTED else ""
+        found = f"fits {fitting} channels" if fitting else "is not there"
+        given = "several channels and none named" if which is None else f"channel {which!r} {found}"
+        do = "name it with --chromatin-channel (or --set chromatin_channel=INDEX, never a name)."
+        if self.channel is None:
+            do = "leave --chromatin-channel out, or name the column of channels: --columns x=NAME,y=NAME,channel=NAME."
+        return AxesError(f"{self.name}: {given}.", expected=f"one of {listed}{more}.", do=do)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from chromamol.io.smlm.layout import HEAD_BYTES, Layout, decode, find_layout, mi
 from chromamol.io.smlm.rapidstorm import RAPIDSTORM_START, read_rapidstorm
 from chromamol.io.smlm.stated import LENGTHS, OTHERS, StatedTable
 from chromamol.io.source import require_memory
+
+_WHOLE = re.compile(r"^(\d+)\.0+$")
 
 
 def read_text(
@@ -39,6 +42,7 @@ def read_text(
             return read_rapidstorm(path, bytes_, start=next_line(bytes_, 0))
         layout = find_layout(head, bytes_, path)
         places, stated = _recognise(layout, path, columns, dialect)
+        _add_channel(places, layout)
         if not {"x", "y"} <= set(places):
             if only_header:
                 return None
@@ -76,6 +80,13 @@ def _recognise(
     units = {name: unit for name, unit in units.items() if name in LENGTHS}
     rule = "as the header says" if "x" in units else ""
     return places, StatedTable({}, units, "named columns", rule)
+
+
+def _add_channel(places: dict[str, int], layout: Layout) -> None:
+    # Whoever wrote or named the columns: localisations of several probes are not those of one.
+    place = by_meaning(layout.header)[0].get("channel")
+    if place is not None and layout.names_fit and "channel" not in places and place not in places.values():
+        places["channel"] = place
 
 
 def _by_dialect(known: Dialect, lower: list[str], width: int) -> tuple[dict[str, int], StatedTable]:
@@ -168,12 +179,16 @@ def _column(column: pa.ChunkedArray) -> np.ndarray:
 def _white_space(rows: bytes, layout: Layout, places: dict[str, int]) -> dict[str, np.ndarray]:
     text = pa.BufferReader(pa.py_buffer(rows))
     # All columns are read: with some, pandas passes over what rows have too much.
+    words = {place: str for meaning, place in places.items() if meaning == "channel"}
     frame = pd.read_csv(text, sep=r"\s+", header=None, names=range(layout.width), decimal=layout.decimal, engine="c",
-                        encoding="latin-1")  # fmt: skip
+                        encoding="latin-1", dtype=words)  # fmt: skip
     if frame[layout.width - 1].isna().any():
         _require_whole_rows(rows, layout.width)
     return {
-        meaning: pd.to_numeric(frame[place]).to_numpy(dtype=np.float64) for meaning, place in places.items()
+        meaning: frame[place].fillna("").to_numpy(dtype=object)
+        if place in words
+        else pd.to_numeric(frame[place]).to_numpy(dtype=np.float64)
+        for meaning, place in places.items()
     }
 
 
@@ -185,8 +200,11 @@ def _require_whole_rows(rows: bytes, width: int) -> None:
 
 
 def _name_channels(words: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    codes, names = pd.factorize(words, sort=True)
-    return tuple(str(name) for name in names), codes
+    found, spelled = pd.factorize(words)
+    # Programs that write all numbers with decimals write channel 1 as 1.0, which nobody would name it.
+    plain = np.array([_WHOLE.sub(r"\1", str(word).strip()) for word in spelled], dtype=object)
+    codes, names = pd.factorize(plain, sort=True)
+    return tuple(str(name) for name in names), codes[found]
 
 
 def _unknown(layout: Layout, path: Path) -> ReadError:
