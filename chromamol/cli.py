@@ -76,7 +76,11 @@ Method = Annotated[
     str | None, typer.Option(help="auto, regression, joint, network or domains.", show_default="auto")
 ]
 Columns = Annotated[
-    str | None, typer.Option(help="Localisation tables of no known kind: x=NAME,y=NAME,frame=NAME,unit=nm.")
+    str | None,
+    typer.Option(
+        help="Localisation tables of no known kind: x=NAME,y=NAME,frame=NAME,unit=nm. The unit is that of x, y and "
+        "columns whose names state none."
+    ),
 ]
 Scene = Annotated[
     str | None, typer.Option(help="Scene, series or position of a file with several: index or name.")

@@ -33,8 +33,8 @@ class Settings:
     axes, scene, time_index : which axes a file has where it does not say, which scene and which time.
     labels : label image, or folder of label images of the same stem, in place of segmentation.
     allow_pickle : read Cellpose's `_seg.npy` as labels. It is a pickle, which can run code: only for files of your own.
-    localization_columns : "x=NAME,y=NAME,unit=nm" for tables of no known dialect. For tables in camera pixels,
-        `pixel_size_um` is the camera pixel.
+    localization_columns : "x=NAME,y=NAME,unit=nm" for tables of no known dialect; the unit is that of x, y and of
+        columns whose names state none. For tables in camera pixels, `pixel_size_um` is the camera pixel.
     localization_dialect : "osnap", "storm_analysis", "leica", "minflux", for text that doesn't tell.
     merge_distance_um, merge_dark_frames : localisations of one molecule within this distance (None: 4 median
         precisions) and 1 + this many frames are one. 1 dark frame bridges a blink, not a return.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chromamol.errors import AxesError, ReadError
+from chromamol.errors import AxesError, PixelSizeError, ReadError
 from chromamol.io import is_localization_table, read_localizations
 
 R_ROWS = '"1" 5 1500.5 2500\n"2" 6 1600 2600\n'
@@ -79,6 +79,39 @@ def test_a_row_of_another_length_is_refused_between_blanks_too(write, row):
 def test_a_separator_at_the_end_makes_no_header_of_the_first_row(write):
     table = read_localizations(write("a.csv", "5,1500.5,2500,\n6,1600,2600,\n"), columns="x=1,y=2,unit=nm")
     assert table.x_um.tolist() == [1.5005, 1.6]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "precision", "z", "note"),
+    [
+        ("X,Y,prec [nm],height [nm]", "x=X,y=Y,precision=prec [nm],z=height [nm],unit=px", 0.012, 0.12,
+         "px, given by the user; precision in nm, z in nm, as the header says; camera pixel 0.1 um"),
+        ("X (px),Y (px),prec [nm],height", "x=X (px),y=Y (px),precision=prec [nm],z=height,unit=px", 0.012, 12.0,
+         "px, given by the user; precision in nm, as the header says; camera pixel 0.1 um"),
+        ("X,Y,prec,height_um", "x=X,y=Y,precision=prec,z=height_um,unit=px", 1.2, 120.0,
+         "px, given by the user; z in um, as the header says; camera pixel 0.1 um"),
+        ("X,Y,prec (fit),height", "x=0,y=1,precision=2,z=3,unit=px", 1.2, 12.0, "px, given by the user; camera pixel"),
+        ("X [nm],Y [nm],prec [nm],height [pixels]", "x=0,y=1,precision=2,z=3,unit=px", 0.012, 12.0,
+         "px, given by the user (the header says nm); precision in nm, as the header says; camera pixel 0.1 um"),
+        ("X [px],Y [px],prec [nm],height [µm]", "x=0,y=1,precision=2,z=3", 0.012, 120.0,
+         "px, as the header says; camera pixel 0.1 um"),
+    ],
+    ids=["nm beside px", "z without a unit", "precision without a unit", "no unit in brackets", "user before header",
+         "no word of the user"],
+)  # fmt: skip
+def test_a_column_with_a_unit_of_its_own_keeps_it(write, header, columns, precision, z, note):
+    path = write("a.csv", f"{header}\n15,25,12,120\n")
+    table = read_localizations(path, columns=columns, pixel_size_um=0.1)
+    assert (table.x_um[0], table.y_um[0]) == pytest.approx((1.5, 2.5))
+    assert (table.precision_um[0], table.z_um[0]) == pytest.approx((precision, z))
+    assert table.unit_note.startswith(note)
+
+
+def test_the_unit_is_that_of_the_columns_that_are_named(write):
+    path = write("a.csv", "x [nm],y [nm],xc_um,yc_um,xp,yp\n1000,2000,1.5,2.5,3,4\n")
+    assert read_localizations(path, columns="x=xc_um,y=yc_um").x_um.tolist() == [1.5]
+    with pytest.raises(PixelSizeError, match="without a unit"):
+        read_localizations(path, columns="x=xp,y=yp")
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,10 @@ def read_localizations(
     Parameters
     ----------
     path : the file. The YAML of a Picasso table lies beside it.
-    columns : meaning -> column name or number from 0, and "unit" -> unit, for tables of no known dialect; or the
-        same as text, "x=X,y=Y,frame=T,unit=nm". Meanings: x, y, z, precision, precision_x, precision_y,
-        precision_z, frame, intensity, channel. A column named channel or probe is read without being named here.
+    columns : meaning -> column name or number from 0, and "unit" -> unit of x, y and of columns whose names state
+        none, for tables of no known dialect; or the same as text, "x=X,y=Y,frame=T,unit=nm". Meanings: x, y, z,
+        precision, precision_x, precision_y, precision_z, frame, intensity, channel. A column named channel or probe
+        is read without being named here.
     pixel_size_um : side of a camera pixel in the sample, in µm, for tables in pixels; goes before the file's own.
     dialect : "osnap" (pixels of 117 nm), "storm_analysis" (nm), "leica" (pixels) or "minflux" (m), for text that
         doesn't tell.

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from chromamol.errors import ReadError
-from chromamol.io.smlm.dialects import BY_NAME, DIALECTS, OSNAP, OSNAP_NAME, Dialect, by_meaning
+from chromamol.io.smlm.dialects import BY_NAME, DIALECTS, OSNAP, OSNAP_NAME, Dialect, by_meaning, split_unit
 from chromamol.io.smlm.layout import HEAD_BYTES, Layout, decode, find_layout, misnamed, next_line, split_line
 from chromamol.io.smlm.rapidstorm import RAPIDSTORM_START, read_rapidstorm
-from chromamol.io.smlm.stated import LENGTHS, OTHERS, StatedTable
+from chromamol.io.smlm.stated import LENGTHS, OTHERS, PIXELS, StatedTable
 from chromamol.io.source import require_memory
+from chromamol.units import um_per_unit
 
 _WHOLE = re.compile(r"^(\d+)\.0+$")
 
@@ -29,7 +30,8 @@ def read_text(
 
     Parameters
     ----------
-    columns : the user's word: meaning -> name or number (from 0) of a column, and "unit" -> unit.
+    columns : the user's word: meaning -> name or number (from 0) of a column, and "unit" -> unit of x, y and of columns
+        whose names state none.
     dialect : a name of `BY_NAME`, for tables that don't say what they are.
 
     Raises
@@ -119,11 +121,31 @@ def _by_user(layout: Layout, path: Path, columns: Mapping[str, str]) -> tuple[di
                 do="correct --columns, for instance x=X,y=Y,frame=T,unit=nm.",
             )
         places[meaning] = matches[0]
-    _, units = by_meaning(layout.header)
-    given = columns.get("unit")
-    stated = {"x": given} if given else {name: units[name] for name in LENGTHS if name in units}
-    rule = "given by the user" if given else "as the header says"
-    return places, StatedTable({}, stated, "columns named by the user", rule)
+    own = _units_of_header(layout, places)
+    units, rule = _with_unit(columns["unit"], own) if columns.get("unit") else (own, "as the header says")
+    return places, StatedTable({}, units, "columns named by the user", rule)
+
+
+def _units_of_header(layout: Layout, places: Mapping[str, int]) -> dict[str, str]:
+    if not layout.header or not layout.names_fit:
+        return {}
+    units = {name: split_unit(layout.header[place])[1] for name, place in places.items() if name in LENGTHS}
+    return {name: unit for name, unit in units.items() if unit}
+
+
+def _with_unit(given: str, own: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """Return units by the user's word, which goes before the header for x and y only, and the words for it."""
+    other = {name: unit for name, unit in own.items() if _size(unit) not in (None, _size(given))}
+    kept = {name: unit for name, unit in other.items() if name not in ("x", "y")}
+    passed_over = sorted({unit for name, unit in other.items() if name not in kept})
+    rule = "given by the user" + (f" (the header says {', '.join(passed_over)})" if passed_over else "")
+    if kept:
+        rule += f"; {', '.join(f'{name} in {unit}' for name, unit in kept.items())}, as the header says"
+    return {"x": given, **kept}, rule
+
+
+def _size(unit: str) -> float | str | None:
+    return "px" if unit in PIXELS else um_per_unit(unit)
 
 
 def _values(bytes_: mmap.mmap, layout: Layout, places: dict[str, int], path: Path) -> dict[str, np.ndarray]:
