@@ -166,6 +166,61 @@ def test_a_column_that_is_taken_for_channels_by_mistake_is_not_listed_whole(writ
     assert used.choose_channel()[1].reason == "the only channel of the table"
 
 
+def _rows(separator, *rows):
+    return "\n".join(separator.join(row) for row in (("frame", "x_nm", "y_nm"), *rows)) + "\n"
+
+
+COMMAS = [("5", "1500,5", "2500"), ("6", "1600", "2600")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\n" + _rows(";", *COMMAS),
+        '"SEP=;"\r\n' + _rows(";", *COMMAS).replace("\n", "\r\n"),
+        "sep=\\t\n" + _rows("\t", *COMMAS),
+        "sep=,\n" + _rows(",", *COMMAS[1:], ("5", '"1500,5"', "2500")),
+        "sep=|\n\n# by hand\n" + _rows("|", *COMMAS),
+        _rows(";", *reversed(COMMAS)),
+        _rows("\t", *reversed(COMMAS)),
+        _rows(" ", *reversed(COMMAS)),
+        _rows(" ", *COMMAS).removeprefix("frame x_nm y_nm\n"),
+    ],
+    ids=["sep ;", "sep quoted", "sep tab", "sep ,", "sep |", "whole numbers first", "so with tabs", "so with blanks",
+         "no header, blanks"],
+)  # fmt: skip
+def test_decimal_commas_and_the_line_that_names_the_separator(write, text):
+    columns = None if "x_nm" in text else "x=1,y=2,frame=0,unit=nm"
+    table = read_localizations(write("a.csv", text), columns=columns)
+    assert dict(zip(table.frame.tolist(), table.x_um.tolist(), strict=True)) == {5: 1.5005, 6: 1.6}
+    assert sorted(table.y_um.tolist()) == [2.5, 2.6]
+
+
+@pytest.mark.parametrize(
+    ("separator", "row", "advice"),
+    [
+        (";", ("5", "1,500.5", "2,500.0"), "without thousands separators"),
+        (";", ("5", "1.500,5", "2.500,0"), "without thousands separators"),
+        ("\t", ("5", "1'500.5", "2'500.0"), "without thousands separators"),
+        (" ", ("5", "1,500.5", "2,500.0"), "without thousands separators"),
+        (",", ("5", '"1,500.5"', "2.5"), "without thousands separators"),
+        (";", ("5", "1,234,567", "2"), "without thousands separators"),
+        (
+            ",",
+            ("5", '"1,500"', '"2,500"'),
+            r"such as '1,500' between commas.*without commas inside of numbers",
+        ),
+        (",", ("5", "1,500.5", "2,500.0"), r"over rows of 5 cells .*without commas inside of numbers"),
+        (",", ("5", "1500", "2500\n6", "1600,5", "2600"), r"got 4.*without commas inside of numbers"),
+        (",", ("5", "1500", "2500\nend"), r"got 1: end.*Do: export the table again, or"),
+        (",", ("5", "1500", "west"), r"invalid value 'west'.*--columns"),
+    ],
+)
+def test_what_is_wrong_with_numbers_is_named(write, separator, row, advice):
+    with pytest.raises(ReadError, match=advice):
+        read_localizations(write("a.csv", _rows(separator, row)))
+
+
 @pytest.fixture
 def write(tmp_path):
     def to_file(name, text):

@@ -13,7 +13,16 @@ from chromamol.errors import ReadError
 
 HEAD_BYTES = 65_536
 
-_DECIMAL_COMMA = re.compile(r"\d,\d")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
+"""Excel's first line, which says what parts the columns."""
+
+_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
+
+_POINT = re.compile(r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+
+NO_COMMAS = "without commas inside of numbers (decimal commas, thousands separators) or with semicolons between columns"
 
 _WORDS = re.compile(r'"[^"]*"|\S+')
 
@@ -38,6 +47,7 @@ class Layout:
     width : columns of a row.
     first_row : as it stands in the file, for messages.
     notes : for the record.
+    grouped : a number between commas whose own comma may be a decimal sign or part thousands; empty without one.
     """
 
     header: tuple[str, ...]
@@ -49,6 +59,7 @@ class Layout:
     width: int
     first_row: str = ""
     notes: tuple[str, ...] = ()
+    grouped: str = ""
 
     @property
     def names_fit(self) -> bool:
@@ -73,13 +84,14 @@ def find_layout(head: str, bytes_: mmap.mmap, path: Path) -> Layout:
     lines = head.splitlines(keepends=True)
     stop = found if (found := bytes_.find(b"\0")) >= 0 else len(bytes_)
     start = len(codecs.BOM_UTF8) if bytes_[:3] == codecs.BOM_UTF8 else 0
-    while lines and (not lines[0].strip() or (lines[0].startswith("#") and not _looks_like_header(lines))):
-        lines.pop(0)
+    before, given = _before_header(lines)
+    for _ in lines[:before]:
         start = next_line(bytes_, start)
+    lines = lines[before:]
     if not lines:
         raise _no_table(path, "no row in it")
     first = _unquote_line(_first_line(lines[0]))
-    separator = _separator(first.strip())
+    separator = given or _separator(first.strip())
     cells = split_line(first, separator)
     filled = [cell for cell in cells if cell.strip()]
     has_header = not filled or not all(_is_number(cell) for cell in filled)
@@ -97,8 +109,21 @@ def find_layout(head: str, bytes_: mmap.mmap, path: Path) -> Layout:
     names = tuple(cell.strip().strip('"').strip() for cell in cells) if has_header else ()
     header, notes = _fit_names(names, body, rows)
     quoted_rows = bool(body) and first_row != body[0]
-    decimal = "," if _has_decimal_comma(first_row, separator) else "."
-    return Layout(header, separator, decimal, start, stop, quoted_rows, width, first_row, notes)
+    decimal, grouped = _decimal_sign(rows)
+    return Layout(header, separator, decimal, start, stop, quoted_rows, width, first_row, notes,
+                  grouped if separator == "," else "")  # fmt: skip
+
+
+def _before_header(lines: list[str]) -> tuple[int, str]:
+    """Return how many lines stand before the header or the first row, and the separator that they name, if any."""
+    named = _SEPARATOR_LINE.fullmatch(lines[0].strip("\r\n")) if lines else None
+    count = 1 if named else 0
+    while count < len(lines) and (
+        not lines[count].strip()
+        or (lines[count].startswith("#") and not _looks_like_header(lines[count : count + 2]))
+    ):
+        count += 1
+    return count, named[1].replace("\\t", "\t") if named else ""
 
 
 def _first_line(line: str) -> str:
@@ -137,7 +162,7 @@ def misnamed(layout: Layout, path: Path) -> ReadError:
     reason = (
         "; a decimal comma between commas parts numbers" if parted and "." not in layout.first_row else ""
     )
-    advice = "without commas inside of numbers, or with semicolons between columns; " if parted else ""
+    advice = f"{NO_COMMAS}; " if parted else ""
     return ReadError(
         f"{path}: {len(layout.header)} names ({', '.join(layout.header[:12])}) over rows of {layout.width} cells "
         f"({layout.first_row[:60]!r}{reason}).",
@@ -177,10 +202,12 @@ def _unquote_line(line: str) -> str:
 
 
 def _separator(line: str) -> str:
-    for candidate in ("\t", ";", ","):
+    for candidate in ("\t", ";"):
         if candidate in line:
             return candidate
-    return " "
+    # Of numbers between blanks, a comma is the decimal sign.
+    blanks = all(map(_is_number, line.split())) and not all(map(_is_number, split_line(line, ",")))
+    return "," if "," in line and not blanks else " "
 
 
 def split_line(line: str, separator: str) -> list[str]:
@@ -197,10 +224,14 @@ def _split_names(line: str, separator: str) -> list[str]:
     return _NAMES.findall(line) if separator == " " else split_line(line, separator)
 
 
-def _has_decimal_comma(row: str, separator: str) -> bool:
-    if separator == ",":
-        return any(_DECIMAL_COMMA.search(cell) for cell in split_line(row, ","))
-    return bool(_DECIMAL_COMMA.search(row)) and "." not in row
+def _decimal_sign(rows: list[list[str]]) -> tuple[str, str]:
+    """Return the decimal sign, and a number with a comma where each such number may be one of thousands."""
+    # More rows than the first: whole numbers are written without a sign.
+    cells = [cell.strip().strip('"') for row in rows for cell in row]
+    commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
+    if not commas or any(map(_POINT.fullmatch, cells)):
+        return ".", ""
+    return ",", commas[0] if all(map(_GROUPS.fullmatch, commas)) else ""
 
 
 def _is_number(cell: str) -> bool:

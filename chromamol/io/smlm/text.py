@@ -14,11 +14,26 @@ import pyarrow.csv as pacsv
 
 from chromamol.errors import ReadError
 from chromamol.io.smlm.dialects import BY_NAME, DIALECTS, OSNAP, OSNAP_NAME, Dialect, by_meaning, split_unit
-from chromamol.io.smlm.layout import HEAD_BYTES, Layout, decode, find_layout, misnamed, next_line, split_line
+from chromamol.io.smlm.layout import (
+    HEAD_BYTES,
+    NO_COMMAS,
+    Layout,
+    decode,
+    find_layout,
+    misnamed,
+    next_line,
+    split_line,
+)
 from chromamol.io.smlm.rapidstorm import RAPIDSTORM_START, read_rapidstorm
 from chromamol.io.smlm.stated import LENGTHS, OTHERS, PIXELS, StatedTable
 from chromamol.io.source import require_memory
 from chromamol.units import um_per_unit
+
+_NO_NUMBER = re.compile(r"(?:invalid value|parse string) (['\"])(.+)\1")
+
+_OTHER_LENGTH = re.compile(r"Expected (\d+) columns, got (\d+)")
+
+_SIGNS = re.compile(r"[+-]?\d+(?:[.,'’\s]\d+)+")
 
 _WHOLE = re.compile(r"^(\d+)\.0+$")
 
@@ -53,6 +68,10 @@ def read_text(
             return stated
         if not layout.names_fit and not _all_by_number(layout, columns):
             raise misnamed(layout, path)
+        if layout.grouped:
+            raise ReadError(f"{path}: numbers such as {layout.grouped!r} between commas.",
+                            expected="a decimal sign that can't be one of thousands.",
+                            do=f"export the table {NO_COMMAS}.")  # fmt: skip
         values = _values(bytes_, layout, places, path)
     names: tuple[str, ...] = ()
     if "channel" in values and values["channel"].dtype.kind not in "iuf":
@@ -167,10 +186,20 @@ def _values(bytes_: mmap.mmap, layout: Layout, places: dict[str, int], path: Pat
     except (pa.ArrowInvalid, pd.errors.ParserError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
     # Raised out here: a chained error would keep the map of the file in use, which then could not be closed.
-    raise ReadError(
+    raise _unreadable(layout, path, reason)
+
+
+def _unreadable(layout: Layout, path: Path, reason: str) -> ReadError:
+    found, lengths = _NO_NUMBER.search(reason), _OTHER_LENGTH.search(reason)
+    do = "export the table again, or name its columns with --columns."
+    if found and _SIGNS.fullmatch(found[2]):
+        do = "export the table with one decimal sign throughout, and without thousands separators."
+    elif layout.separator == "," and lengths and int(lengths[2]) > int(lengths[1]):
+        do = f"export the table {NO_COMMAS}."
+    return ReadError(
         f"{path}: rows that can't be read ({reason}).",
         expected=f"{layout.width} cells in each row, numbers with {layout.decimal!r} as decimal sign.",
-        do="export the table again, or name its columns with --columns.",
+        do=do,
     )
 
 
