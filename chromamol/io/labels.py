@@ -158,8 +158,8 @@ def _read_rois(path: Path, shape: tuple[int, ...]) -> np.ndarray:
                                 expected="ROIs with a position in the stack.",
                                 do="set their positions in Fiji (Image > Stacks), or use a label image.")  # fmt: skip
             plane = labels[z]
-        corners = _guarded(path, "ROI file", lambda roi=roi: _corners(roi))
-        plane[polygon2mask(plane.shape, corners)] = number
+        outlines = _guarded(path, "ROI file", lambda roi=roi, number=number: _outlines(roi, path, number))
+        plane[_inside(outlines, plane.shape)] = number
     return labels
 
 
@@ -181,17 +181,35 @@ def _load_rois(path: Path) -> list[Any]:
     return [roifile.ImagejRoi.frombytes(path.read_bytes())]
 
 
-def _corners(roi: Any) -> np.ndarray:
-    """Return the outline (n, 2) as (y, x) in pixel indices. ImageJ counts from the corner of the first pixel."""
-    if roi.roitype.name in ("OVAL", "RECT"):
+def _outlines(roi: Any, path: Path, number: int) -> list[np.ndarray]:
+    """Return the outlines (n, 2) as (y, x) in pixel indices; several where ROIs were combined or the area has holes.
+
+    ImageJ counts from the corner of the first pixel.
+    """
+    if roi.roitype.name in ("OVAL", "RECT") and not roi.composite:
         middle = np.array([roi.top + roi.bottom, roi.left + roi.right]) / 2.0
         half = np.array([roi.bottom - roi.top, roi.right - roi.left]) / 2.0
         angle = np.linspace(0.0, 2.0 * np.pi, 361)
         unit = np.stack([np.sin(angle), np.cos(angle)], axis=1)
         if roi.roitype.name == "RECT":
             unit = np.array([(-1.0, -1.0), (-1.0, 1.0), (1.0, 1.0), (1.0, -1.0)])
-        return np.asarray(middle + half * unit - 0.5)
-    return np.asarray(roi.coordinates(), dtype=np.float64)[:, ::-1] - 0.5
+        return [np.asarray(middle + half * unit - 0.5)]
+    try:
+        # ImageJ stores what it combined as a rectangle, the box around the paths that count.
+        paths = roi.coordinates(multi=True)
+    except NotImplementedError as error:
+        raise ReadError(f"{path}: ROI {number} ({roi.name!r}) is combined of curves.",
+                        expected="outlines of straight pieces.",
+                        do="make the selection a mask and a ROI again, or save a label image.") from error  # fmt: skip
+    return [np.asarray(corners, dtype=np.float64)[:, ::-1] - 0.5 for corners in paths]
+
+
+def _inside(outlines: list[np.ndarray], shape: tuple[int, ...]) -> Mask:
+    """Return the pixels within an odd number of outlines, as ImageJ fills a selection: holes are left out."""
+    inside = np.zeros(shape, dtype=bool)
+    for corners in outlines:
+        inside ^= polygon2mask(shape, corners)
+    return inside
 
 
 def _require_labels(labels: np.ndarray, path: Path) -> None:
@@ -210,8 +228,8 @@ def _require_labels(labels: np.ndarray, path: Path) -> None:
         raise ReadError(
             f"{path}: {pieces} separate pieces that all have the value {values[0]}: a mask, not labels.",
             expected="a number of its own for each nucleus.",
-            do="label the pieces (Fiji: MorphoLibJ, Connected Components Labeling; Python: "
-            "skimage.measure.label) after touching nuclei were split.",
+            do="label the pieces (Fiji: MorphoLibJ, Connected Components Labeling; Python: skimage.measure.label; "
+            "a combined ROI: ROI Manager, More, Split) after touching nuclei were split.",
         )
     if not values.size:
         raise ImageContentError(

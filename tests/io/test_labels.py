@@ -22,6 +22,19 @@ def polygon(corners, **options):
     return roi
 
 
+def combined(*paths, close=4):
+    """What Create Selection, Combine and XOR make: a rectangle with the paths inside it."""
+    flat = [v for path in paths for k, (x, y) in enumerate(path) for v in (min(k, 1), x, y)] + [close]
+    corners = np.concatenate(paths).astype(int)
+    (left, top), (right, bottom) = corners.min(0), corners.max(0)
+    return roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, top=top, left=left, bottom=bottom, right=right,
+                             shape_roi_size=len(flat), multi_coordinates=np.array(flat, dtype=np.float32))  # fmt: skip
+
+
+def box(left, top, right, bottom):
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+
 def save_rois(path, rois):
     with zipfile.ZipFile(path, "w") as archive:
         for number, roi in enumerate(rois):
@@ -80,6 +93,24 @@ def test_an_oval_has_the_area_of_an_ellipse(tmp_path):
     assert np.count_nonzero(labels) == pytest.approx(np.pi * 20 * 30, rel=0.01)
     rows, columns = np.nonzero(labels)
     assert (rows.mean(), columns.mean()) == pytest.approx((24.5, 39.5), abs=0.05)
+
+
+def test_a_combined_roi_is_its_paths_and_not_the_box_around_them(tmp_path):
+    ring = np.zeros((30, 40), dtype=bool)
+    ring[4:20, 5:25], ring[8:12, 10:20] = True, False
+    apart = np.zeros((30, 40), dtype=bool)
+    apart[22:28, 5:15] = apart[20:28, 30:38] = True
+    rois = [
+        combined(box(5, 4, 25, 20), box(10, 8, 20, 12)),
+        combined(box(5, 22, 15, 28), box(30, 20, 38, 28)),
+    ]
+    path = save_rois(tmp_path / "a.zip", rois)
+    np.testing.assert_array_equal(read_labels(path, shape=(30, 40)), np.where(ring, 1, 2 * apart))
+    np.testing.assert_array_equal(read_mask(path, shape=(30, 40)), ring | apart)
+    with pytest.raises(ReadError, match=r"2 separate pieces .* ROI Manager, More, Split"):
+        read_labels(save_rois(tmp_path / "b.zip", rois[1:]), shape=(30, 40))
+    with pytest.raises(ReadError, match=r"ROI 1 .* combined of curves"):
+        read_labels(save_rois(tmp_path / "c.zip", [combined(box(5, 4, 25, 20), close=2)]), shape=(30, 40))
 
 
 def test_lines_foreign_archives_and_stacks_without_positions_are_refused(tmp_path):
