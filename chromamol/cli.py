@@ -256,7 +256,7 @@ def simulate(
     image: Annotated[str | None, typer.Option(help="Image of that nucleus, as in nuclei.csv.")] = None,
     nucleus: Annotated[int | None, typer.Option(help="Number of that nucleus.")] = None,
     region: Annotated[
-        Path | None, typer.Option(help="Mask TIFF of that image: where the rates change.")
+        Path | None, typer.Option(help="Mask of that image (TIFF, PNG, ROI): where the rates change.")
     ] = None,
     seed: Seed = None,
     settings: SettingsFile = None,

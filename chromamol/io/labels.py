@@ -114,7 +114,7 @@ def _require_shape(found: tuple[int, ...], path: Path, shape: tuple[int, ...]) -
         raise AxesError(
             f"{path}: labels of shape {found}.",
             expected=f"{shape}, the shape of the image.",
-            do="make the labels from the same image, without resizing or cropping.",
+            do="make them from the same image, without resizing or cropping, with one value per pixel.",
         )
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from chromamol.batch.output import require_free
 from chromamol.errors import ParameterError
-from chromamol.io import read_image
+from chromamol.io import read_mask
 from chromamol.simulate.changes import parse_perturbation
 from chromamol.simulate.inferred import read_nucleus
 from chromamol.simulate.run import CONTENTS, Change, simulate, simulate_from_results
@@ -68,7 +66,7 @@ def run(request: Request, *, output: Path, overwrite: bool, progress: Callable[[
     read = [path for path in (request.source, request.region) if path is not None]
     require_free(output, overwrite=overwrite, contents=CONTENTS, inputs=read)
     found = read_nucleus(request.source, nucleus=request.nucleus, image=request.image)
-    region = None if request.region is None else np.asarray(read_image(request.region).channel() > 0)
+    region = None if request.region is None else read_mask(request.region, shape=found.image_shape)
     return simulate_from_results(
         found, change, output=output, steadiness=resolved.steadiness, device=resolved.device, region=region,
         overwrite=overwrite, progress=progress,

@@ -35,6 +35,7 @@ class InferredNucleus:
     pixel_size_um : of the image.
     refinement : cells of the grid per image pixel along each axis.
     slices : of the image that the grid covers, before refinement.
+    image_shape : (y, x) of the image.
     notes : sentences on what had to be assumed.
     """
 
@@ -43,6 +44,7 @@ class InferredNucleus:
     pixel_size_um: float
     refinement: int
     slices: tuple[slice, ...]
+    image_shape: tuple[int, ...]
     notes: tuple[str, ...]
 
 
@@ -95,7 +97,7 @@ def read_nucleus(
         _refined(maps["gamma_me_per_um2"], times), _refined(maps["gamma_ac_per_um2"], times), inside,
         (pixel / times,) * 2, parameters, np.nan, Outcome.GIVEN,
     )  # fmt: skip
-    return InferredNucleus(int(row["nucleus"]), state, pixel, times, slices, tuple(notes))
+    return InferredNucleus(int(row["nucleus"]), state, pixel, times, slices, found.labels.shape, tuple(notes))
 
 
 def _choose(results: Results, nucleus: int | None, image: str | None):  # type: ignore[no-untyped-def]  # a pandas row

@@ -218,9 +218,9 @@ def _require_physical(response: Response, who: str, settings: SimulationSettings
 
 
 def _region_on(nucleus: InferredNucleus, region: Mask) -> Mask:
-    rows, columns = nucleus.slices
-    if region.ndim != 2 or region.shape[0] < rows.stop or region.shape[1] < columns.stop:
-        raise FieldError(f"A region of shape {region.shape}.", expected="(y, x) of the analysed image.",
+    if region.shape != nucleus.image_shape:
+        raise FieldError(f"A region of shape {region.shape}.",
+                         expected=f"{nucleus.image_shape}, (y, x) of the analysed image.",
                          do="draw the region on the image itself.")  # fmt: skip
     own = np.kron(region[nucleus.slices], np.ones((nucleus.refinement,) * 2, dtype=bool))
     if not (own & nucleus.state.mask).any():

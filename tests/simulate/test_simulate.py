@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,11 +14,11 @@ import tifffile
 
 import chromamol as cm
 from chromamol.cli import app
-from chromamol.errors import FieldError, OutputError, ParameterError, ReadError, SimulationError
+from chromamol.errors import AxesError, FieldError, OutputError, ParameterError, ReadError, SimulationError
 from chromamol.io import read_image, write_channels, write_labels
 from chromamol.report import write_tables
 from chromamol.settings import Settings
-from chromamol.simulate import SimulationSettings, parse_perturbation, read_nucleus, run
+from chromamol.simulate import SimulationSettings, command, parse_perturbation, read_nucleus, run
 from chromamol.simulate.field import FieldOfView, expose, localizations
 from chromamol.simulate.nuclei import simulate_nucleus
 from chromamol.simulate.run import CONTENTS as OF_SIMULATION
@@ -255,6 +256,40 @@ def test_a_region_changes_only_itself(results: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(ratio[~here & np.isfinite(ratio)], 1.0, rtol=1e-5)
     with pytest.raises(FieldError, match="meets the nucleus"):
         simulate_from_results(found, change, output=tmp_path / "b", region=np.zeros(shape, dtype=bool))
+    twice = np.kron(region, np.ones((2, 2), dtype=bool))
+    with pytest.raises(FieldError, match="of the analysed image"):
+        simulate_from_results(found, change, output=tmp_path / "b", region=twice)
+
+
+def test_a_region_is_read_as_a_mask_of_the_image(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region = np.zeros(cm.Results(results).open("a").labels.shape, dtype=bool)
+    region[: len(region) // 2] = True
+    asked: list[np.ndarray] = []
+
+    def keep(*_: object, region: np.ndarray, **__: object) -> Path:
+        asked.append(region)
+        return tmp_path
+
+    monkeypatch.setattr(command, "simulate_from_results", keep)
+
+    def read(name: str) -> None:
+        wanted = command.Request(
+            None, {}, {}, ("acetylation=x2",), None, None, results, None, 1, tmp_path / name
+        )
+        command.run(wanted, output=tmp_path / "o", overwrite=False, progress=str)
+
+    tifffile.imwrite(tmp_path / "bits.tif", region, bitspersample=1)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(255 * region.astype(np.uint8)))
+    for name in ("bits.tif", "a.png"):
+        read(name)
+        np.testing.assert_array_equal(asked.pop(), region)
+    tifffile.imwrite(tmp_path / "twice.tif", np.kron(region, np.ones((2, 2), dtype=np.uint8)))
+    tifffile.imwrite(tmp_path / "rgb.tif", np.stack([255 * region.astype(np.uint8)] * 3, axis=-1))
+    for name in ("twice.tif", "rgb.tif"):
+        with pytest.raises(AxesError, match=r"without resizing or cropping, with one value per pixel"):
+            read(name)
 
 
 def test_what_cannot_be_started_from_is_refused(results: Path) -> None:
