@@ -53,7 +53,9 @@ def with_ratio_before_blur(
     once_more = split_total(blurred, parameters, noise_sd=noise_sd, constant=constant, seen_through_px=sigmas)
     radius = domain_radius_um(seen.phi_h, parameters)
     lost = _ratio(seen) - _ratio(once_more)
-    if not math.prod(blurs_um) <= (LARGEST_BLUR * radius) ** len(blurs_um) or not np.isfinite(lost):
+    seen_well = math.prod(blurs_um) <= (LARGEST_BLUR * radius) ** len(blurs_um) and np.isfinite(lost)
+    # Where one more blur more than doubles a ratio, the loss is no small one, and what is left is none.
+    if not seen_well or rates.ratio + lost <= 0.0:
         return replace(rates, ratio=np.nan, ratio_se=np.nan, ratio_calibration_se=np.nan,
                        flags=(*rates.flags, "ratio_blurred"))  # fmt: skip
     return replace(rates, ratio=rates.ratio + lost, ratio_se=float(np.hypot(rates.ratio_se, lost)),

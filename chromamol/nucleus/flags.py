@@ -27,8 +27,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         # what the image can resolve
         "unresolved_domains": "Domains or their interfaces are finer than the image resolves: rates are effective "
         "ones. The ratio of two marks stays meaningful; that of one channel is corrected for blur.",
-        "ratio_blurred": "Blur is over half of the radius of the domains that one channel shows, which then does not "
-        "tell the rate ratio: it is NaN.",
+        "ratio_blurred": "Blur is over half of the radius of the domains that one channel shows, or its correction "
+        "leaves no ratio above 0: one channel does not tell the rate ratio then, it is NaN.",
         "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
         "no_domains": "No heterochromatin domain stands out in the interior of the nucleus.",
         "lads_unresolved": "Layers at the nuclear border are too thin for so much blur, or so few localisations: "

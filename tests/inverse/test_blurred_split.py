@@ -5,6 +5,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import chromamol as cm
+from chromamol.field import Field
+from chromamol.inverse import blurred_split
+from chromamol.physics.parameters import ChromatinParameters
 
 RADIUS_PX = {"both_0": 8.5, "uniform_0.5": 8.6, "uniform_1": 10.7}
 """Median of √(area / π) of the domains."""
@@ -50,6 +53,20 @@ def test_a_channel_blurred_beyond_its_domains_has_no_ratio(truth, name, share):
     else:
         assert "ratio_blurred" in rates.flags
         assert np.isnan(rates.ratio_se)
+
+
+def test_a_correction_that_leaves_less_than_nothing_gives_no_ratio(truth, monkeypatch):
+    """As of an outline with much of the background in it, where light chromatin goes to 0: it gave -2.0."""
+    state, fields, sigma = blurred(truth, "uniform_1", 0.25)
+    left = ratio_of(fields, state)
+    total = Field(sum(fields), left.phi_h.grid, "1", state.mask)
+    for factor, told in ((1.9, True), (2.1, False)):
+        found = iter((left.ratio, factor * left.ratio))
+        monkeypatch.setattr(blurred_split, "_ratio", lambda _, found=found: next(found))
+        rates = blurred_split.with_ratio_before_blur(left, total, ChromatinParameters(), noise_sd=0.03,
+                                                     blurs_um=(sigma,) * 2, constant=None)  # fmt: skip
+        assert np.isfinite(rates.ratio) == np.isfinite(rates.ratio_se) == told
+        assert ("ratio_blurred" in rates.flags) != told
 
 
 def test_blur_that_the_image_shows_counts_where_the_optics_are_not_told(truth):
