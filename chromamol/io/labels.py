@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ LABEL_ENDINGS = ("", "_labels", "_label", "_masks", "_mask", "_cp_masks", ".star
 
 ROI_ENDINGS = ("_RoiSet.zip", "_rois.zip", ".zip", ".roi")
 """ImageJ's ROI manager saves `RoiSet.zip`; people put the image's stem before it."""
+
+ENDINGS = (*(f"{end}{kind}" for end in LABEL_ENDINGS for kind in (".tif", ".tiff", ".png")), *ROI_ENDINGS)
+"""What follows the stem of an image in the name of its label file."""
 
 MAX_ROIS = 100_000
 
@@ -247,8 +252,9 @@ def find_labels(labels: str | Path, *, image: str | Path, stem: str | None = Non
     labels : a label file, or a folder that holds one of the image's stem: `img01.tif` finds `img01.tif`,
         `img01_labels.tif`, `img01_masks.tif`, `img01_cp_masks.tif` (or `.png`), `img01.stardist.tif`,
         `img01_seg.npy`, `img01_RoiSet.zip`, `img01.zip` or `img01.roi` in it, and `img01/labels.tif` as chromamol
-        writes them. The pickle `_seg.npy` counts only where there is no other. In the folder `images` of one of our
-        runs, that of the same file by its checksum, whatever its name.
+        writes them. The stem of `img01.ome.tif` is `img01` or, as Cellpose has it, `img01.ome`; upper and lower case
+        are the same where nothing fits exactly. The pickle `_seg.npy` counts only where there is no other. In the
+        folder `images` of one of our runs, that of the same file by its checksum, whatever its name.
     stem : name of the image in this run (`discover`). One that is not the file's own says that another input has the
         same name: then label files must be called by it, `control-img01_labels.tif` or `control-img01/labels.tif`.
 
@@ -260,18 +266,15 @@ def find_labels(labels: str | Path, *, image: str | Path, stem: str | None = Non
     if not labels.is_dir():
         return labels
     folder = stem or safe_stem(image.name)
-    name = image.name.removesuffix(image.suffix).removesuffix(".ome")
-    name = name if folder == safe_stem(image.name) else folder
-    candidates = [
-        labels / f"{name}{end}{kind}" for end in LABEL_ENDINGS for kind in (".tif", ".tiff", ".png")
-    ]
-    candidates += [labels / f"{name}{end}" for end in ROI_ENDINGS]
+    # Cellpose takes the last ending off a name only: img.ome_cp_masks.tif.
+    name = re.sub(r"\.ome$", "", image.stem, flags=re.IGNORECASE)
+    stems = (name, image.stem) if folder == safe_stem(image.name) else (folder,)
+    name = stems[0]
+    fitting = _of_names([f"{each}{end}" for each in stems for end in ENDINGS], labels, image)
     of_run = _names_in_run(labels, image)
     folders = [folder] if of_run is None or folder in of_run else of_run[:1]
-    candidates += [labels / each / "labels.tif" for each in folders]
-    fitting = [path for path in candidates if path.is_file() and path.resolve() != image.resolve()]
-    if not fitting and (labels / f"{name}_seg.npy").is_file():
-        return labels / f"{name}_seg.npy"
+    fitting += [path for each in folders if (path := labels / each / "labels.tif").is_file()]
+    fitting = fitting or _of_names([f"{each}_seg.npy" for each in stems], labels, image)
     if len(fitting) != 1:
         raise ReadError(
             f"{labels}: {len(fitting)} label files for {image.name}"
@@ -281,6 +284,23 @@ def find_labels(labels: str | Path, *, image: str | Path, stem: str | None = Non
             do="give the label file itself, or a folder with one per image.",
         )
     return fitting[0]
+
+
+def _of_names(names: list[str], folder: Path, image: Path) -> list[Path]:
+    """Return the files of a folder with one of the names, else those where only upper and lower case differ."""
+
+    def plain(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    try:
+        listed = sorted(folder.iterdir())
+    except OSError as error:
+        raise ReadError(f"{folder}: the folder cannot be listed ({error.strerror or error}).",
+                        expected="a readable folder.", do="check its permissions.") from error  # fmt: skip
+    alike = {plain(name) for name in names}
+    fitting = [path for path in listed if plain(path.name) in alike and path.is_file()]
+    fitting = [path for path in fitting if path.resolve() != image.resolve()]
+    return [path for path in fitting if path.name in names] or fitting
 
 
 def _names_in_run(labels: Path, image: Path) -> list[str] | None:

@@ -141,6 +141,30 @@ def test_the_outlines_of_an_image_are_found_by_its_stem(tmp_path, name):
     assert find_labels(tmp_path, image="elsewhere/img01.tif") == tmp_path / name
 
 
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [("img.ome.tif", "img.ome_cp_masks.tif"), ("img.ome.tif", "img.ome.stardist.tif"),
+     ("img.ome.tif", "img.ome_seg.npy"), ("IMG.OME.TIF", "IMG_labels.tif"), ("IMG.OME.TIF", "IMG.OME_cp_masks.png"),
+     ("img.tif", "img_labels.TIF"), ("IMG.TIF", "img_RoiSet.ZIP"), ("fr\u00fch.tif", "fru\u0308h_labels.tif")],
+)  # fmt: skip
+def test_neither_a_second_ending_nor_the_case_of_letters_hides_outlines(tmp_path, image, name):
+    (tmp_path / name).write_bytes(b"x")
+    (tmp_path / image).write_bytes(b"x")
+    assert find_labels(tmp_path, image=tmp_path / image) == tmp_path / name
+
+
+def test_the_name_as_it_is_goes_first_and_two_stems_of_one_image_are_refused(tmp_path):
+    for name in ("IMG_labels.tif", "img_labels.tif"):
+        (tmp_path / name).write_bytes(b"x")
+    for stem in ("img", "IMG"):
+        assert find_labels(tmp_path, image=f"{stem}.tif").name == f"{stem}_labels.tif"
+    with pytest.raises(ReadError, match=r"2 label files for Img\.tif: IMG_labels\.tif, img_labels\.tif"):
+        find_labels(tmp_path, image="Img.tif")
+    (tmp_path / "img.ome_cp_masks.tif").write_bytes(b"x")
+    with pytest.raises(ReadError, match=r"img\.ome_cp_masks\.tif, img_labels\.tif"):
+        find_labels(tmp_path, image="img.ome.tif")
+
+
 def test_a_pickle_counts_only_where_there_is_no_other_and_two_others_are_refused(tmp_path):
     for name in ("img01_seg.npy", "img01_cp_masks.tif"):
         (tmp_path / name).write_bytes(b"x")
