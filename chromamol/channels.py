@@ -88,15 +88,16 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
         # Without `missing`: with it, NaN are pixels that were not seen.
         outlines = _outlines_of_maps(planes) if settings.missing is None else None
         if outlines is None:
-            return Channels(planes, True, note)
+            return Channels(planes, True, note, flags=micrograph.flags)
         planes = {role: np.where(outlines > 0, plane, 0.0) for role, plane in planes.items()}
-        return Channels(planes, True, f"{note}; nuclei are where they are not NaN", outlines)
+        return Channels(planes, True, f"{note}; nuclei are where they are not NaN", outlines,
+                        flags=micrograph.flags)  # fmt: skip
     if not named:
         choice = micrograph.choose_channel()
         return Channels({"total": _plane(micrograph, choice)}, False,
                         f"total chromatin: {choice.name}, {choice.reason}",
                         numbers={"total": _number(micrograph, choice)},
-                        saturated=_saturated(micrograph, [choice]))  # fmt: skip
+                        saturated=_saturated(micrograph, [choice]), flags=micrograph.flags)  # fmt: skip
     if set(named) not in (
         {"chromatin"},
         {"chromatin", "heterochromatin"},
@@ -116,7 +117,7 @@ def choose_channels(micrograph: Micrograph, settings: Settings) -> Channels:
                      for role, choice in choices.items())  # fmt: skip
     return Channels({role: _plane(micrograph, choice) for role, choice in choices.items()}, False, note,
                     numbers={role: _number(micrograph, choice) for role, choice in choices.items()},
-                    saturated=_saturated(micrograph, choices.values()))  # fmt: skip
+                    saturated=_saturated(micrograph, choices.values()), flags=micrograph.flags)  # fmt: skip
 
 
 def _require_different(micrograph: Micrograph, choices: dict[str, ChannelChoice]) -> None:

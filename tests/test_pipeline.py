@@ -50,6 +50,16 @@ def test_a_single_channel_is_taken_and_several_are_not_guessed_between():
         choose_channels(_image(EMPTY, EMPTY, names=("DAPI", "GFP")), Settings())
 
 
+def test_flags_of_an_image_hold_for_whatever_is_taken_of_it():
+    image = replace(_image(EMPTY, EMPTY), flags=("lossy_compression",))
+    maps = replace(image, channel_names=("phi_h", "phi_e"), data=np.full((2, 9, 9), 0.2))
+    ringed = replace(maps, data=np.pad(maps.data, ((0, 0), (3, 3), (3, 3)), constant_values=np.nan))
+    roles = Settings(heterochromatin_channel=0, euchromatin_channel=1)
+    single = replace(image, channel_names=("0",), data=image.data[:1])
+    for each, settings in ((image, roles), (single, Settings()), (maps, Settings()), (ringed, Settings())):
+        assert choose_channels(each, settings).flags == image.flags
+
+
 def test_named_channels_go_to_their_roles():
     image = _image(EMPTY, EMPTY + 1, EMPTY + 2)
     chosen = choose_channels(image, Settings(chromatin_channel=2, heterochromatin_channel=0))

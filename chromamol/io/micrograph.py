@@ -108,6 +108,7 @@ class Micrograph:
     channel_numbers : index in the file of each channel, where not all were read; None for 0, 1, ...
     channel_saturation : the same value for each channel by itself; None where `saturation_level` holds for all.
     saturated : where the detector was saturated, of the shape of `data`, where `data` itself doesn't show it: a mean.
+    flags : quality flags that hold for every nucleus of the image (`nucleus.flags`).
 
     Raises
     ------
@@ -125,6 +126,7 @@ class Micrograph:
     channel_numbers: tuple[int, ...] | None = None
     channel_saturation: tuple[float | None, ...] | None = None
     saturated: Mask | None = None
+    flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.data.ndim not in (3, 4) or self.data.shape[0] != len(self.channel_names):

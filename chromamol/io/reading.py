@@ -148,6 +148,7 @@ def read_image(
         axes_note="; ".join(note for note in (source.note, plan.note, note) if note),
         saturation_level=saturation_level(data, stated=source.saturation_level),
         channel_saturation=tuple(saturation_level(one, stated=source.saturation_level) for one in data),
+        flags=source.flags,
     )
 
 

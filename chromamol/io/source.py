@@ -30,6 +30,7 @@ class ImageSource:
     note : which scene was taken and other remarks for the record.
     frame_interval_s : time between frames as the file states it, None if it does not.
     read : takes {axis number: index} and returns the pixels without those axes.
+    flags : quality flags that hold for everything in the image (`nucleus.flags`).
     """
 
     axes: StoredAxes
@@ -39,6 +40,7 @@ class ImageSource:
     note: str
     read: Callable[[dict[int, int]], np.ndarray]
     frame_interval_s: float | None = None
+    flags: tuple[str, ...] = ()
 
 
 def choose_scene(labels: list[str], scene: int | str | None, *, name: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from tifffile import COMPRESSION, PHOTOMETRIC
 
 from chromamol.errors import ChromamolError, ReadError
 from chromamol.io.axes import StoredAxes
@@ -36,6 +37,31 @@ MAX_EXPANSION = 2000
 
 MEMORY_MAP_BYTES = 512_000_000
 """Uncompressed images above this stay on the disk and are read when used."""
+
+LOSSY = {
+    COMPRESSION.OJPEG: "JPEG",
+    COMPRESSION.JPEG: "JPEG",
+    COMPRESSION.JPEG_99: "JPEG",
+    COMPRESSION.ALT_JPEG: "JPEG",
+    COMPRESSION.JPEG_LOSSY: "JPEG",
+    COMPRESSION.JPEG_2000_LOSSY: "JPEG 2000",
+    COMPRESSION.APERIO_JP2000_YCBC: "JPEG 2000",
+    COMPRESSION.APERIO_JP2000_RGB: "JPEG 2000",
+}
+"""Compression with loss."""
+
+PERHAPS_LOSSY = {
+    COMPRESSION.JPEG2000: "JPEG 2000",
+    COMPRESSION.JPEGXR: "JPEG XR",
+    COMPRESSION.JPEGXR_NDPI: "JPEG XR",
+    COMPRESSION.WEBP: "WebP",
+    COMPRESSION.JPEGXL: "JPEG XL",
+    COMPRESSION.JPEGXL_DNG: "JPEG XL",
+}
+"""Compression with or without loss, which the file does not say."""
+
+LOSSY_JPEG_BITS = 12
+"""JPEG of more bits per sample has no loss."""
 
 _FATAL = re.compile(
     r"page offset|offset to page|tag list|circular|missing|corrupted|incorrect Strip|reshape|index out"
@@ -73,6 +99,8 @@ def _source(tif: tifffile.TiffFile, path: Path, scene: int | str | None, *, mask
     dropped = len(tif.series) - len(series)
     remarks = [f"scene {index} of {len(series)} ({names[index]})"] if len(series) > 1 else []
     remarks += [f"{dropped} reduced-size preview{'s' * (dropped > 1)} left out"] if dropped else []
+    loss, is_lossy = _loss(chosen.keyframe)
+    remarks += [loss] if loss else []
 
     def read(fixed: dict[int, int]) -> np.ndarray:
         with _as_read_errors(path):
@@ -86,7 +114,19 @@ def _source(tif: tifffile.TiffFile, path: Path, scene: int | str | None, *, mask
         note="; ".join(remarks),
         read=read,
         frame_interval_s=_frame_interval(tif, ome),
+        flags=("lossy_compression",) if is_lossy else (),
     )
+
+
+def _loss(page: Any) -> tuple[str, bool]:
+    """Return what is to be said of a page's compression, and whether it is known to have lost something."""
+    altered = "noise and fine structure are altered"
+    kind = LOSSY.get(page.compression, "")
+    if kind and not (kind == "JPEG" and page.bitspersample > LOSSY_JPEG_BITS):
+        return f"lossy compression ({kind}): {altered}", True
+    if page.compression in PERHAPS_LOSSY:
+        return f"compressed with {PERHAPS_LOSSY[page.compression]}: if with loss, {altered}", False
+    return "", False
 
 
 def _frame_interval(tif: tifffile.TiffFile, ome: OmeImage | None) -> float | None:
@@ -186,7 +226,7 @@ def _stored_bytes(page: Any, path: Path) -> int:
     stored = sum(count for _, count in segments)
     # Counted in bits: cameras of 12 bits may pack two pixels into three bytes.
     needed = page.keyframe.size * page.keyframe.bitspersample // 8
-    if page.keyframe.compression == tifffile.COMPRESSION.NONE and stored < needed:
+    if page.keyframe.compression == COMPRESSION.NONE and stored < needed:
         raise _broken(path, f"plane {page.index} has {stored:,} of {needed:,} bytes")
     return stored
 
@@ -200,12 +240,14 @@ def _stored_axes(tif: tifffile.TiffFile, series: Any, ome: OmeImage | None) -> S
         count = series.shape[series.axes.index("C")]
         names = labels if len(labels) == count == len(set(labels)) and all(labels) else ()
     photometric = series.keyframe.photometric
+    # YCbCr is how JPEG stores red, green and blue, and they come out as these.
+    decoded = photometric == PHOTOMETRIC.YCBCR and series.keyframe.compression in LOSSY
     return StoredAxes(
         letters=series.axes,
         shape=tuple(int(n) for n in series.shape),
         channel_names=names,
         plane_labels=labels,
-        is_rgb=photometric == tifffile.PHOTOMETRIC.RGB and series.dtype == np.uint8,
+        is_rgb=(photometric == PHOTOMETRIC.RGB or decoded) and series.dtype == np.uint8,
     )
 
 

@@ -45,6 +45,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "than their errors: use the raw image, or give the dark level.",
         "scale_uncertain": "The calibration alone leaves the rates open by more than half of their size: compare "
         "them between nuclei that were imaged and calibrated in the same way.",
+        "lossy_compression": "The file was compressed with loss (JPEG): its noise and fine structure are altered, and "
+        "errors come out too small. Use the raw image.",
         "illumination_estimated": "Uneven illumination was estimated from the background and divided out.",
         "illumination_not_measurable": "The background does not tell the illumination: it was left as it is.",
         "localization_density": "Chromatin was taken to be proportional to the density of localisations: "

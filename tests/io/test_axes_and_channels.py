@@ -100,6 +100,29 @@ def test_an_8_bit_rgb_export_says_what_that_means(write):
     micrograph = read_image(write(data, photometric="rgb"))
     np.testing.assert_array_equal(micrograph.channel("Blue"), data[..., 2])
     assert "rescaled for display" in micrograph.axes_note
+    assert micrograph.flags == ()
+
+
+@pytest.mark.parametrize("samples", [(), (3,)])
+def test_jpeg_is_said_to_have_lost_something_and_stays_the_picture_that_it_was(write, samples):
+    data = noise(32, 48, *samples, dtype=np.uint8)
+    kind = {"photometric": "rgb" if samples else "minisblack"}
+    plain = read_image(write(data, "plain.tif", **kind))
+    lossy = read_image(write(data, "lossy.tif", compression="jpeg", **kind))
+    assert lossy.channel_names == plain.channel_names
+    assert lossy.axes_note == (
+        f"lossy compression (JPEG): noise and fine structure are altered; {plain.axes_note}"
+    )
+    assert (plain.flags, lossy.flags) == ((), ("lossy_compression",))
+
+
+@pytest.mark.parametrize(("compression", "name"), [("webp", "WebP"), ("jpeg2000", "JPEG 2000")])
+def test_compression_that_may_have_no_loss_is_named_and_raises_no_flag(write, compression, name):
+    micrograph = read_image(
+        write(noise(32, 48, 3, dtype=np.uint8), photometric="rgb", compression=compression)
+    )
+    assert f"compressed with {name}: if with loss" in micrograph.axes_note
+    assert micrograph.flags == ()
 
 
 @pytest.mark.parametrize("metadata", [None, {"axes": "QYX"}, {"axes": "IYX"}])
