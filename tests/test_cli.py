@@ -393,7 +393,8 @@ def test_help_states_the_defaults_that_hold(run):
                  "psf_sigma_um", "seed"}  # fmt: skip
     commands = {
         "infer": {name: getattr(cm.Settings(), name) for name in ("method", "device", "jobs", "seed")},
-        "simulate": {name: getattr(SimulationSettings(), name) for name in simulated},
+        "simulate": {name: getattr(SimulationSettings(), name) for name in simulated}
+        | {"psf_sigma_um": SimulationSettings().gaussian_sigma_um},
     }
     for command, defaults in commands.items():
         words = " ".join(run(command, "--help").out.split())

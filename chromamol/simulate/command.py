@@ -52,7 +52,9 @@ def run(request: Request, *, output: Path, overwrite: bool, progress: Callable[[
         SimulationSettings() if request.settings is None else SimulationSettings.from_toml(request.settings)
     )
     SimulationSettings.from_mapping(dict(request.assigned))
-    resolved = resolved.with_values(**request.assigned).with_values(**request.options)
+    # All at once: a value may go with another only.
+    options = {name: value for name, value in request.options.items() if value is not None}
+    resolved = resolved.with_values(**{**request.assigned, **options})
     change = _change(request)
     if request.source is None:
         _refuse(request, ("image", "nucleus", "region"), "without --from")

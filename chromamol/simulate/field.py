@@ -94,9 +94,8 @@ def compose(nuclei: list[SimulatedChromatin], layout: Layout, settings: Simulati
 def expose(field: FieldOfView, settings: SimulationSettings, *, seed: int, state: int = 0) -> np.ndarray:
     """Return counts (y, x), or (channel, y, x) of two marks; each `state` of a field has noise of its own."""
     microscope = Microscope(
-        psf_sigma_um=settings.psf_sigma_um, counts_per_fraction=settings.counts_per_fraction, offset=settings.offset,
-        read_noise=settings.read_noise, background=settings.background, unevenness=settings.unevenness,
-        psf=point_spread(settings), binning=BINNING,
+        counts_per_fraction=settings.counts_per_fraction, offset=settings.offset, read_noise=settings.read_noise,
+        background=settings.background, unevenness=settings.unevenness, psf=point_spread(settings), binning=BINNING,
     )  # fmt: skip
     rng = np.random.default_rng([seed, 20_000 + state])
     fine = (settings.pixel_size_um / BINNING,) * 2
@@ -119,5 +118,5 @@ def localizations(
 def point_spread(settings: SimulationSettings) -> PointSpread:
     """Return the point spread function that the settings name."""
     if settings.psf == "gaussian":
-        return GaussianSpread(settings.psf_sigma_um, haze=settings.haze)
+        return GaussianSpread(settings.gaussian_sigma_um, haze=settings.haze)
     return DiffractionSpread(Instrument(settings.psf))

@@ -15,6 +15,9 @@ from chromamol.settings import check_types, read_toml, require_known
 
 PSF_KINDS = ("gaussian", "widefield", "confocal")
 
+CONFOCAL_SIGMA_UM = 0.1
+"""Standard deviation of the Gaussian nearest to the point spread function of a confocal of NA 1.4."""
+
 
 @dataclass(frozen=True)
 class SimulationSettings:
@@ -40,7 +43,7 @@ class SimulationSettings:
     pixel_size_um : of the camera.
     psf : "gaussian", or the diffraction pattern of a "widefield" or "confocal" objective (needs the extra
         `optics`): NA 1.4 in oil, 405 nm excitation, 460 nm emission.
-    psf_sigma_um : of the Gaussian; 0.1 is a confocal of NA 1.4.
+    psf_sigma_um : of the Gaussian, and of no other; 0.1, a confocal of NA 1.4, when None.
     haze : share of the light from out of focus, Gaussian only.
     counts_per_fraction, offset, read_noise : of the camera, in counts.
     background, unevenness : light from elsewhere as a volume fraction; drop of the illumination to the corners.
@@ -70,7 +73,7 @@ class SimulationSettings:
     steadiness: float = 0.03
     pixel_size_um: float = 0.06
     psf: str = "gaussian"
-    psf_sigma_um: float = 0.1
+    psf_sigma_um: float | None = None
     haze: float = 0.0
     counts_per_fraction: float = 1500.0
     offset: float = 100.0
@@ -91,10 +94,11 @@ class SimulationSettings:
                 raise _refused(name, value, "a positive, finite number.")
         for name in _NOT_NEGATIVE:
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise _refused(name, value, "a finite number >= 0.")
         if self.psf not in PSF_KINDS:
             raise _refused("psf", self.psf, f"one of {', '.join(PSF_KINDS)}.")
+        self._require_used()
         if 2 * self.touching + self.cut > self.nuclei:
             raise _refused("nuclei", self.nuclei, "at least two per touching pair and one per cut nucleus.")
 
@@ -104,6 +108,22 @@ class SimulationSettings:
         if self.interface_length_um is not None:
             return self.interface_length_um
         return REFERENCE_INTERFACE / math.sqrt(self.acetylation_per_um2)
+
+    @property
+    def gaussian_sigma_um(self) -> float:
+        """Standard deviation of the Gaussian point spread function, given or that of a confocal."""
+        return CONFOCAL_SIGMA_UM if self.psf_sigma_um is None else self.psf_sigma_um
+
+    def _require_used(self) -> None:
+        """Refuse numbers of a Gaussian beside a point spread function that has its own, which would be left out."""
+        given = {"psf_sigma_um": self.psf_sigma_um is not None, "haze": self.haze > 0.0}
+        unused = [name for name, is_given in given.items() if is_given]
+        if self.psf != "gaussian" and unused:
+            raise ParameterError(
+                f"{', '.join(f'{name} = {getattr(self, name)}' for name in unused)} with psf = {self.psf!r}.",
+                expected="a width and haze for a Gaussian only: that of an objective follows from its optics.",
+                do=f"leave {' and '.join(unused)} out, or take psf = 'gaussian'.",
+            )
 
     @classmethod
     def from_toml(cls, path: str | Path) -> SimulationSettings:
@@ -121,9 +141,12 @@ class SimulationSettings:
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
     def to_toml(self) -> str:
-        """Return the settings as TOML, with ℓ as it was used."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return tomli_w.dumps(values | {"interface_length_um": self.interface_um})
+        """Return the settings as TOML, with ℓ and the width of a Gaussian as they were used."""
+        used: dict[str, float] = {"interface_length_um": self.interface_um}
+        if self.psf == "gaussian":
+            used["psf_sigma_um"] = self.gaussian_sigma_um
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | used
+        return tomli_w.dumps({name: value for name, value in values.items() if value is not None})
 
 
 _POSITIVE = ("nuclei", "diameter_um", "methylation_per_um2", "acetylation_per_um2", "correlation_um", "phi_max",

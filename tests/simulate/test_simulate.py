@@ -320,11 +320,34 @@ def test_other_changes_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "bad", [{"nuclei": 0}, {"psf": "magic"}, {"nuclei": 1, "touching": 1}, {"methylation_per_um2": -1.0},
-            {"read_noise": float("nan")}],
+            {"read_noise": float("nan")}, {"psf": "confocal", "haze": 0.1}],
 )  # fmt: skip
 def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ParameterError):
         SimulationSettings.from_mapping(bad)
+
+
+def test_only_a_gaussian_has_a_width_of_its_own_and_records_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {}
+    for kind in ("gaussian", "confocal"):
+        files[kind] = tmp_path / f"{kind}.toml"
+        files[kind].write_text(SimulationSettings(psf=kind).to_toml())
+        assert SimulationSettings.from_toml(files[kind]).psf == kind
+    assert SimulationSettings.from_toml(files["gaussian"]).psf_sigma_um == 0.1
+    assert "psf_sigma_um" not in files["confocal"].read_text()
+    seen: list[SimulationSettings] = []
+
+    def keep(*, settings: SimulationSettings, **_: object) -> Path:
+        seen.append(settings)
+        return tmp_path
+
+    monkeypatch.setattr(command, "simulate", keep)
+    asked = command.Request(files["confocal"], {"psf_sigma_um": 0.3}, {"psf": "gaussian", "seed": None},
+                            (), None, None, None, None, None, None)  # fmt: skip
+    command.run(asked, output=tmp_path / "o", overwrite=False, progress=str)
+    assert (seen[0].psf, seen[0].psf_sigma_um) == ("gaussian", 0.3), "an option and --set count together"
 
 
 def test_a_nucleus_with_too_many_cells_is_refused_before_it_is_simulated() -> None:
@@ -339,6 +362,7 @@ def test_a_nucleus_with_too_many_cells_is_refused_before_it_is_simulated() -> No
         (["--nucleus", "1"], "without --from"),
         (["--perturb", "acetylation=x2", "--diffusivity-um2-per-s", "1"], "without --time"),
         (["--set", "colour=1"], "Unknown settings"),
+        (["--psf", "confocal", "--psf-sigma-um", "0.1"], "psf_sigma_um = 0.1 with psf = 'confocal'"),
         (["--from", "nowhere", "--nuclei", "2", "--perturb", "acetylation=x2"], "with --from"),
         (["--from", "nowhere"], "--from without --perturb"),
     ],
