@@ -145,9 +145,10 @@ def _read_cellpose(path: Path, *, allow_pickle: bool) -> Any:
 
 
 def _read_rois(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw the ROIs of a file. On a stack each lies on the plane that its position names."""
+    """Draw the ROIs of a file. On a stack each lies on the plane that its position names; one plane takes one."""
     require_memory(4 * int(np.prod(shape)), name=str(path))
     rois = _guarded(path, "ROI file", lambda: _load_rois(path))
+    _require_one_place(rois, path, is_stack=len(shape) == 3)
     labels = np.zeros(shape, dtype=np.int32)
     for number, roi in enumerate(rois, start=1):
         kind = roi.roitype.name
@@ -157,7 +158,7 @@ def _read_rois(path: Path, shape: tuple[int, ...]) -> np.ndarray:
                             do="leave lines and points out of the ROI set.")  # fmt: skip
         plane = labels
         if len(shape) == 3:
-            z = int(roi.z_position or roi.position) - 1
+            z = _plane_of(roi) - 1
             if not 0 <= z < shape[0]:
                 raise AxesError(f"{path}: ROI {number} ({roi.name!r}) on plane {z + 1} of {shape[0]}.",
                                 expected="ROIs with a position in the stack.",
@@ -166,6 +167,24 @@ def _read_rois(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         outlines = _guarded(path, "ROI file", lambda roi=roi, number=number: _outlines(roi, path, number))
         plane[_inside(outlines, plane.shape)] = number
     return labels
+
+
+def _plane_of(roi: Any) -> int:
+    """Return the plane that a ROI lies on, from 1; 0 where it lies on all."""
+    return int(roi.z_position or roi.position)
+
+
+def _require_one_place(rois: list[Any], path: Path, *, is_stack: bool) -> None:
+    """Raise `AxesError` for ROIs of several times, or of several planes for an image of one: all would be drawn."""
+    places = {"time points": {int(roi.t_position) for roi in rois} - {0}}
+    if not is_stack:
+        places["planes"] = {_plane_of(roi) for roi in rois} - {0}
+    for what, found in places.items():
+        if len(found) > 1:
+            raise AxesError(f"{path}: ROIs on {what} {', '.join(map(str, sorted(found)))}, for an image of one.",
+                            expected="ROIs of the plane and time that are analysed.",
+                            do="save only those, or, if all belong to it, take their positions off "
+                            "(ROI Manager, More, Remove Positions).")  # fmt: skip
 
 
 def _load_rois(path: Path) -> list[Any]:

@@ -130,6 +130,30 @@ def test_lines_foreign_archives_and_stacks_without_positions_are_refused(tmp_pat
     assert [np.count_nonzero(plane) for plane in labels] == [0, 60, 0]
 
 
+def test_rois_of_several_planes_or_times_are_no_outlines_of_one(tmp_path):
+    def square(left, **place):
+        roi = polygon(box(left, 4, left + 8, 10))
+        for name, value in place.items():
+            setattr(roi, name, value)
+        return roi
+
+    def read(*rois, shape=(30, 40)):
+        return read_labels(save_rois(tmp_path / "a.zip", rois), shape=shape)
+
+    with pytest.raises(AxesError, match=r"ROIs on planes 1, 5, for an image of one.*Remove Positions"):
+        read(square(2, position=1), square(12, position=5), square(22))
+    with pytest.raises(AxesError, match="ROIs on planes 2, 3"):
+        read(square(2, z_position=2, t_position=1), square(12, z_position=3, t_position=1))
+    for shape in ((30, 40), (3, 30, 40)):
+        with pytest.raises(AxesError, match="ROIs on time points 1, 2"):
+            read(square(2, z_position=2, t_position=1), square(12, z_position=2, t_position=2), shape=shape)
+    assert read(square(2, position=5), square(12, c_position=2), square(22)).max() == 3
+    apart = read(
+        square(2, z_position=1, t_position=1), square(12, z_position=3, t_position=1), shape=(3, 30, 40)
+    )
+    assert [plane.max() for plane in apart] == [1, 0, 2]
+
+
 @pytest.mark.parametrize(
     "name",
     ["img01_cp_masks.tif", "img01_cp_masks.png", "img01.stardist.tif", "img01_labels.tif", "img01_RoiSet.zip",
