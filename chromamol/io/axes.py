@@ -124,9 +124,13 @@ def _declare(stored: StoredAxes, declared: str, name: str) -> StoredAxes:
         raise AxesError(
             f"{name}: axes {declared!r} for an image stored as {stored.letters} of shape {stored.shape}.",
             expected=f"{len(stored.shape)} different letters of {KNOWN_AXES}, Y and X among them.",
-            do="give one letter per axis in the order of storage, for instance axes='ZYX'.",
+            do=f"give one letter per axis in the order of storage, {_say('ZYX')}.",
         )
     return replace(stored, letters=letters, is_rgb=stored.is_rgb and "S" in letters)
+
+
+def _say(letters: str) -> str:
+    return f"--set axes={letters} (axes={letters!r} in Python)"
 
 
 def _is_z_stack_in_channels(stored: StoredAxes) -> bool:
@@ -149,7 +153,7 @@ def _require_known(stored: StoredAxes, name: str) -> None:
         raise AxesError(
             f"{name}: axes {stored.letters} of shape {stored.shape}; not understood: {', '.join(unknown)}.",
             expected="planes whose meaning (z, channel or time) the file states.",
-            do="say it with axes='ZYX' (or 'CYX', 'TYX': one letter per axis), or save it as OME-TIFF.",
+            do=f"say it, {_say('ZYX')}, or CYX, TYX, with one letter per axis, or save it as OME-TIFF.",
         )
 
 
@@ -160,8 +164,8 @@ def _require_plausible_channels(stored: StoredAxes, name: str) -> None:
         raise AxesError(
             f"{name}: {count} channels without names and no z axis, as if a stack was saved as channels.",
             expected=f"at most {MAX_UNNAMED_CHANNELS} unnamed channels.",
-            do=f"say what they are with axes={stored.letters.replace('C', 'Z')!r} if they are z planes, "
-            f"axes={stored.letters!r} if they are channels.",
+            do=f"say what they are: {_say(stored.letters.replace('C', 'Z'))} if they are z planes, "
+            f"{_say(stored.letters)} if they are channels.",
         )
 
 
@@ -172,9 +176,8 @@ def _fix(stored: StoredAxes, name: str, time_index: int | None) -> tuple[dict[in
         raise AxesError(
             f"{name}: {count} time point{'s' * (count > 1)}, {given}.",
             expected=f"a time index from 0 to {count - 1}.",
-            do="choose one with time_index, or give frame_interval_s for all of them together."
-            if time_index is None
-            else "choose one with time_index.",
+            do="choose one with --time (time_index in Python)"
+            + (", or give --frame-interval-s for all of them together." if time_index is None else "."),
         )
     fixed: dict[int, int] = {}
     for axis, (letter, length) in enumerate(zip(stored.letters, stored.shape, strict=True)):
