@@ -19,10 +19,11 @@ FINE_PX = 1.5
 
 @dataclass(frozen=True, eq=False)
 class ChosenPlane:
-    """What became of the stack: (channel, y, x) and a sentence for the record."""
+    """What became of the stack: (channel, y, x), a sentence for the record, and quality flags of its nuclei."""
 
     data: np.ndarray
     note: str
+    flags: tuple[str, ...] = ()
 
 
 def require_choice(which: int | str) -> int | str:
@@ -66,7 +67,8 @@ def choose_plane(
         data = np.array(read(0))
         for index in range(1, count):
             np.maximum(data, read(index), out=data)
-        return ChosenPlane(data, f"maximum of {count} z planes: intensities are no densities any more")
+        note = f"maximum of {count} z planes: intensities are no densities any more"
+        return ChosenPlane(data, note, flags=("projected_maximum",))
     best = sharpest_plane(read, count)
     return ChosenPlane(read(best), f"z plane {best} of {count}, the sharpest")
 

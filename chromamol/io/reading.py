@@ -16,7 +16,7 @@ from chromamol.io.axes import AxesPlan, plan_axes
 from chromamol.io.micrograph import Micrograph, find_channel
 from chromamol.io.ome_zarr import is_zarr, open_zarr
 from chromamol.io.pixel_size import judge_pixel_size, judge_z_step
-from chromamol.io.planes import choose_plane, sharpest_plane
+from chromamol.io.planes import ChosenPlane, choose_plane, sharpest_plane
 from chromamol.io.source import ImageSource
 from chromamol.io.tiff import MAGIC, PICTURES, name_kind, open_tiff, require_tiff
 from chromamol.io.vendor import open_czi, open_lif, open_nd2
@@ -134,7 +134,8 @@ def read_image(
                             expected="at least one pixel along every axis.", do="export the image again.")  # fmt: skip
         pixel, pixel_note = judge_pixel_size(source.calibration, given_um=pixel_size_um)
         plan = plan_axes(source.axes, name=str(path), time_index=time_index, declared=axes)
-        data, chosen, note = _read(source, plan, channels, z_plane, path)
+        kept, chosen = _read(source, plan, channels, z_plane, path)
+    data = kept.data
     step, step_note = judge_z_step(source.calibration, given_um=z_step_um)
     is_stack = data.ndim == 4
     return Micrograph(
@@ -145,10 +146,10 @@ def read_image(
         z_step_um=step if is_stack else None,
         calibration_note=f"{pixel_note}; {step_note}" if is_stack else pixel_note,
         path=path,
-        axes_note="; ".join(note for note in (source.note, plan.note, note) if note),
+        axes_note="; ".join(note for note in (source.note, plan.note, kept.note) if note),
         saturation_level=saturation_level(data, stated=source.saturation_level),
         channel_saturation=tuple(saturation_level(one, stated=source.saturation_level) for one in data),
-        flags=source.flags,
+        flags=(*source.flags, *kept.flags),
     )
 
 
@@ -193,7 +194,7 @@ def _one_plane(
         return z_plane, ""
 
     def mean(index: int) -> np.ndarray:
-        taken = [_read(source, plan, channels, index, path)[0] for plan in plans]
+        taken = [_read(source, plan, channels, index, path)[0].data for plan in plans]
         return np.asarray(np.mean(taken, axis=0, dtype=np.float32))
 
     best = sharpest_plane(mean, depth)
@@ -206,8 +207,8 @@ def _read(
     channels: Channels | None,
     z_plane: int | str | None,
     path: Path,
-) -> tuple[np.ndarray, tuple[int, ...], str]:
-    """Return the wanted pixels, the numbers of their channels in the file, and what was done about z."""
+) -> tuple[ChosenPlane, tuple[int, ...]]:
+    """Return the wanted pixels with what was done about z, and the numbers of their channels in the file."""
     every = tuple(range(len(plan.channel_names)))
     chosen = every
     if channels is not None:
@@ -230,11 +231,11 @@ def _read(
         return data if parts != ({},) or chosen == every else data[list(chosen)]
 
     if z_plane is None or not depth:
-        return taken({}), chosen, "" if z_plane is None else "no z axis to choose a plane of"
+        return ChosenPlane(taken({}), "" if z_plane is None else "no z axis to choose a plane of"), chosen
     plane = choose_plane(
         lambda index: taken({depth[0]: index}), source.axes.shape[depth[0]], z_plane, name=str(path)
     )
-    return plane.data, chosen, plane.note
+    return plane, chosen
 
 
 def _wanted(names: tuple[str, ...], channels: Channels, path: Path) -> tuple[int, ...]:

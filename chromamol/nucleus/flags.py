@@ -47,6 +47,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "them between nuclei that were imaged and calibrated in the same way.",
         "lossy_compression": "The file was compressed with loss (JPEG): its noise and fine structure are altered, and "
         "errors come out too small. Use the raw image.",
+        "projected_maximum": "The image is a maximum along z: of each pixel the brightest plane, so that intensities "
+        "are no densities. Analyse one plane, or the stack.",
         "illumination_estimated": "Uneven illumination was estimated from the background and divided out.",
         "illumination_not_measurable": "The background does not tell the illumination: it was left as it is.",
         "localization_density": "Chromatin was taken to be proportional to the density of localisations: "

@@ -43,6 +43,10 @@ def test_the_maximum_says_that_it_is_no_density(path, stack):
     image = cm.read_image(path, z_plane="max")
     np.testing.assert_array_equal(image.data, stack.max(axis=0))
     assert "no densities" in image.axes_note
+    assert image.flags == ("projected_maximum",)
+    assert cm.read_image(path, z_plane="sharpest").flags == ()
+    tifffile.imwrite(path, stack[:1], ome=True, metadata={"axes": "ZCYX"}, photometric="minisblack")
+    assert cm.read_image(path, z_plane="max").flags == ()
 
 
 @pytest.mark.parametrize("which", [1, "mark"])
