@@ -24,6 +24,7 @@ from chromamol.calculus.taps import (
     taps_1d,
 )
 from chromamol.errors import FieldError, KernelError
+from chromamol.given import as_array
 from chromamol.shapes import FloatField
 
 METHODS = ("auto", "direct", "fourier")
@@ -190,7 +191,8 @@ def mollified_derivative(
 
     Parameters
     ----------
-    field : real floating-point array (..., *grid) of one to three grid axes, the last ones.
+    field : real floating-point array (..., *grid) of one to three grid axes, the last ones. Masked samples are NaN,
+        which is refused.
     order : order along each grid axis, for instance (4, 0); an int in one dimension; or a weighted sum.
     spacing, width, kernel, border : as in `MollifierLayer`; `kernel_order` is its `order`.
 
@@ -213,9 +215,10 @@ def mollified_derivative(
     )
     if isinstance(field, Tensor):
         return layer(field).squeeze(-layer.ndim - 1)
-    array = np.asarray(field)
-    if array.dtype not in (np.float32, np.float64):
-        raise _not_floating(array.dtype)
+    kind = np.asarray(field).dtype
+    if kind not in (np.float32, np.float64):
+        raise _not_floating(kind)
+    array = as_array(field, "Field").astype(kind)
     with torch.no_grad():
         return layer(torch.from_numpy(np.ascontiguousarray(array))).squeeze(-layer.ndim - 1).numpy()
 

@@ -31,6 +31,7 @@ from chromamol.calculus.kernels import Kernel, get_kernel
 from chromamol.calculus.layer import Derivative, as_sums, plain_lengths
 from chromamol.calculus.taps import per_axis, support_radius
 from chromamol.errors import FieldError, KernelError
+from chromamol.given import as_array, as_mask
 from chromamol.shapes import FloatField, Mask
 
 _CHUNK = 4096
@@ -58,7 +59,7 @@ def fit_derivative(
     field: FloatField | Any,
     order: Derivative | int,
     *,
-    mask: Mask | None = None,
+    mask: Any = None,
     spacing: float | Sequence[float],
     width: float | Sequence[float],
     kernel: str | Kernel = "polynomial",
@@ -71,7 +72,7 @@ def fit_derivative(
     ----------
     field : (x,), (y, x) or (z, y, x), float; values outside the mask are never used.
     order : as in `mollified_derivative`.
-    mask : True where the field is known; wherever it is finite when omitted.
+    mask : True where the field is known; wherever it is finite, and not masked, when omitted.
     spacing, width : pixel size and half-width of the weight, one number or one per axis.
     kernel : its profile is the weight.
     degree : of the polynomial; the derivative's total order + 1 when omitted.
@@ -82,8 +83,8 @@ def fit_derivative(
     KernelError : a support too narrow, or a degree below the derivative's order.
     FieldError : a mask of another shape, or NaN inside one that was given.
     """
-    array = np.asarray(field, dtype=float)
-    known = np.isfinite(array) if mask is None else np.asarray(mask, dtype=bool)
+    array = as_array(field, "Field")
+    known = np.isfinite(array) if mask is None else as_mask(mask)
     if known.shape != array.shape or not np.isfinite(array[known]).all():
         raise FieldError(
             f"Field of shape {array.shape} with a mask of shape {known.shape}.",

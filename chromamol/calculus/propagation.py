@@ -22,6 +22,7 @@ from chromamol.calculus.layer import Derivative, as_sums, mollified_derivative, 
 from chromamol.calculus.separable import MultiIndex
 from chromamol.calculus.taps import build_taps, per_axis
 from chromamol.errors import FieldError
+from chromamol.given import as_array
 from chromamol.shapes import FloatField
 
 
@@ -52,7 +53,7 @@ def derivative_covariance(
     ------
     FieldError : a negative or non-finite variance. KernelError : as `MollifierLayer`.
     """
-    array = np.asarray(variance, dtype=float)
+    array = as_array(variance, "Variance")
     if not np.isfinite(array).all() or (array < 0).any():
         raise FieldError(
             "A negative or non-finite variance.",

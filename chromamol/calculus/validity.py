@@ -14,6 +14,7 @@ from chromamol.calculus.local_fit import fit_derivative
 from chromamol.calculus.taps import per_axis, support_radius
 from chromamol.errors import FieldError
 from chromamol.field import Field
+from chromamol.given import as_array
 from chromamol.shapes import Mask
 
 
@@ -36,10 +37,11 @@ def valid_after(
 
     Raises
     ------
-    FieldError : a mask that is not boolean.
+    FieldError : a mask that is not boolean, or has masked samples.
     """
     if mask.dtype != np.bool_:
         raise FieldError(f"Mask of type {mask.dtype}.", expected="bool.", do="use `labels == n`.")
+    mask = as_array(mask, "mask").astype(bool)
     widths = per_axis(plain_lengths(half_widths_px), mask.ndim, "half-width in pixels")
     radii = [support_radius(w, 1.0) for w in widths]
     padded = np.pad(mask, [(r + 1, r + 1) for r in radii], mode="wrap" if periodic else "constant")

@@ -35,6 +35,7 @@ from chromamol.calculus.separable import MultiIndex
 from chromamol.calculus.taps import per_axis, smallest_half_width, taps_1d
 from chromamol.calculus.validity import valid_after
 from chromamol.errors import FieldError, ParameterError
+from chromamol.given import as_array, as_mask
 from chromamol.shapes import FloatField, Mask
 
 _STEP = 2.0**0.25
@@ -107,7 +108,7 @@ def select_width(
     kernel_order: int | None = None,
     criterion: str = "risk",
     noise_sd: float | None = None,
-    mask: Mask | None = None,
+    mask: Any = None,
     candidates: tuple[float, ...] | None = None,
 ) -> WidthChoice:
     """Choose the half-width for a derivative of a noisy field.
@@ -118,12 +119,13 @@ def select_width(
     order, spacing, kernel : as in `mollified_derivative`; `kernel_order` is the order of the kernel.
     criterion : "risk", "balancing" or "gcv"; see the module.
     noise_sd : standard deviation of the pixel noise; estimated from the field when omitted.
-    mask : True where the field is known.
+    mask : True where the field is known; wherever it is finite, and not masked, when omitted.
     candidates : ascending half-widths to choose from; a geometric series of ratio 2^(1/4) when omitted.
 
     Raises
     ------
-    FieldError : a mask so small that no width leaves valid pixels.
+    FieldError : a mask of another shape, NaN inside one that was given, or one so small that no width leaves valid
+        pixels.
     ParameterError : an unknown criterion or a negative noise level.
     """
     if criterion not in CRITERIA or (noise_sd is not None and not noise_sd >= 0.0):
@@ -132,8 +134,8 @@ def select_width(
             expected=f"one of {', '.join(CRITERIA)} and a number >= 0.",
             do="use risk, and None to estimate the noise.",
         )
-    array = np.asarray(field, dtype=float)
-    known = np.ones(array.shape, dtype=bool) if mask is None else mask
+    array = as_array(field, "Field")
+    known = _known(array, mask)
     terms = as_sums([(order,) if isinstance(order, int) else order])[0]
     steps = per_axis(plain_lengths(spacing), array.ndim, "spacing")
     chosen = get_kernel(kernel, order=kernel_order)
@@ -145,7 +147,7 @@ def select_width(
             expected="room for at least two widths.",
             do="use a larger region or a lower order.",
         )
-    sd = estimate_noise_sd(array, mask=mask) if noise_sd is None else float(noise_sd)
+    sd = estimate_noise_sd(array, mask=known) if noise_sd is None else float(noise_sd)
     filled = np.where(known, array, array[known].mean())
     score = CRITERIA[criterion](_Trial(filled, inside, terms, steps, chosen, widths, sd))
     best = int(np.argmin(score))
@@ -157,6 +159,16 @@ def select_width(
         noise_sd=sd,
         at_limit=best in (0, len(widths) - 1),
     )
+
+
+def _known(array: FloatField, mask: Any) -> Mask:
+    """Return where the field is known; NaN would make every score NaN, and the first width the best."""
+    known = np.isfinite(array) if mask is None else as_mask(mask)
+    if known.shape != array.shape or not np.isfinite(array[known]).all():
+        raise FieldError(f"Field of shape {array.shape} with a mask of shape {known.shape}.",
+                         expected="one shape, and finite values inside the mask.",
+                         do="mark NaN as unknown.")  # fmt: skip
+    return known
 
 
 def _balancing(trial: _Trial) -> FloatField:

@@ -152,6 +152,15 @@ def test_the_function_twin_returns_what_it_was_given():
     assert mollified_derivative(x[0], 2, spacing=1.0, width=4.5).shape == (30,)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_masked_samples_are_not_data(kind):
+    field = np.ma.masked_array(np.ones((30, 30), dtype=kind), np.eye(30) > 0)
+    field.data[field.mask] = -9999.0
+    with pytest.raises(FieldError, match="30 NaN"):
+        derivative_of(field)
+    assert derivative_of(np.ma.masked_array(np.ones((30, 30), dtype=kind))).dtype == kind
+
+
 # Rounding of the input alone is amplified by Σ|w|; these are in units of that.
 DTYPE_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-14}
 

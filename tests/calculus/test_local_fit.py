@@ -83,6 +83,17 @@ def test_pixels_that_determine_nothing_are_invalid():
     np.testing.assert_array_equal(along.valid, mask)
 
 
+def test_masked_samples_are_unknown():
+    field, hidden = np.ones((30, 30)), np.eye(30) > 0
+    plain = fit_derivative(np.where(hidden, np.nan, field), (2, 0), spacing=1.0, width=6.0)
+    masked = np.ma.masked_array(np.where(hidden, -9999.0, field), hidden)
+    found = fit_derivative(masked, (2, 0), spacing=1.0, width=6.0)
+    np.testing.assert_array_equal(found.values, plain.values)
+    assert not found.valid[hidden].any()
+    with pytest.raises(FieldError, match="finite values inside the mask"):
+        fit_derivative(masked, (2, 0), mask=np.ones((30, 30), dtype=bool), spacing=1.0, width=6.0)
+
+
 def test_bad_requests_are_typed_errors():
     field = np.ones((30, 30))
     with pytest.raises(KernelError, match="at least 2"):

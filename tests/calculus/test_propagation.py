@@ -55,5 +55,7 @@ def test_bad_variance_and_ratio_are_field_errors():
     for bad in (-1.0, np.nan):
         with pytest.raises(FieldError, match=">= 0"):
             derivative_variance(np.full((30, 30), bad), (2, 0), **OPTIONS)
+    with pytest.raises(FieldError, match=">= 0"):
+        derivative_variance(np.ma.masked_array(np.ones((30, 30)), np.eye(30)), (2, 0), **OPTIONS)
     with pytest.raises(FieldError, match="narrower"):
         estimate_bias(np.ones((30, 30)), (2, 0), narrower=1.0, **OPTIONS)

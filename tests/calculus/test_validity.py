@@ -74,6 +74,8 @@ def test_units():
 def test_bad_masks_and_borders_are_field_errors():
     with pytest.raises(FieldError, match="bool"):
         valid_after(np.ones((5, 5)), 2.0)
+    with pytest.raises(FieldError, match="masked samples"):
+        valid_after(np.ma.masked_array(np.ones((5, 5), dtype=bool), np.eye(5)), 2.0)
     field = Field(np.zeros((30, 30)), Grid((30, 30), (1.0, 1.0)), "1")
     with pytest.raises(FieldError, match="reflect"):
         differentiate(field, (2, 0), width=4.0, border="valid")

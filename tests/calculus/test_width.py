@@ -72,6 +72,21 @@ def test_one_and_three_dimensions(shape, spacing, criterion):
     assert choice.criterion == criterion
 
 
+def test_masked_samples_and_nan_are_unknown():
+    """NaN made every score NaN, and the first candidate the best."""
+    field, _ = noisy("bump", 0.05, 0)
+    hidden = np.zeros(field.shape, dtype=bool)
+    hidden[:10] = True
+    known = select_width(field, (2, 0), spacing=PIXEL, mask=~hidden)
+    for given in (
+        np.ma.masked_array(np.where(hidden, -9999.0, field), hidden),
+        np.where(hidden, np.nan, field),
+    ):
+        assert select_width(given, (2, 0), spacing=PIXEL).score == known.score
+        with pytest.raises(FieldError, match="finite values inside the mask"):
+            select_width(given, (2, 0), spacing=PIXEL, noise_sd=0.1, mask=np.ones(field.shape, dtype=bool))
+
+
 def test_bad_requests_are_typed_errors():
     field, _ = noisy("bump", 0.05, 0)
     with pytest.raises(ParameterError, match="risk, balancing, gcv"):
