@@ -353,6 +353,61 @@ def test_functions_of_two_fields_and_powers():
     assert float(found["a"].values) == pytest.approx(1.5, abs=0.02)
 
 
+SINGULAR = {
+    "logarithm of negatives": (lambda p, u, D: D * pointwise(torch.log, u), "log of u, which is NaN.* at [0-9]+ s"),
+    "root of negatives": (lambda p, u, D: u**0.5 + D, "power 0.5 of u"),
+    "slope of a root of zero": (lambda p, u, D: D * pointwise(lambda v: (v - v).sqrt(), u), "has such a derivative"),
+    "quotient where the field crosses zero": (lambda p, u, D: D * u**-1, "power -1 of u"),
+    "numpy": (lambda p, u, D: D * pointwise(np.sin, u), "torch.sin and not np.sin"),
+    "number": (lambda p, u, D: D + pointwise(lambda v: 1.0, u), "returns float"),
+    "complex numbers": (lambda p, u, D: D + pointwise(lambda v: v + 0j, u), "returns torch.complex128"),
+    "other shape": (lambda p, u, D: D * pointwise(lambda v: v[:5], u), "shape .5, 25."),
+    "mean": (lambda p, u, D: D * pointwise(torch.mean, u), "one number per sample"),
+    "power by an array": (lambda p, u, D: D * u ** np.ones((25, 25)), "A power"),
+    "weight NaN": (lambda p, u, D: np.nan * u + D, "The number nan"),
+    "weight infinite": (lambda p, u, D: p.known(np.inf) * D, "The number inf"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_functions_that_are_singular_or_not_pointwise_are_refused_by_name(name):
+    """They ended in a matrix that is not positive definite, or in "D has no size"."""
+    problem, u = problem_of(25)
+    term, words = SINGULAR[name]
+    with pytest.raises(ParameterError, match=words):
+        problem.solve(d(u, "t") + term(problem, u, problem.unknown("D")))
+
+
+STEPS = {
+    "bool": lambda v: v > 0.0,
+    "detached": lambda v: v.detach() ** 2,
+    "constant": torch.ones_like,
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_function_without_gradient_has_no_slope(name):
+    problem, u = problem_of()
+    D, q = problem.unknown("D", positive=True), problem.unknown("q")
+    stepped = pointwise(STEPS[name], u)
+    found = problem.solve(d(u, "t") - D * laplacian(u) + q * stepped)
+    assert found["D"].mean == pytest.approx(0.3, rel=0.01)
+    assert abs(found["q"].mean) < 0.02
+
+
+def test_what_is_not_finite_counts_inside_the_mask_only():
+    t, x = np.linspace(0.0, 1.0, 41)[:, None], np.linspace(0.0, 3.0, 41)[None, :]
+    clean, mask = 2.0 + np.exp(-0.3 * t) * np.cos(x), np.broadcast_to(x < 2.5, (41, 41))
+    problem = cm.InverseProblem(spacing={"t": 0.025, "x": 0.075}, mask=mask)
+    u = problem.measured("u", np.where(mask, clean, np.nan))
+    D = problem.unknown("D", positive=True)
+    source = problem.known(np.where(mask, np.log(clean), np.nan))
+    found = problem.solve(d(u, "t") - D * laplacian(u) + pointwise(torch.log, u) - source)
+    assert found["D"].mean == pytest.approx(0.3, rel=0.01)
+    with pytest.raises(FieldError, match="Known values with 1 NaN"):
+        problem.known(np.where(np.arange(41 * 41).reshape(41, 41) == 3, np.nan, 1.0))
+
+
 REFUSED = {
     "unknown times unknown": lambda p, u, D: D * D,
     "measured field times a derivative": lambda p, u, D: u * d(u, "x"),

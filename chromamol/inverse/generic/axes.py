@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chromamol.errors import FieldError
 from chromamol.grid import Grid
+from chromamol.shapes import Mask
 
 TIME = "t"
 """An axis of this name is time; every other one is space (`grad`, `div` and `laplacian` run over those)."""
@@ -25,6 +26,7 @@ class Axes(Grid):
     names : one per axis; "t" is time.
     whole : shape of the user's arrays, of which these axes are the box that holds the mask; `shape` when not given.
     first : where the box begins in them.
+    inside : True in the box where the data count; everywhere when None.
 
     Raises
     ------
@@ -34,6 +36,7 @@ class Axes(Grid):
     names: tuple[str, ...] = ()
     whole: tuple[int, ...] = ()
     first: tuple[int, ...] = ()
+    inside: Mask | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.whole:

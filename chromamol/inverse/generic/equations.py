@@ -162,7 +162,10 @@ class System:
         """Yield the equations at `fields`; `calm` fields and coefficients `linear` shape the weights."""
         variance = {name: sd**2 for name, sd in self.data.noise_sd.items()}
         sources = [
-            [(term, evaluate(term.source, fields, calm, variance)) for term in equation.terms]
+            [
+                (term, evaluate(term.source, fields, calm, variance, inside=self.data.mask))
+                for term in equation.terms
+            ]
             for equation in self.equations
         ]
         weights = [self._pixel_weights(terms, linear) for terms in sources]
@@ -183,7 +186,7 @@ class System:
         variance = {name: sd**2 for name, sd in self.data.noise_sd.items()}
         parts = [
             [
-                (term, evaluate(term.source, fields, fields, variance))
+                (term, evaluate(term.source, fields, fields, variance, inside=self.data.mask))
                 for term in equation.terms
                 if term.unknown
             ]

@@ -10,7 +10,8 @@ so no measured field is ever differentiated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from chromamol.errors import FieldError, ParameterError
 from chromamol.given import as_array
 from chromamol.inverse.generic.axes import Axes
-from chromamol.inverse.generic.source import Source
+from chromamol.inverse.generic.source import Source, as_values
 
 Order = tuple[int, ...]
 
@@ -111,8 +112,12 @@ class Expression:
     def __rtruediv__(self, other: Any) -> Expression:
         raise _quotient()
 
-    def __pow__(self, power: int) -> Expression:
-        return pointwise(lambda value: value**power, self)
+    def __pow__(self, power: Any) -> Expression:
+        exponent = _as_number(power)
+        if exponent is None:
+            raise ParameterError("A power that is a field or an unknown.", expected="one finite number.",
+                                 do="use pointwise(torch.pow, u, w) for u to the power of w.")  # fmt: skip
+        return _applied(lambda value: value**exponent, f"power {exponent:g}", (self,))
 
 
 class Vector(tuple[Any, ...]):
@@ -199,10 +204,24 @@ def pointwise(function: Callable[..., Tensor], *arguments: Expression) -> Expres
     ------
     ParameterError : an argument that holds a derivative or an unknown.
     """
+    return _applied(function, getattr(function, "__name__", type(function).__name__), arguments)
+
+
+def _applied(function: Callable[..., Tensor], name: str, arguments: tuple[Expression, ...]) -> Expression:
     parts = [_merged(argument) for argument in arguments]
     fields = frozenset().union(*(part.fields for part in parts))
-    source = Source(lambda f: function(*(part.function(f) for part in parts)), fields, linear=False)
-    return _of_source(arguments[0].axes, source)
+
+    def applied(values: Mapping[str, Tensor]) -> Tensor:
+        given = [part.function(values) for part in parts]
+        try:
+            return as_values(function(*given), name)
+        except (AttributeError, RuntimeError, TypeError, IndexError) as error:
+            raise ParameterError(f"The function {name}, which fails on fields: {error}",
+                                 expected="a function of torch tensors.",
+                                 do="write it with torch, torch.sin and not np.sin.") from error  # fmt: skip
+
+    label = f"{name} of {', '.join(part.name for part in parts)}"
+    return _of_source(arguments[0].axes, Source(applied, fields, linear=False, name=label))
 
 
 def as_expression(value: Any, axes: Axes) -> Expression:
@@ -210,7 +229,9 @@ def as_expression(value: Any, axes: Axes) -> Expression:
 
     Raises
     ------
-    FieldError : an array that does not broadcast to the axes, or an expression of another problem.
+    FieldError : an array that does not broadcast to the axes, or is not finite where the data count; an expression
+        of another problem.
+    ParameterError : a number that is not finite.
     """
     if isinstance(value, Expression):
         if value.axes is not axes:
@@ -227,7 +248,12 @@ def as_expression(value: Any, axes: Axes) -> Expression:
         raise FieldError(f"Known values of shape {array.shape}.",
                          expected=f"shape {axes.whole}, or one that broadcasts to it.",
                          do="give them on the grid of the measured fields.") from error  # fmt: skip
-    return _of_source(axes, Source.known(full))
+    inside = np.ones(axes.shape, dtype=bool) if axes.inside is None else axes.inside
+    bad = np.count_nonzero(~np.isfinite(full[inside]))
+    if bad:
+        raise FieldError(f"Known values with {bad} NaN or infinite ones.", expected="finite values inside the mask.",
+                         do="take those samples out of the mask.")  # fmt: skip
+    return _of_source(axes, Source.known(np.where(inside, full, 0.0)))
 
 
 def unknown_expression(axes: Axes, unknown: Unknown) -> Expression:
@@ -248,7 +274,11 @@ def _as_number(value: Any) -> float | None:
     """
     if isinstance(value, Expression) or np.ndim(value) > 0:
         return None
-    return float(as_array(value, "A number"))
+    number = float(as_array(value, "A number"))
+    if not math.isfinite(number):
+        raise ParameterError(f"The number {number} in an equation.", expected="finite numbers.",
+                             do="check what it was computed from.")  # fmt: skip
+    return number
 
 
 def _quotient() -> ParameterError:
@@ -279,7 +309,8 @@ def _merged(expression: Expression) -> Source:
             torch.broadcast_tensors(*(term.weight * term.source.function(values) for term in terms))
         ).sum(dim=0)
 
-    return Source(total, fields, linear=all(term.source.linear for term in terms))
+    name = " + ".join(term.source.name for term in terms)
+    return Source(total, fields, linear=all(term.source.linear for term in terms), name=name)
 
 
 def _product(first: Term, second: Term) -> Term:

@@ -272,7 +272,10 @@ class LatticeFitter:
                 do="pass fields through `measured`, and check the equation.",
             )
         covariance[np.diag_indices_from(covariance)] += _COVARIANCE_FLOOR * diagonal
-        return torch.linalg.cholesky(torch.as_tensor(covariance, device=self.device))
+        try:
+            return torch.linalg.cholesky(torch.as_tensor(covariance, device=self.device))
+        except torch.linalg.LinAlgError as error:
+            raise _beyond_numbers(self.system.equations) from error
 
     def _noise_gram(
         self, tile: TestedTile, root: torch.Tensor, fields: Mapping[str, FloatField], slopes: np.ndarray
@@ -332,6 +335,16 @@ class LatticeFitter:
             / np.maximum(weight, 1e-12)
             for name, values in fields.items()
         }
+
+
+def _beyond_numbers(equations: Sequence[Expression]) -> ParameterError:
+    sources = (term.source for equation in equations for term in equation.terms)
+    named = ", ".join(sorted({source.name for source in sources if not source.linear}))
+    return ParameterError(
+        f"Equations whose noise differs beyond all numbers from sample to sample ({named or 'no function in them'}).",
+        expected="functions that stay smooth within the noise of the fields.",
+        do="take samples where a function is singular, such as u**-1 where u crosses 0, out of the mask.",
+    )
 
 
 def _without_noise(gram: np.ndarray, noise: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -230,7 +230,7 @@ class InverseProblem:
             box = bounding_window(mask)
             self._axes = Axes(
                 mask[box].shape, tuple(self._spacing.values()), names=tuple(self._spacing),
-                whole=shape, first=tuple(part.start for part in box),
+                whole=shape, first=tuple(part.start for part in box), inside=mask[box],
             )  # fmt: skip
         if shape != self._axes.whole:
             raise FieldError(f"A field of shape {shape}.", expected=f"{self._axes.whole}, as the first field.",
