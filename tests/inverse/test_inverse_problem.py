@@ -452,6 +452,26 @@ BROKEN = {
     "derivative too high": lambda p, u: d(u, "x", 9),
     "known values of another shape": lambda p, u: u + np.ones(7),
     "vector of wrong length": lambda p, u: div(Vector((u, u))),
+    "array times a vector": lambda p, u: np.ones((41, 41)) * grad(u),
+    "vector plus a number": lambda p, u: grad(u) + 1,
+    "vector plus a longer one": lambda p, u: grad(u) - Vector((u, u)),
+    "divergence of a field": lambda p, u: div(u),
+    "divergence of nothing": lambda p, u: div([]),
+    "divergence of arrays": lambda p, u: div(np.ones((41, 41))),
+    "derivative of an array": lambda p, u: d(np.ones((41, 41)), "x"),
+    "gradient of an array": lambda p, u: grad(np.ones((41, 41))),
+    "Laplacian of a vector": lambda p, u: laplacian(grad(u)),
+    "step of an array": lambda p, u: implicit_step(np.ones((41, 41)), "t"),
+    "half a derivative": lambda p, u: d(u, "x", 1.5),
+    "order of type float": lambda p, u: d(u, "x", 2.0),
+    "order in words": lambda p, u: d(u, "x", "2"),
+    "axis by number": lambda p, u: d(u, 0),
+    "unknown over None": lambda p, u: p.unknown("D", over=None),
+    "unknown over a number": lambda p, u: p.unknown("D", over=1),
+    "negative seed": lambda p, u: p.solve(d(u, "t") - p.unknown("D") * u, seed=-1),
+    "seed in words": lambda p, u: p.solve(d(u, "t") - p.unknown("D") * u, seed="a"),
+    "function of nothing": lambda p, u: pointwise(torch.sin),
+    "function of numbers": lambda p, u: pointwise(torch.sin, 2.0),
     "another problem": lambda p, u: u + problem_of()[1],
 }
 
@@ -461,6 +481,20 @@ def test_broken_input_raises_a_typed_error(name):
     problem, u = problem_of()
     with pytest.raises(ChromamolError):
         BROKEN[name](problem, u)
+
+
+def test_vectors_add_up_and_are_divided_by_numbers():
+    problem, u = problem_of()
+    for vector, weight in (
+        (grad(u) / 2, 0.5),
+        (sum([grad(u), grad(u)]), 2.0),
+        (np.float64(3.0) * grad(u), 3.0),
+    ):
+        assert isinstance(vector, Vector)
+        assert sum(term.weight for part in vector for term in part.terms) == weight
+    D = problem.unknown("D")
+    product = pointwise(torch.mul, u, np.full((41, 41), 2.0))  # 2 u
+    assert problem.solve(d(u, "t") - D * d(product, "x", 2))["D"].mean == pytest.approx(0.15, rel=0.01)
 
 
 def test_a_constant_field_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from chromamol.errors import FieldError
 from chromamol.grid import Grid
@@ -64,7 +65,7 @@ class Axes(Grid):
         """Return the multi-index of ∂^k along named axes: `order(t=1)`."""
         return tuple(derivative.get(name, 0) for name in self.names)
 
-    def index(self, name: str) -> int:
+    def index(self, name: Any) -> int:
         """Return the position of an axis; `FieldError` if there is none of that name."""
         if name not in self.names:
             raise FieldError(f"Axis {name!r}.", expected=f"one of {', '.join(self.names)}.",

@@ -123,6 +123,8 @@ class Expression:
 class Vector(tuple[Any, ...]):
     """Components along the axes of space; of expressions, arrays or numbers."""
 
+    __array_ufunc__ = None  # as of `Expression`: `array * vector` is a product of every component
+
     def __new__(cls, components: Iterable[Any]) -> Vector:
         return super().__new__(cls, tuple(components))
 
@@ -131,23 +133,58 @@ class Vector(tuple[Any, ...]):
 
     __rmul__ = __mul__
 
-    def __add__(self, other: tuple[Any, ...]) -> Vector:
-        return Vector(a + b for a, b in zip(self, other, strict=True))
+    def __truediv__(self, other: Any) -> Vector:
+        return Vector(component / other for component in self)
 
-    def __sub__(self, other: tuple[Any, ...]) -> Vector:
-        return Vector(a - b for a, b in zip(self, other, strict=True))
+    def __add__(self, other: Any) -> Vector:
+        return Vector(a + b for a, b in zip(self, self._alike(other), strict=True))
+
+    def __radd__(self, other: Any) -> Vector:
+        # `sum` begins with 0.
+        return self if _is_zero(other) else self + other
+
+    def __sub__(self, other: Any) -> Vector:
+        return Vector(a - b for a, b in zip(self, self._alike(other), strict=True))
+
+    def _alike(self, other: Any) -> tuple[Any, ...]:
+        if not isinstance(other, tuple) or len(other) != len(self):
+            given = f"{len(other)} components" if isinstance(other, tuple) else type(other).__name__
+            raise FieldError(f"A vector of {len(self)} components plus or minus {given}.",
+                             expected="another vector of as many.",
+                             do="write Vector((a, b)), with all components.")  # fmt: skip
+        return other
 
     def __neg__(self) -> Vector:
         return self * -1.0
 
 
-def d(expression: Expression, axis: str, order: int = 1) -> Expression:
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, int) and value == 0
+
+
+def _required(given: Any) -> Expression:
+    """Return an expression; `FieldError` for anything else, such as an array, which has no axes."""
+    if isinstance(given, Expression):
+        return given
+    if isinstance(given, tuple | list):
+        raise FieldError(f"A vector of {len(given)} components in place of an expression.", expected="an expression.",
+                         do="use div(vector), or one of its components.")  # fmt: skip
+    raise FieldError(f"A derivative of {type(given).__name__}.", expected="an expression of an InverseProblem.",
+                     do="pass arrays through `measured` or `known`.")  # fmt: skip
+
+
+def d(expression: Any, axis: Any, order: Any = 1) -> Expression:
     """∂^order / ∂axis^order of an expression, for instance `d(u, "t")`.
 
     Raises
     ------
-    FieldError : no axis of that name, or derivatives of an order that no test function carries.
+    FieldError : no expression, no axis of that name, or derivatives of an order that no test function carries.
     """
+    expression = _required(expression)
+    if isinstance(order, bool) or not isinstance(order, int | np.integer):
+        raise FieldError(f"A derivative of order {order!r} along {axis!r}.",
+                         expected=f"a whole number from 1 to {MAX_DERIVATIVE}.", do="write d(u, 'x', 2).")  # fmt: skip
+    order = int(order)
     step = expression.axes.order(**{expression.axes.names[expression.axes.index(axis)]: order})
 
     def raised(term: Term) -> Term:
@@ -163,24 +200,29 @@ def d(expression: Expression, axis: str, order: int = 1) -> Expression:
     return result
 
 
-def implicit_step(expression: Expression, axis: str) -> Expression:
+def implicit_step(expression: Any, axis: Any) -> Expression:
     """∂ / ∂axis as data have it that a solver stepped implicitly from sample to sample (backward Euler).
 
     Such data obey (u(t) - u(t - h)) / h = ... with h the spacing of the axis, which is to second order
     ∂u/∂t - ½ h ∂²u/∂t² = ... : with `d(u, "t")` every rate would come out too small.
     """
-    h = expression.axes.spacing_um[expression.axes.index(axis)]
+    axes = _required(expression).axes
+    h = axes.spacing_um[axes.index(axis)]
     return d(expression, axis) - d(expression, axis, 2) * (0.5 * h)
 
 
-def grad(expression: Expression) -> Vector:
+def grad(expression: Any) -> Vector:
     """∇ of an expression: one component per axis of space."""
-    return Vector(d(expression, axis) for axis in expression.axes.space)
+    return Vector(d(expression, axis) for axis in _required(expression).axes.space)
 
 
-def div(vector: Iterable[Expression]) -> Expression:
+def div(vector: Any) -> Expression:
     """∇ · of a vector of expressions, one per axis of space."""
-    components = tuple(vector)
+    components = tuple(vector) if isinstance(vector, Iterable) else ()
+    if not components or not all(isinstance(part, Expression) for part in components):
+        given = f"{len(components)} components" if isinstance(vector, tuple | list) else type(vector).__name__
+        raise FieldError(f"The divergence of {given}.", expected="a vector of expressions, one per axis of space.",
+                         do="write div(D * grad(u)), or div([D * d(u, 'y'), D * d(u, 'x')]).")  # fmt: skip
     axes = components[0].axes
     if len(components) != len(axes.space):
         raise FieldError(f"A vector of {len(components)} components.",
@@ -189,25 +231,32 @@ def div(vector: Iterable[Expression]) -> Expression:
     return Expression(axes, tuple(term for part in terms for term in part))
 
 
-def laplacian(expression: Expression) -> Expression:
+def laplacian(expression: Any) -> Expression:
     """Δ of an expression, over the axes of space."""
-    terms = [d(expression, axis, 2).terms for axis in expression.axes.space]
-    return Expression(expression.axes, tuple(term for part in terms for term in part))
+    axes = _required(expression).axes
+    terms = [d(expression, axis, 2).terms for axis in axes.space]
+    return Expression(axes, tuple(term for part in terms for term in part))
 
 
-def pointwise(function: Callable[..., Tensor], *arguments: Expression) -> Expression:
+def pointwise(function: Callable[..., Any], *arguments: Any) -> Expression:
     """g(u, ...) at every pixel, with `function` made of torch operations: `pointwise(torch.tanh, u)`.
 
-    It is called with the box that holds the mask: arrays belong into the equation, not into the function.
+    It is called with the box that holds the mask: arrays belong into the equation or among the arguments, not into the
+    function.
 
     Raises
     ------
-    ParameterError : an argument that holds a derivative or an unknown.
+    ParameterError : an argument that holds a derivative or an unknown, or none that is an expression.
     """
-    return _applied(function, getattr(function, "__name__", type(function).__name__), arguments)
+    axes = next((each.axes for each in arguments if isinstance(each, Expression)), None)
+    if axes is None:
+        raise ParameterError("A function of no field.", expected="at least one expression among the arguments.",
+                             do="write pointwise(torch.tanh, u).")  # fmt: skip
+    name = getattr(function, "__name__", type(function).__name__)
+    return _applied(function, name, tuple(as_expression(each, axes) for each in arguments))
 
 
-def _applied(function: Callable[..., Tensor], name: str, arguments: tuple[Expression, ...]) -> Expression:
+def _applied(function: Callable[..., Any], name: str, arguments: tuple[Expression, ...]) -> Expression:
     parts = [_merged(argument) for argument in arguments]
     fields = frozenset().union(*(part.fields for part in parts))
 

@@ -111,7 +111,7 @@ class InverseProblem:
         self._noise[name] = sd
         return measured_expression(axes, name)
 
-    def unknown(self, name: str, *, over: Sequence[str] = "", positive: bool = False) -> Expression:
+    def unknown(self, name: str, *, over: Any = "", positive: bool = False) -> Expression:
         """Add an unknown coefficient, and return it for use in the equation.
 
         Parameters
@@ -130,6 +130,9 @@ class InverseProblem:
         if name in self._fields or name in self._unknowns:
             raise FieldError(f"The name {name!r} twice.", expected="one name for each field and unknown.",
                              do="rename one of them.")  # fmt: skip
+        if not isinstance(over, Sequence):
+            raise FieldError(f"An unknown over {over!r}.", expected="names of axes.",
+                             do="write over='yx' for a map, over='' for one number.")  # fmt: skip
         where = sorted({self._axes.index(axis) for axis in over})
         self._unknowns[name] = Unknown(name, tuple(self._axes.names[i] for i in where), positive)
         return unknown_expression(self._axes, self._unknowns[name])
@@ -141,7 +144,7 @@ class InverseProblem:
                              do="add the measured fields first.")  # fmt: skip
         return as_expression(values, self._axes)
 
-    def solve(self, *equations: Expression, device: str = "auto", seed: int = 0) -> Solution:
+    def solve(self, *equations: Expression, device: str = "auto", seed: Any = 0) -> Solution:
         """Estimate the unknowns from equations that vanish: `solve(d(u, "t") - div(D * grad(u)))`.
 
         Parameters
@@ -152,13 +155,17 @@ class InverseProblem:
 
         Raises
         ------
-        ParameterError : no equation, an unknown that is in none of them, or equations that leave the size of the
-            unknowns open (every term holds one).
+        ParameterError : no equation, an unknown that is in none of them, equations that leave the size of the unknowns
+            open (every term holds one), or a seed that is no whole number >= 0.
         DeviceError : a device that is not there.
         """
         if not equations or self._axes is None:
             raise ParameterError("No equation.", expected="at least one expression of measured fields.",
                                  do="write solve(d(u, 't') - D * laplacian(u)).")  # fmt: skip
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ParameterError(
+                f"seed = {seed!r}.", expected="a whole number >= 0.", do="leave it out for 0."
+            )
         written = [as_expression(equation, self._axes) for equation in equations]
         present = {term.unknown for equation in written for term in equation.terms}
         absent = [name for name, unknown in self._unknowns.items() if unknown not in present]
@@ -169,7 +176,7 @@ class InverseProblem:
         data, floored = self._data()
         unknowns, where = tuple(self._unknowns.values()), resolve_device(device)
         with one_thread():
-            best = fit_best_width(data, written, unknowns, device=where, seed=seed)
+            best = fit_best_width(data, written, unknowns, device=where, seed=int(seed))
         return self._solution(data, best, floored).embedded(self._axes)
 
     def _data(self) -> tuple[Data, bool]:
