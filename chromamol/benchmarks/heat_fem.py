@@ -22,6 +22,7 @@ import pandas as pd
 from chromamol import datasets
 from chromamol.benchmarks.heat_fem_peers import reason_to_skip, two_step_error
 from chromamol.benchmarks.markdown import markdown_table
+from chromamol.errors import ParameterError
 from chromamol.inverse.generic import InverseProblem, d, div, grad, implicit_step
 from chromamol.inverse.generic.solution import Solution
 from chromamol.io import atomic_write
@@ -85,7 +86,16 @@ def run(output: Path | None = None, *, quick: bool = False, seeds: int = SEEDS) 
     columns method, noise, error (relative L2 of D over the square, mean of the seeds), worst, target, inside (the
     same where test functions reach), covered (share of those samples whose 95 % interval holds the truth), misfit,
     cpu_seconds of one inversion.
+
+    Raises
+    ------
+    ParameterError : no draw of the noise.
+    DatasetError : as `load`.
     """
+    if seeds < 1:
+        raise ParameterError(
+            f"{seeds} seeds.", expected="at least 1.", do="use 5, as in the table of the documentation."
+        )
     field, spacing, truth = load()
     rows = []
     for noise in QUICK_NOISE if quick else TARGETS:

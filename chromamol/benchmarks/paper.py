@@ -27,7 +27,7 @@ from chromamol.benchmarks.problems import PROBLEMS, Problem, Truth, score
 from chromamol.calculus import bilaplacian
 from chromamol.calculus.baselines import Samples, Spectral
 from chromamol.device import resolve_device
-from chromamol.errors import FieldError
+from chromamol.errors import FieldError, ParameterError
 from chromamol.inverse.network_derivatives import DerivativeSource, derivative_source
 from chromamol.inverse.network_model import LAST_KAPPA
 from chromamol.inverse.network_training import (
@@ -146,7 +146,9 @@ def run(
     Raises
     ------
     FieldError, DeviceError : an unknown problem; a device that is not there.
+    ParameterError : no time to train, a noise or a seed below 0, or what is not finite.
     """
+    _check_numbers(seconds, noise or (), seeds or ())
     where = resolve_device(device)
     chosen = tuple(PROBLEMS) if problems is None else problems
     for asked, there in ((chosen, tuple(PROBLEMS)), (architectures or (), ARCHITECTURES)):
@@ -170,6 +172,20 @@ def run(
     sizes = ", ".join(f"{pixels[n]} {'points' if n == 'langevin' else 'pixels a side'} ({n})" for n in chosen)
     conditions = f"{sizes}; {budget:g} s of processor time to train each row."
     return PaperBenchmark(pd.DataFrame(rows), _published(), conditions)
+
+
+def _check_numbers(seconds: float | None, noise: tuple[float, ...], seeds: tuple[int, ...]) -> None:
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0.0):
+        raise ParameterError(f"{seconds} seconds to train each row.", expected="a finite number above 0.",
+                             do="leave it out for 60, or 0.5 in a quick run.")  # fmt: skip
+    bad = [level for level in noise if not (math.isfinite(level) and level >= 0.0)]
+    if bad:
+        raise ParameterError(f"Noise {bad[0]}.", expected="finite shares of each field's standard deviation, >= 0.",
+                             do="write 0.05 for 5 %.")  # fmt: skip
+    if any(seed < 0 for seed in seeds):
+        raise ParameterError(
+            f"Seeds {seeds}.", expected="whole numbers >= 0.", do="leave them out for 0, 1 and 2."
+        )
 
 
 @cache

@@ -5,12 +5,19 @@ import pandas as pd
 import pytest
 
 from chromamol.benchmarks import heat_fem
+from chromamol.errors import ParameterError
 
 
 @pytest.fixture
 def data(sample):
     sample(heat_fem.DATASET)
     return heat_fem.load()
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_no_draw_of_the_noise_is_refused(seeds):
+    with pytest.raises(ParameterError, match="at least 1"):
+        heat_fem.run(seeds=seeds)
 
 
 def test_the_data_are_sorted_onto_their_grid(data):

@@ -13,7 +13,7 @@ from chromamol.benchmarks.paper import PaperBenchmark, highest_derivative, run
 from chromamol.benchmarks.paper_model import EQUATIONS, PaperModel
 from chromamol.benchmarks.paper_prior import langevin_bound, langevin_prior
 from chromamol.benchmarks.problems import HEAT, LANGEVIN, PROBLEMS
-from chromamol.errors import FieldError
+from chromamol.errors import FieldError, ParameterError
 from chromamol.inverse.network_derivatives import Derivatives
 from chromamol.report.paper_figures import paper_figure
 
@@ -69,6 +69,22 @@ def test_unknown_names_are_refused():
     with pytest.raises(FieldError, match="langevin, heat"):
         run(quick=True, problems=("burgers",))
     assert set(EQUATIONS) == set(PROBLEMS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seconds": 0.0},
+        {"seconds": -1.0},
+        {"seconds": np.nan},
+        {"noise": (0.05, -1.0)},
+        {"noise": (np.nan,)},
+        {"seeds": (-1,)},
+    ],
+)
+def test_numbers_out_of_range_are_refused(options):
+    with pytest.raises(ParameterError):
+        run(quick=True, problems=("langevin",), architectures=("grid",), **options)
 
 
 def test_the_data_tell_how_smooth_and_how_large_the_langevin_rate_is():
