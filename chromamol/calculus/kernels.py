@@ -22,7 +22,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,12 +53,7 @@ class Kernel(ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if self.order < 2 or self.order % 2 or self.order > MAX_ORDER:
-            raise KernelError(
-                f"Kernel order {self.order}.",
-                expected=f"an even number from 2 to {MAX_ORDER}.",
-                do="use 2 for a positive mollifier, 4 or 6 for smooth fields.",
-            )
+        _check_order(self.order)
 
     @property
     @abstractmethod
@@ -208,22 +203,33 @@ KERNELS: dict[str, type[Kernel]] = {
 """Every family by name, with its default parameters."""
 
 
-def get_kernel(kernel: str | Kernel, *, order: int | None = None) -> Kernel:
+def get_kernel(kernel: Any, *, order: Any = None) -> Kernel:
     """Return a kernel from its name, or the kernel itself; `order` overrides its order.
 
     Raises
     ------
-    KernelError : an unknown name, or an order that is not even and positive.
+    KernelError : an unknown name, no kernel, or an order that is not even and positive.
     """
-    if isinstance(kernel, str):
-        if kernel not in KERNELS:
-            raise KernelError(
-                f"Kernel {kernel!r}.",
-                expected=f"one of {', '.join(KERNELS)}.",
-                do="pass one of these names or a Kernel object.",
-            )
-        kernel = KERNELS[kernel]()
-    return kernel if order is None else replace(kernel, order=order)
+    if not isinstance(kernel, Kernel) and not (isinstance(kernel, str) and kernel in KERNELS):
+        raise KernelError(
+            f"Kernel {kernel!r}.",
+            expected=f"one of {', '.join(KERNELS)}.",
+            do="pass one of these names or a Kernel object.",
+        )
+    chosen = kernel if isinstance(kernel, Kernel) else KERNELS[kernel]()
+    if order is None:
+        return chosen
+    _check_order(order)
+    return replace(chosen, order=int(order))
+
+
+def _check_order(order: Any) -> None:
+    if not isinstance(order, int | np.integer) or order < 2 or order % 2 or order > MAX_ORDER:
+        raise KernelError(
+            f"Kernel order {order!r}.",
+            expected=f"an even whole number from 2 to {MAX_ORDER}.",
+            do="use 2 for a positive mollifier, 4 or 6 for smooth fields.",
+        )
 
 
 def _exponential_series(exponent: list[Tensor]) -> list[Tensor]:

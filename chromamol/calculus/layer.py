@@ -79,7 +79,7 @@ class MollifierLayer(nn.Module):
     ------
     KernelError : a support too narrow for the derivative, or lengths that are not positive.
     FieldError : in the call: not a real floating-point tensor, too few axes, NaN, or a support that is wider
-        than the field, which is what a width in the wrong unit looks like.
+        than the field, which is what a width in the wrong unit looks like; a learnable width on the meta device.
 
     References
     ----------
@@ -135,6 +135,9 @@ class MollifierLayer(nn.Module):
         start = torch.tensor(self.initial_width, dtype=torch.float64)
         if self.width_parameter is None:
             return start
+        if self.width_parameter.is_meta:
+            raise FieldError("A learnable width on the meta device.", expected="a layer with values, on a CPU or GPU.",
+                             do="use layer.to_empty(device='cpu') and load a state dict.")  # fmt: skip
         lowest = torch.tensor(self._lowest, dtype=torch.float64)
         # A sigmoid between the bounds, shifted so that a parameter of 0 is the initial width.
         share = (start - lowest).clamp_min(1e-3 * start) / (2.0 * start - lowest)
@@ -171,8 +174,10 @@ class MollifierLayer(nn.Module):
 
     def extra_repr(self) -> str:
         orders = [next(iter(s)) if len(s) == 1 else s for s in self.orders]
+        lost = self.width_parameter is not None and self.width_parameter.is_meta
+        width = "on the meta device" if lost else tuple(self.width.tolist())
         return (
-            f"orders={orders}, spacing={self.spacing}, width={tuple(self.width.tolist())}, "
+            f"orders={orders}, spacing={self.spacing}, width={width}, "
             f"kernel={self.kernel}, border={self.border}"
         )
 
@@ -223,10 +228,13 @@ def mollified_derivative(
         return layer(torch.from_numpy(np.ascontiguousarray(array))).squeeze(-layer.ndim - 1).numpy()
 
 
-def check_tensor(field: Tensor, ndim: int) -> None:
+def check_tensor(field: Any, ndim: int) -> None:
     """Raise `FieldError` unless `field` is a float32 or float64 tensor of values, with at least `ndim` axes."""
-    if not isinstance(field, Tensor) or field.dtype not in (torch.float32, torch.float64):
-        raise _not_floating(getattr(field, "dtype", type(field)))
+    if not isinstance(field, Tensor):
+        raise FieldError(f"Field of class {type(field).__name__}.", expected="a torch tensor.",
+                         do="use torch.from_numpy(field), or mollified_derivative, which takes arrays.")  # fmt: skip
+    if field.dtype not in (torch.float32, torch.float64):
+        raise _not_floating(field.dtype)
     if field.is_meta:
         raise FieldError("Field on the meta device.", expected="a tensor with values, on a CPU or GPU.",
                          do="materialise it, for instance with torch.zeros_like(field, device='cpu').")  # fmt: skip

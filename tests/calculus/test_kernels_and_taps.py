@@ -115,6 +115,9 @@ def test_bad_requests_are_kernel_errors(derivative, width, spacing):
 def test_unknown_kernels_and_parameters_are_kernel_errors():
     for bad in (
         lambda: get_kernel("box"),
+        lambda: get_kernel(None),
+        lambda: get_kernel("polynomial", order=4.0),
+        lambda: get_kernel("polynomial", order="4"),
         lambda: PolynomialKernel(order=3),
         lambda: PolynomialKernel(power=0),
     ):

@@ -14,6 +14,7 @@ from chromamol.calculus.layer import (
     MollifierLayer,
     as_sums,
     bilaplacian,
+    check_tensor,
     laplacian,
     mollified_derivative,
     plain_lengths,
@@ -366,3 +367,15 @@ def test_a_tensor_without_values_is_refused(check_finite):
     module = MollifierLayer(orders=[(2, 0)], spacing=1.0, width=4.5, check_finite=check_finite)
     with pytest.raises(FieldError, match="meta"):
         module(torch.zeros(20, 22, device="meta"))
+
+
+def test_a_learnable_width_without_a_value_is_refused():
+    module = MollifierLayer(orders=[(2, 0)], spacing=1.0, width=4.5, learnable_width=True).to("meta")
+    with pytest.raises(FieldError, match="learnable width on the meta"):
+        module(torch.zeros(20, 22))
+    assert "width" in repr(module)
+
+
+def test_an_array_is_told_from_a_tensor():
+    with pytest.raises(FieldError, match="mollified_derivative"):
+        check_tensor(np.zeros((20, 22)), 2)
