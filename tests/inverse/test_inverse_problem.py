@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 
 import chromamol as cm
 from chromamol.benchmarks.pde_truths import advection_diffusion, allen_cahn
@@ -129,8 +130,9 @@ def test_rows_are_the_derivative_of_the_equations(system):
     rng = np.random.default_rng(1)
     linear = rng.standard_normal(system.parts[-1].stop) / 10
     fields, noise = system.data.fields, {"u": rng.standard_normal(system.data.axes.shape)}
-    (here,) = system.tested(fields, fields, linear)
-    (there,) = system.tested({"u": fields["u"] + 0.02 * noise["u"]}, fields, linear)
+    (here,) = system.tested(fields, fields, linear, left={"u": 1.0})
+    noisy = {"u": fields["u"] + 0.02 * noise["u"]}
+    (there,) = system.tested(noisy, fields, linear, left={"u": 1.0})
     change = there.known - here.known + (there.columns - here.columns) @ linear
     np.testing.assert_allclose(here.effect_of(noise), change, rtol=0, atol=2e-6 * np.abs(change).max() * 10)
 
@@ -138,7 +140,7 @@ def test_rows_are_the_derivative_of_the_equations(system):
 def test_rows_and_their_adjoint_agree(system):
     rng = np.random.default_rng(2)
     linear = rng.standard_normal(system.parts[-1].stop) / 10
-    (tile,) = system.tested(system.data.fields, system.data.fields, linear)
+    (tile,) = system.tested(system.data.fields, system.data.fields, linear, left={"u": 1.0})
     noise, weights = rng.standard_normal(system.data.axes.shape), rng.standard_normal(len(tile.known))
     forward = weights @ tile.effect_of({"u": noise})
     assert forward == pytest.approx(float((tile.noise_of(weights)["u"] * noise).sum()), rel=1e-5)
@@ -160,7 +162,7 @@ def test_a_tested_derivative_is_that_of_the_polynomial():
     lattice = build_lattice(data, [equation], (0.6,))
     each = CoefficientMap.of(problem._unknowns["D"], data.axes)
     system = System(data, [equation], [each], lattice)
-    (tile,) = system.tested(data.fields, data.fields, np.zeros(each.linear_size))
+    (tile,) = system.tested(data.fields, data.fields, np.zeros(each.linear_size), left={"u": 1.0})
     for k in (0, 1, 2, 4):
         c, slope = each.axis_modes(0, 0)[each.modes[k, 0]], each.axis_modes(0, 1)[each.modes[k, 0]]
         exact = slope * 3 * x**2 + c * 6 * x
@@ -180,6 +182,27 @@ def test_the_projection_of_a_positive_map_has_the_derivative_that_it_says():
     step = 1e-6 * np.random.default_rng(2).standard_normal(each.size)
     np.testing.assert_allclose(each.linearise(theta + step)[0] - value, slope @ step, atol=1e-10)
     np.testing.assert_allclose(each.derivative(value, (0, 0)), each.values(theta), rtol=0.05)
+
+
+def test_a_cubic_term_has_no_bias_of_the_noise():
+    """FitzHugh and Nagumo's v' = v - c v³ - w + I at 20 % noise: corrected fields hold 13 % less of its variance, and c
+    was 1.4 % too large, .8 of its error, while all of it was subtracted."""
+    v, w = solve_ivp(
+        lambda t, s: [s[0] - s[0] ** 3 / 3 - s[1] + 0.5, 0.08 * (s[0] + 0.7 - 0.8 * s[1])],
+        (0, 120), [-1, 1], t_eval=np.linspace(0, 120, 601), rtol=1e-8,
+    ).y  # fmt: skip
+    z = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        problem = cm.InverseProblem(spacing={"t": 0.2})
+        fields = [
+            problem.measured(name, clean + 0.2 * clean.std() * rng.standard_normal(601))
+            for name, clean in (("v", v), ("w", w))
+        ]
+        c, current = problem.unknown("c"), problem.unknown("current")
+        found = problem.solve(d(fields[0], "t") - fields[0] + c * fields[0] ** 3 + fields[1] - current)["c"]
+        z.append((found.mean - 1 / 3) / found.mean_se)
+    assert abs(np.mean(z)) < 0.4
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.1])

@@ -157,15 +157,19 @@ class System:
         self.parts = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(offsets))
 
     def tested(
-        self, fields: Mapping[str, FloatField], calm: Mapping[str, FloatField], linear: np.ndarray
+        self,
+        fields: Mapping[str, FloatField],
+        calm: Mapping[str, FloatField],
+        linear: np.ndarray,
+        *,
+        left: Mapping[str, float],
     ) -> Iterator[TestedTile]:
-        """Yield the equations at `fields`; `calm` fields and coefficients `linear` shape the weights."""
-        variance = {name: sd**2 for name, sd in self.data.noise_sd.items()}
+        """Yield the equations at `fields`; `calm` fields and coefficients `linear` shape the weights.
+
+        `left` is the share of the variance of the noise that `fields` hold: 1 as measured, less when corrected.
+        """
         sources = [
-            [
-                (term, evaluate(term.source, fields, calm, variance, inside=self.data.mask))
-                for term in equation.terms
-            ]
+            [(term, self._evaluated(term, fields, calm, left)) for term in equation.terms]
             for equation in self.equations
         ]
         weights = [self._pixel_weights(terms, linear) for terms in sources]
@@ -181,18 +185,25 @@ class System:
                 rows,
             )
 
-    def columns(self, fields: Mapping[str, FloatField], tile: LatticeTile) -> np.ndarray:
+    def columns(
+        self, fields: Mapping[str, FloatField], tile: LatticeTile, *, left: Mapping[str, float]
+    ) -> np.ndarray:
         """Return A of one tile at other fields."""
-        variance = {name: sd**2 for name, sd in self.data.noise_sd.items()}
         parts = [
-            [
-                (term, evaluate(term.source, fields, fields, variance, inside=self.data.mask))
-                for term in equation.terms
-                if term.unknown
-            ]
+            [(term, self._evaluated(term, fields, fields, left)) for term in equation.terms if term.unknown]
             for equation in self.equations
         ]
         return np.concatenate([self._contracted(terms, tile)[1] for terms in parts])
+
+    def _evaluated(
+        self,
+        term: Term,
+        fields: Mapping[str, FloatField],
+        calm: Mapping[str, FloatField],
+        left: Mapping[str, float],
+    ) -> SourceValues:
+        variance = {name: sd**2 for name, sd in self.data.noise_sd.items()}
+        return evaluate(term.source, fields, calm, variance, left=left, inside=self.data.mask)
 
     def _contracted(
         self, terms: list[tuple[Term, SourceValues]], tile: LatticeTile

@@ -110,7 +110,8 @@ class LatticeFit:
 class _Weighted:
     """Whitened equations J θ = y of all tiles, y measured from the prior mean, and what the fields need.
 
-    `gram` and `cross` are what they tell; `full` is JᵀC⁻¹J, of which `noise` is noise.
+    `gram` and `cross` are what they tell; `full` is JᵀC⁻¹J, of which `noise` is noise. `left` is the share of the
+    variance of each field's noise that stays in the fields when they are corrected.
     """
 
     gram: np.ndarray
@@ -118,6 +119,7 @@ class _Weighted:
     full: np.ndarray
     noise: np.ndarray
     known_power: float
+    left: dict[str, float]
     tiles: tuple[tuple[TestedTile, torch.Tensor, np.ndarray, np.ndarray], ...]
 
 
@@ -158,14 +160,17 @@ class LatticeFitter:
     ) -> LatticeFit:
         """Return the fit from the `uniform` constants and fields that meet them, or from the prior's `centre`."""
         fields: dict[str, FloatField] = dict(self.data.fields)
+        left = dict.fromkeys(fields, 1.0)
         parameters, priors, misfit = centre.copy(), start_priors(self.maps, scales), 1.0
         converged = False
         if from_constants:
             parameters = self._first(centre, uniform)
-            first = self._weighted(fields, parameters, centre, uniform)
+            first = self._weighted(fields, left, parameters, centre, uniform)
             fields, _ = self._updated(first, np.zeros(len(parameters)))
+            left = first.left
         for step in range(1, MAX_STEPS + 1):
-            weighted = self._weighted(fields, parameters, centre, uniform)
+            weighted = self._weighted(fields, left, parameters, centre, uniform)
+            left = weighted.left
             gram, cross = weighted.gram / misfit, weighted.cross / misfit
             if step <= PRIOR_STEPS:
                 priors = most_evident(gram, cross, self.maps, priors)
@@ -190,7 +195,8 @@ class LatticeFitter:
         """Return prior means, natural sizes, and constants by unweighted least squares."""
         zeros = np.zeros(self.system.parts[-1].stop)
         known, uniform = [], []
-        for tile in self.system.tested(self.data.fields, self.data.fields, zeros):
+        whole = dict.fromkeys(self.data.fields, 1.0)
+        for tile in self.system.tested(self.data.fields, self.data.fields, zeros, left=whole):
             known.append(tile.known)
             uniform.append(tile.columns[:, [part.start for part in self.system.parts]])
         right, columns = -np.concatenate(known), np.concatenate(uniform)
@@ -228,6 +234,7 @@ class LatticeFitter:
     def _weighted(
         self,
         fields: Mapping[str, FloatField],
+        left: Mapping[str, float],
         parameters: np.ndarray,
         centre: np.ndarray,
         uniform: np.ndarray,
@@ -243,7 +250,8 @@ class LatticeFitter:
         size = len(parameters)
         gram, noise, cross = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
         known_power, tiles = 0.0, []
-        for tile in self.system.tested(fields, self._calm(fields), weighing):
+        taken = {name: np.zeros(self.data.axes.shape) for name in fields}
+        for tile in self.system.tested(fields, self._calm(fields), weighing, left=left):
             root = self._root(tile)
             jacobian = tile.columns @ slopes
             offset = tile.known + tile.effect_of(shift)
@@ -255,12 +263,12 @@ class LatticeFitter:
             products = (whitened.T @ whitened).cpu().numpy()
             gram += products[:size, :size]
             cross -= products[:size, size]
-            noise += self._noise_gram(tile, root, fields, slopes)
+            noise += self._noise_gram(tile, root, fields, left, slopes, taken)
             known_power += float(products[-1, -1])
             tiles.append((tile, root, miss, jacobian))
         told, score = _without_noise(gram, noise, cross)
         right = score + told @ (parameters - centre)
-        return _Weighted(told, right, gram, noise, known_power, tuple(tiles))
+        return _Weighted(told, right, gram, noise, known_power, _left_of(taken), tuple(tiles))
 
     def _root(self, tile: TestedTile) -> torch.Tensor:
         covariance = tile.covariance().astype(float)
@@ -278,18 +286,29 @@ class LatticeFitter:
             raise _beyond_numbers(self.system.equations) from error
 
     def _noise_gram(
-        self, tile: TestedTile, root: torch.Tensor, fields: Mapping[str, FloatField], slopes: np.ndarray
+        self,
+        tile: TestedTile,
+        root: torch.Tensor,
+        fields: Mapping[str, FloatField],
+        left: Mapping[str, float],
+        slopes: np.ndarray,
+        taken: dict[str, FloatField],
     ) -> np.ndarray:
-        """Return the part of JᵀC⁻¹J that is noise: E δJᵀ C⁻¹ δJ for the noise that is left in the fields."""
+        """Return the part of JᵀC⁻¹J that is noise: E δJᵀ C⁻¹ δJ for the noise that is left in the fields.
+
+        Adds to `taken` the product of noise and of what the equations take of it, whose mean is the share taken.
+        """
         rng = np.random.default_rng(self.seed)
         total = np.zeros((slopes.shape[1],) * 2)
         for _ in range(NOISE_DRAWS):
             noise = {name: rng.standard_normal(self.data.axes.shape) for name in fields}
             seen = torch.as_tensor(tile.effect_of(noise)[:, None], device=self.device)
             removed = tile.noise_of(torch.cholesky_solve(seen, root)[:, 0].cpu().numpy())
+            for name in fields:
+                taken[name] += noise[name] * removed[name] / NOISE_DRAWS
             sd = self.data.noise_sd
             noisy = {name: fields[name] + sd[name] * (noise[name] - removed[name]) for name in fields}
-            change = (self.system.columns(noisy, tile.tile) - tile.columns) @ slopes
+            change = (self.system.columns(noisy, tile.tile, left=left) - tile.columns) @ slopes
             whitened = torch.linalg.solve_triangular(
                 root, torch.as_tensor(change, device=self.device), upper=False
             )
@@ -335,6 +354,14 @@ class LatticeFitter:
             / np.maximum(weight, 1e-12)
             for name, values in fields.items()
         }
+
+
+def _left_of(taken: Mapping[str, FloatField]) -> dict[str, float]:
+    """Return 1 less the mean share of the noise that the equations take, where they reach: û has so much less of it."""
+    shares = {
+        name: float(field.sum()) / max(int(np.count_nonzero(field)), 1) for name, field in taken.items()
+    }
+    return {name: min(max(1.0 - share, 0.0), 1.0) for name, share in shares.items()}
 
 
 def _beyond_numbers(equations: Sequence[Expression]) -> ParameterError:

@@ -84,11 +84,13 @@ def evaluate(
     calm: Mapping[str, FloatField],
     variance: Mapping[str, FloatField | float],
     *,
+    left: Mapping[str, float],
     inside: Mask,
 ) -> SourceValues:
     """Return a source at `fields`, and its slopes at `calm`: weights must not follow the noise.
 
-    `variance` is that of the noise of each field. Where it is not `inside`, the result is anything.
+    `variance` is that of the noise of each field as measured, of which `fields` hold the share `left`. Where it is not
+    `inside`, the result is anything.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def evaluate(
     """
     values, _, curvatures = _derivatives(source, fields, inside)
     for name, curvature in curvatures.items():
-        values = values - 0.5 * curvature * variance[name]
+        values = values - 0.5 * curvature * left[name] * variance[name]
     _, slopes, curvatures = _derivatives(source, calm, inside)
     for name, curvature in curvatures.items():
         # g(u + n) also holds ½ g'' (n² - σ²), of variance ½ g''² σ⁴: as if the slope were larger by that.
