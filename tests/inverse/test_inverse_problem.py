@@ -588,8 +588,10 @@ def test_data_that_a_solver_stepped_implicitly():
     u = problem.measured("u", np.sum(decayed, axis=0))
     D = problem.unknown("D", positive=True)
     plain, stepped = (
-        float(problem.solve(change - D * d(u, "x", 2))["D"].values)
-        for change in (d(u, "t"), implicit_step(u, "t"))
+        problem.solve(change - D * d(u, "x", 2)) for change in (d(u, "t"), implicit_step(u, "t"))
     )
-    assert plain < 0.98 * diffusivity
-    assert stepped == pytest.approx(diffusivity, rel=0.005)
+    assert plain["D"].mean < 0.98 * diffusivity
+    assert stepped["D"].mean == pytest.approx(diffusivity, rel=0.005)
+    # The wrong D leaves 40 times the noise, of which nothing was said: but .3 % of the signal.
+    assert plain.flags == ("noise_floor", "grid_or_model_limits")
+    assert stepped.flags == ("noise_floor",)

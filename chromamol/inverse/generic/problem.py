@@ -209,8 +209,9 @@ class InverseProblem:
                             0 if best is None else best[1].steps)  # fmt: skip
         half_width, fit = best
         flags = ["noise_floor"] if floored else []
-        if fit.misfit > _MISFIT_FLAGGED and fit.unexplained > _UNEXPLAINED_FLAGGED:
-            flags.append("equation_not_met")
+        if fit.misfit > _MISFIT_FLAGGED:
+            met = fit.unexplained <= _UNEXPLAINED_FLAGGED
+            flags.append("grid_or_model_limits" if met else "equation_not_met")
         estimates = {}
         for i, name in enumerate(self._unknowns):
             estimates[name] = _estimate(fit, i)

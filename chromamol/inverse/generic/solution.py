@@ -28,7 +28,7 @@ class Estimate:
     ----------
     values : on the axes `over`, in the unit that the equation implies; shape () for one number. NaN when the data
         do not determine it.
-    standard_error : pointwise, in the same unit; the misfit of the equations is included.
+    standard_error : pointwise, in the same unit; the misfit of the equations is included, as if it were noise.
     valid : True where test functions of whole support reach and tell more than their noise; elsewhere in the box that
         holds the mask the map is continued smoothly, and beside it is NaN.
     mean, mean_se : average over `valid`, and its standard error.
@@ -68,7 +68,9 @@ class Solution:
     estimates : by name.
     ending : how the solve ended.
     flags : `NAME_not_identifiable`; `equation_not_met` (the equation leaves more than twice the noise, and more than a
-        twentieth of the signal, unexplained); `noise_floor` (the data have less noise than the grid can use).
+        twentieth of the signal, unexplained); `grid_or_model_limits` (more than twice the noise, but little of the
+        signal: not the noise but the grid or the model limits the result, and errors may be several times too small);
+        `noise_floor` (the data have less noise than the grid can use).
     fields : the measured fields, changed as little as the equations demand; not smoothed otherwise.
     noise_sd : standard deviation of the noise per sample, by field.
     half_width : of the test functions, by axis, in the unit of the spacing.
