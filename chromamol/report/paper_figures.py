@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 _COLOURS = {"mollifier": "C0", "taylor": "C1", "nested": "C3"}
@@ -29,6 +30,9 @@ def paper_figure(rows: pd.DataFrame) -> Figure:
         axes[0, column].set_title(str(problem).replace("_", "-"))
         _cost(axes[1, column], part)
     handles, labels = axes[0, 0].get_legend_handles_labels()
+    if (rows.steps == 0).any():
+        handles.append(Line2D([], [], marker="o", color="grey", markerfacecolor="none", linestyle="none"))
+        labels.append("hollow: not run, cost taken on from few points")
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
     return figure
 
@@ -47,14 +51,18 @@ def _correlation(axes: Axes, part: pd.DataFrame) -> None:
     if several:
         axes.set_xlabel("noise (% of each field's standard deviation)")
     else:
-        axes.set_xticks([])
-        axes.set_xlabel(f"one point per network and method, {part.noise.iloc[0]:.0%} noise")
+        names = [f"{architecture}, {method}" for (architecture, method), _ in groups]
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+        axes.set_xlabel(f"network and method, {part.noise.iloc[0]:.0%} noise")
 
 
 def _cost(axes: Axes, part: pd.DataFrame) -> None:
-    cost = part.groupby(["architecture", "derivatives"], sort=False)[["cpu_step_ms", "peak_mib"]].median()
-    for (architecture, method), (time, memory) in zip(cost.index, cost.to_numpy(dtype=float), strict=True):
-        axes.loglog([time], [memory], marker=_MARKERS[architecture], color=_COLOURS[method], linestyle="none")
+    """Hollow where no step was run at full size, so that its cost is taken on from few points."""
+    for (architecture, method), group in part.groupby(["architecture", "derivatives"], sort=False):
+        time, memory = group[["cpu_step_ms", "peak_mib"]].median().to_numpy(dtype=float)
+        face = {"markerfacecolor": "none"} if (group.steps == 0).all() else {}
+        axes.loglog([time], [memory], marker=_MARKERS[str(architecture)], color=_COLOURS[str(method)], linestyle="none",
+                    **face)  # fmt: skip
     axes.xaxis.set_minor_formatter(NullFormatter())  # they collide on an axis of one decade
     axes.set_xlabel("one training step (ms of the processor)")
     axes.set_ylabel("peak memory (MiB)")

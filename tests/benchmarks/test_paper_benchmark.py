@@ -63,6 +63,13 @@ def test_what_would_not_fit_is_not_run_and_says_so(monkeypatch):
     assert nested.note.startswith("not run")
     ratios = PaperBenchmark(result.rows, result.published, "").ratios()
     assert (ratios.memory > 3.0).all()
+    figure = paper_figure(result.rows)
+    correlations, costs = figure.axes
+    names = ["mlp, mollifier", "mlp, nested", "mlp, taylor"]
+    assert [label.get_text() for label in correlations.get_xticklabels()] == names
+    hollow = [line.get_markerfacecolor() == "none" for line in costs.lines]
+    assert hollow == list(result.rows.steps == 0)
+    assert any("not run" in text.get_text() for text in figure.legends[0].get_texts())
 
 
 def test_unknown_names_are_refused():
