@@ -205,6 +205,22 @@ def test_a_cubic_term_has_no_bias_of_the_noise():
     assert abs(np.mean(z)) < 0.4
 
 
+def test_errors_of_a_positive_map_hold_where_it_is_low():
+    """The logarithm of 8 + 5 sin is steep in its hollows: of one length for all of it, 59 % were inside there."""
+    y, x = np.arange(40)[:, None] / 40, np.arange(50)[None, :] / 25
+    rate, wave = 8.0 + 5.0 * np.sin(2 * x + 3 * y), np.sin(1.5 * x + 0.5) * np.cos(2 * y)
+    clean, inside = 2.0 + wave, []
+    for seed in range(2):
+        problem = cm.InverseProblem(spacing={"y": 1 / 40, "x": 1 / 25})
+        noise = 0.01 * clean.std() * np.random.default_rng(seed).standard_normal(clean.shape)
+        u, k = problem.measured("u", clean + noise), problem.unknown("k", over="yx", positive=True)
+        source = problem.known(rate * clean + 0.3 * (1.5**2 + 2**2) * wave)
+        found = problem.solve(0.3 * laplacian(u) - k * u + source)["k"]
+        off = np.abs(found.values - rate) < 1.96 * found.standard_error
+        inside.append(off[found.valid & (rate < 6.0)])
+    assert np.concatenate(inside).mean() > 0.75
+
+
 @pytest.mark.parametrize("noise", [0.02, 0.1])
 def test_mobility_of_allen_cahn(noise, check_errors):
     """A smooth map is right or wrong in patches, so what its intervals cover is averaged over draws of the noise."""

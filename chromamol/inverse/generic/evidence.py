@@ -2,8 +2,9 @@
 
     (G / τ² + P) θ = g / τ²,    G = Jᵀ C⁻¹ J,  g = Jᵀ C⁻¹ y,    covariance (G / τ² + P)⁻¹
 
-P holds the prior precision of every parameter: free means, waves of a Gaussian process of correlation length ℓ and
-strength a, which maximise the marginal likelihood of y. τ² >= 1 is the misfit per equation.
+P holds the prior precision of every parameter: free means, waves of a Gaussian process of correlation length ℓ (in
+the logarithm of a positive map, of a spread of lengths about ℓ) and strength a, which maximise the marginal likelihood
+of y. τ² >= 1 is the misfit per equation.
 
 References
 ----------

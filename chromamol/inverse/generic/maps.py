@@ -10,12 +10,14 @@ may be, and its derivative makes the equations linear again in each step.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from chromamol.errors import ParameterError
 from chromamol.grid import Grid
@@ -36,6 +38,15 @@ MAP_MODES = 160
 LINEAR_MODES = 240
 """Cosines that the exponential of a map is projected on."""
 
+
+LENGTH_SPREAD = 4.0
+"""Shape of the gamma distribution of 1/ℓ² in the prior of a positive map, a rational quadratic covariance.
+
+Where a map is low its logarithm is steep, and one length for all of it was too smooth there: 71 and 68 % of the samples
+of 8 + 5 sin that lie below 6 were inside their 95 % intervals, with the spread 93 %. With 2 stated errors are a tenth
+larger, to no use."""
+
+_LENGTH_NODES = 24
 
 _LARGEST_LOG = 700.0
 """Exponents are held inside the range of a float64; the fit shortens a step long before."""
@@ -185,7 +196,9 @@ class CoefficientMap:
         """Return the prior standard deviation of each parameter: a free mean, and waves of that strength."""
         if self.basis is None:
             return np.array([mean_sd])
-        spectrum = CosineBasis(self.basis.grid, self.basis.modes[: self.size]).relative_spectrum(length)
+        waves = CosineBasis(self.basis.grid, self.basis.modes[: self.size])
+        lengths = length * _spread_of_lengths() if self.unknown.positive else [length]
+        spectrum = np.mean([waves.relative_spectrum(float(each)) for each in lengths], axis=0)
         sd = amplitude * np.sqrt(spectrum)
         sd[0] = mean_sd
         return sd
@@ -227,6 +240,15 @@ class CoefficientMap:
         letters = "abcd"[: len(tables)]
         inputs = ",".join(f"k{letter}" for letter in letters)
         return np.einsum(f"k,{inputs}->{letters}", coefficients, *tables, optimize=True)
+
+
+@functools.cache
+def _spread_of_lengths() -> np.ndarray:
+    """Return lengths that are equally probable, in units of the one that is chosen."""
+    middles = (np.arange(_LENGTH_NODES) + 0.5) / _LENGTH_NODES
+    lengths = np.asarray(stats.gamma.ppf(middles, LENGTH_SPREAD, scale=1.0 / LENGTH_SPREAD) ** -0.5)
+    lengths.flags.writeable = False  # it is handed out again
+    return lengths
 
 
 def longest_waves(grid: Grid, count: int) -> CosineBasis:
