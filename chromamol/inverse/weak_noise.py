@@ -26,13 +26,17 @@ from chromamol.inverse.lattice import LatticeTile, Terms, bilaplacian_terms, ide
 from chromamol.inverse.pair_products import NeighbourPairs, Product
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.physics.free_energy import bulk_curvature, bulk_stiffness
-from chromamol.shapes import FloatField
+from chromamol.shapes import FloatField, Mask
 
 _WEIGHT_NOISE = 0.01
 """Noise of φ_h that f' in the weights may see: a few per cent of f'."""
 
 _WIDEST_AVERAGE_PX = 1.5
 """But never average over more than this, or the interfaces, where f' changes sign, are lost."""
+
+
+Weighted = tuple[tuple[FloatField | float, Terms], ...]
+"""Operators and what each is multiplied with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,26 +80,38 @@ class EquationNoise:
     ----------
     problem : the fields and their noise.
     right : coefficients, one number or a field each, and operators: their sum on ψ is the weight of φ_h's noise in b.
+    apart : the same for noise of the same size, but independent.
     """
 
     problem: RateProblem
-    right: tuple[tuple[FloatField | float, Terms], ...]
+    right: Weighted
+    apart: Weighted = ()
 
     @classmethod
     def of(cls, problem: RateProblem) -> EquationNoise:
-        ndim, phi_max = problem.grid.ndim, problem.parameters.phi_max
+        phi_max = problem.parameters.phi_max
         phi_h = _denoised(problem)
         # f(φ + n) also holds ½ f''(φ) (n² - σ²), of variance ½ f''² σ⁴: as if f' were larger by that.
         stiffness = bulk_stiffness(phi_h, phi_max)
         quadratic = 0.5 * bulk_curvature(phi_h, phi_max) ** 2 * problem.noise_variance_h()
-        stiffness = np.copysign(np.sqrt(stiffness**2 + quadratic), stiffness)
+        return cls.with_stiffness(problem, np.copysign(np.sqrt(stiffness**2 + quadratic), stiffness))
+
+    @classmethod
+    def with_stiffness(
+        cls, problem: RateProblem, stiffness: FloatField, changing: FloatField | None = None
+    ) -> EquationNoise:
+        """Return the noise of equations in which f(φ_h) holds `stiffness` times that of φ_h.
+
+        Over the frames of a film the stiffness is that on average, and has the standard deviation `changing`.
+        """
+        ndim = problem.grid.ndim
         right: list[tuple[FloatField | float, Terms]] = [
             (problem.parameters.interface_length_um**2, bilaplacian_terms(ndim)),
             (-stiffness, laplacian_terms(ndim)),
         ]
         if problem.known_acetylation is not None:
             right.append((problem.known_acetylation, identity_terms(ndim)))
-        return cls(problem, tuple(right))
+        return cls(problem, tuple(right), () if changing is None else ((changing, laplacian_terms(ndim)),))
 
     def grams(self, tile: LatticeTile) -> NoiseGrams:
         """Return the covariances of the noise in one tile's equations.
@@ -132,8 +148,11 @@ class EquationNoise:
         tests = pairs.sums([(variance, ((test, test),))])
         if not np.any(source.response_h):
             return tests, np.zeros_like(tests), np.zeros((2, len(tests)))
-        right = [(_cut(c * source.response_h, window), terms) for c, terms in self.right]
-        squares: list[Product] = [(variance * c * c, ((terms, terms),)) for c, terms in right]
+        right, apart = (
+            [(_cut(c * source.response_h, window), terms) for c, terms in each]
+            for each in (self.right, self.apart)
+        )
+        squares: list[Product] = [(variance * c * c, ((terms, terms),)) for c, terms in (*right, *apart)]
         for (c, first), (d, second) in itertools.combinations(right, 2):
             squares.append((variance * c * d, ((first, second), (second, first))))
         mixed = [pairs.sums([(variance * c, ((terms, test),)) for c, terms in right]),
@@ -145,18 +164,19 @@ class EquationNoise:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what `_white` does, for pixels that the smoothing has mixed."""
         tile = pairs.tile
-        rows = np.asarray(
-            sum(tile.stencil(terms).ravel() * _gather(c * source.response_h, tile) for c, terms in self.right)
+        rows, *apart = (
+            np.asarray(
+                sum(tile.stencil(terms).ravel() * _gather(c * source.response_h, tile) for c, terms in each)
+            )
+            for each in (self.right, self.apart)
+            if each
         )
-        spread = SpreadRows.of(rows, source, tile)
         test = SmoothedTest.of(source, pairs)
-        rights = spread.gram(spread)[pairs.first, pairs.second]
+        rights = np.zeros(len(pairs.first))
+        for each in (rows, *apart):
+            spread = SpreadRows.of(each, source, tile)
+            rights += spread.gram(spread)[pairs.first, pairs.second]
         return test.with_itself(), rights, test.with_rows(rows.reshape(len(rows), *tile.stencil_shape))
-
-
-def noise_grams(problem: RateProblem, tile: LatticeTile) -> NoiseGrams:
-    """Return the covariances of the noise in the equations of one tile alone."""
-    return EquationNoise.of(problem).grams(tile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,6 +340,11 @@ def _denoised(problem: RateProblem) -> FloatField:
     """
     sd = problem.mean_noise_sd()[0]
     width_px = min(sd / (_WEIGHT_NOISE * math.sqrt(4.0 * math.pi)), _WIDEST_AVERAGE_PX)
-    weight = ndimage.gaussian_filter(problem.mask.astype(float), width_px)
-    mean = ndimage.gaussian_filter(np.where(problem.mask, problem.phi_h.values, 0.0), width_px)
-    return np.where(problem.mask, mean / np.maximum(weight, 1e-12), 0.0)
+    return averaged(problem.phi_h.values, problem.mask, width_px)
+
+
+def averaged(values: FloatField, mask: Mask, width_px: float) -> FloatField:
+    """Return the Gaussian average of `values` over neighbours inside the mask; 0 outside."""
+    weight = ndimage.gaussian_filter(mask.astype(float), width_px)
+    mean = ndimage.gaussian_filter(np.where(mask, values, 0.0), width_px)
+    return np.where(mask, mean / np.maximum(weight, 1e-12), 0.0)

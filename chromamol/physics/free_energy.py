@@ -36,3 +36,7 @@ def bulk_stiffness(phi_h: Any, phi_max: Any) -> Any:
 def bulk_curvature(phi_h: Any, phi_max: Any) -> Any:
     """f''(φ) = 12 φ - 6 φ_max; with noise of variance σ², E f(φ + n) = f(φ) + ½ f''(φ) σ² + O(σ⁴)."""
     return 12.0 * phi_h - 6.0 * phi_max
+
+
+BULK_SKEWNESS = 12.0
+"""f'''."""

@@ -13,7 +13,7 @@ from chromamol.inverse.pair_products import NeighbourPairs
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.smooth_fit import NormalEquations, fit_smooth
 from chromamol.inverse.weak_form import weak_equations
-from chromamol.inverse.weak_noise import SmoothedTest, SpreadRows, noise_grams
+from chromamol.inverse.weak_noise import EquationNoise, SmoothedTest, SpreadRows
 from chromamol.physics import ChromatinParameters
 
 GRIDS = [Grid((60, 70), (0.04, 0.05)), Grid((30, 34, 36), (0.06, 0.04, 0.04))]
@@ -165,7 +165,7 @@ def test_noise_covariance_agrees_with_simulated_noise(smoothing):
     def residual(h, e):
         problem = RateProblem(Field(h, grid, "1"), Field(e, grid, "1"), sources, parameters)
         tile = next(lattice.tiles())
-        grams = noise_grams(problem, tile)
+        grams = EquationNoise.of(problem).grams(tile)
         equations = weak_equations(problem, basis, tile)
         return equations.right_side - equations.columns @ np.array(rates), grams
 
@@ -187,6 +187,23 @@ def test_noise_covariance_agrees_with_simulated_noise(smoothing):
     assert np.mean(np.diag(measured) / np.diag(predicted)) == pytest.approx(1.0, abs=0.06)
     bias = (draws.mean(axis=0) - clean) / np.sqrt(np.diag(predicted))
     assert np.abs(bias.mean()) < 0.1
+
+
+def test_noise_of_a_stiffness_that_changes_is_the_same_with_a_smoothing_that_does_nothing():
+    grid, rng = Grid((36, 36), (0.04, 0.04)), np.random.default_rng(4)
+    phi_h, phi_e = pattern(grid)
+    stiffness, changing = rng.uniform(-0.2, 0.5, grid.shape), rng.uniform(0.0, 0.4, grid.shape)
+    tile = next(lattice_of(grid, 11.0).tiles())
+    found = []
+    for taps in ((), (np.array([0.0, 1.0, 0.0]),) * 2):
+        noise = (NoiseSource(0.01, 1.0, 0.0, taps), NoiseSource(0.01, 0.0, 1.0, taps))
+        problem = RateProblem(Field(phi_h, grid, "1"), Field(phi_e, grid, "1"), noise, ChromatinParameters())
+        found.append(EquationNoise.with_stiffness(problem, stiffness, changing).grams(tile))
+    steady = EquationNoise.with_stiffness(problem, stiffness).grams(tile)
+    white, smoothed = (grams.residual_covariance(0.8, 1.1) for grams in found)
+    np.testing.assert_allclose(white, smoothed, atol=1e-5 * white.max())
+    own = np.trace(white) - np.trace(steady.residual_covariance(0.8, 1.1))
+    assert own > 0.1 * np.trace(white)
 
 
 def test_evidence_finds_the_smoothness_of_a_map():
