@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,8 @@ from chromamol.inverse.moving_form import (
     windowed_images,
 )
 from chromamol.inverse.moving_start import Guess, likeliest_guess, rough_guess
-from chromamol.inverse.normal_equations import NormalEquations, expected_of_noise
+from chromamol.inverse.normal_equations import NormalEquations, TakenOff, expected_of_noise
+from chromamol.inverse.positive_fit import PositiveFit
 from chromamol.inverse.rates import RateMap
 from chromamol.inverse.single_fit import (
     FUNCTIONS_PER_MODE,
@@ -76,6 +77,11 @@ class MovingFit:
         return math.isfinite(self.slowness)
 
     @property
+    def leads(self) -> bool:
+        """Whether the next fit may take its weights from here; with rough ones its own misfit may be large."""
+        return self.maps.solution.converged and not self.slowness <= 0.0
+
+    @property
     def resolves(self) -> bool:
         """Whether 1 / D stands out of its error."""
         return self.maps.solution.converged and self.slowness > IDENTIFIED_AT * self.slowness_se
@@ -114,11 +120,11 @@ class _Motion:
     power, noise : with itself, its expected noise taken off; and that noise.
     noise_variance : of the power of noise alone.
     right : with the right side.
-    maps_noise : expected noise that was taken off the maps' own columns, (2 M, 2 M).
+    taken_off : of the maps' own columns.
     """
 
     cross: np.ndarray
-    maps_noise: np.ndarray
+    taken_off: TakenOff
     power: float = 0.0
     noise: float = 0.0
     noise_variance: float = 0.0
@@ -126,7 +132,7 @@ class _Motion:
 
     @classmethod
     def zeros(cls, size: int) -> _Motion:
-        return cls(np.zeros(size), np.zeros((size, size)))
+        return cls(np.zeros(size), TakenOff.zeros(size))
 
     @property
     def is_seen(self) -> bool:
@@ -196,14 +202,14 @@ def choose_width(problem: MovingProblem, *, device: torch.device) -> ChosenWidth
 
 
 def _renewed(fit_with: Callable[..., MovingFit], guess: Guess) -> MovingFit | None:
-    """Fit, and fit again with the weights of what was found; None where that runs away."""
+    """Fit, and fit again with the weights of what was found; None where that runs away or tells no 1 / D."""
     fits: list[MovingFit] = []
     for _ in range(_STARTING_FITS + 1):
         fits.append(fit_with(guess=guess))
-        if not fits[-1].holds or not _near(*fits[-2:]):
+        if not fits[-1].leads or not _near(*fits[-2:]):
             return None
         guess = _positive_means(fits[-1])
-    return fits[-1]
+    return fits[-1] if fits[-1].holds else None
 
 
 def _near(fit: MovingFit, following: MovingFit | None = None) -> bool:
@@ -220,7 +226,7 @@ def fit_on_lattice(
     """Fit D and both maps with the test functions of one lattice."""
     basis = CosineBasis.smooth_to(
         problem.grid, SHORTEST_LENGTH_PX * min(problem.grid.spacing_um),
-        at_most=max(MIN_MODES, lattice.count // FUNCTIONS_PER_MODE),
+        at_most=max(MIN_MODES, lattice.count * len(images) // FUNCTIONS_PER_MODE),
     )  # fmt: skip
     normal, motion = NormalEquations.zeros(2 * basis.size), _Motion.zeros(2 * basis.size)
     for tile in lattice.tiles():
@@ -228,11 +234,10 @@ def fit_on_lattice(
             _add(normal, motion, moving_equations(window, basis, tile), guess, device=device)
     balance = Balance.of(problem.average(), basis, 0.5 * max(half_width_um))
     if not (motion.is_seen or (motion.power > 0.0 and drifts(problem))):
-        solution = solve_smooth(normal, balance, basis).with_scatter_of(motion.maps_noise)
+        solution = _solved(normal, motion.taken_off, balance, basis)
         maps = RegressionFit(half_width_um, lattice, basis, 2, solution)
         return MovingFit(maps, math.nan, math.nan, np.zeros(2 * basis.size))
-    noise = motion.maps_noise + np.outer(motion.cross, motion.cross) * motion.noise / motion.power**2
-    solution = solve_smooth(_without_motion(normal, motion), balance, basis).with_scatter_of(noise)
+    solution = _solved(*_without_motion(normal, motion), balance, basis)
     along = solution.covariance @ motion.cross
     slowness = (motion.right - motion.cross @ solution.coefficients) / motion.power
     variance = solution.misfit / motion.power + motion.cross @ along / motion.power**2
@@ -264,7 +269,8 @@ def _add(
     maps = slice(0, balance.columns.shape[1] - 1)
     expected, expected_cross = expected_of_noise(grams, modes, inverse, maps=2)
     normal.gram += products[maps, maps] - expected
-    motion.maps_noise += expected
+    motion.taken_off.gram += expected
+    motion.taken_off.cross += expected_cross
     normal.cross += products[maps, -1] - expected_cross
     normal.power += float(products[-1, -1])
     normal.count += len(balance.right_side)
@@ -277,14 +283,31 @@ def _add(
     motion.noise_variance += 2.0 * float(np.sum(shared * shared.T))
 
 
-def _without_motion(normal: NormalEquations, motion: _Motion) -> NormalEquations:
-    """Return the equations for the maps alone, at the 1 / D that fits best."""
-    return NormalEquations(
-        normal.gram - np.outer(motion.cross, motion.cross) / motion.power,
-        normal.cross - motion.cross * (motion.right / motion.power),
-        normal.power - motion.right**2 / motion.power,
-        normal.count,
+def _without_motion(normal: NormalEquations, motion: _Motion) -> tuple[NormalEquations, TakenOff]:
+    """Return the equations for the maps alone, at the 1 / D that fits best, (right - cross · c) / power.
+
+    What was taken off the power is taken off these, at that 1 / D.
+    """
+    cross, right, off = motion.cross / motion.power, motion.right / motion.power, motion.taken_off
+    equations = NormalEquations(
+        normal.gram - np.outer(motion.cross, cross),
+        normal.cross - motion.cross * right,
+        normal.power - motion.right * right,
+        normal.count - 1,
     )
+    return equations, TakenOff(
+        off.gram + np.outer(cross, cross) * motion.noise,
+        off.cross + cross * (right * motion.noise),
+        right**2 * motion.noise,
+    )
+
+
+def _solved(
+    normal: NormalEquations, taken_off: TakenOff, balance: Balance, basis: CosineBasis
+) -> PositiveFit:
+    """Return the maps, their misfit per degree of freedom, their errors with the scatter of what was taken off."""
+    equations = replace(normal, taken_off=taken_off)
+    return solve_smooth(equations, balance, basis).with_scatter_of(taken_off.gram)
 
 
 def _follows(fit: MovingFit, accepted: list[MovingFit], *, windows: int) -> bool:

@@ -7,7 +7,7 @@ support.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,13 +53,30 @@ class WeightedTile:
 
 
 @dataclass(eq=False)
+class TakenOff:
+    """What was taken off the normal equations as the expected noise of A."""
+
+    gram: np.ndarray
+    cross: np.ndarray
+    power: float = 0.0
+
+    @classmethod
+    def zeros(cls, size: int) -> TakenOff:
+        return cls(np.zeros((size, size)), np.zeros(size))
+
+
+@dataclass(eq=False)
 class NormalEquations:
-    """AᵀC⁻¹A, AᵀC⁻¹b, bᵀC⁻¹b and the number of equations, summed over tiles."""
+    """AᵀC⁻¹A, AᵀC⁻¹b, bᵀC⁻¹b and the number of equations, summed over tiles.
+
+    `taken_off` is kept for a film alone, whose misfit needs it (see `misfit_of`).
+    """
 
     gram: np.ndarray
     cross: np.ndarray
     power: float
     count: int
+    taken_off: TakenOff | None = None
 
     @classmethod
     def zeros(cls, size: int) -> NormalEquations:
@@ -73,11 +90,23 @@ class NormalEquations:
         self.power += float(products[-1, -1])
         self.count += len(equations.right_side)
 
-    def misfit_of(self, coefficients: np.ndarray) -> float:
-        """Return τ² of a solution, its squared residual per equation; at least 1."""
+    def misfit_of(self, coefficients: np.ndarray, *, fitted: float) -> float:
+        """Return τ² of a solution that fits as many degrees of freedom as `fitted`; at least 1.
+
+        For a snapshot it is the squared residual per equation, less the noise that A is expected to add. For a film,
+
+            τ² = rᵀC⁻¹r / (n - fitted),     r = A c - b with the noise of A left in, which C counts,
+
+        since a perfect fit of its maps, of many more modes, would leave .5 to .8 by the former and a τ² up to 1.5 would
+        not show.
+        """
         c = coefficients
-        residual = self.power - 2 * self.cross @ c + c @ self.gram @ c
-        return max(1.0, float(residual) / self.count)
+        residual = float(self.power - 2 * self.cross @ c + c @ self.gram @ c)
+        if self.taken_off is None:
+            return max(1.0, residual / self.count)
+        off = self.taken_off
+        residual += float(off.power - 2 * off.cross @ c + c @ off.gram @ c)
+        return max(1.0, residual / max(self.count - fitted, 1.0))
 
     def without_negative(self, unit: np.ndarray) -> NormalEquations:
         """Return the equations without the directions in which less than the expected noise is left of AᵀC⁻¹A.
@@ -89,7 +118,11 @@ class NormalEquations:
         if values[0] > _ROUNDING * values[-1]:
             return self
         kept = vectors[:, values > 0.0] * np.sqrt(values[values > 0.0]) / unit[:, None]
-        return NormalEquations(kept @ kept.T, self.cross, self.power, self.count)
+        gram = kept @ kept.T
+        off = self.taken_off
+        if off is not None:
+            off = replace(off, gram=off.gram + self.gram - gram)
+        return NormalEquations(gram, self.cross, self.power, self.count, off)
 
     def with_row(self, row: np.ndarray, value: float, sd: float) -> NormalEquations:
         """Return the equations and one more, independent of them: row · c = value ± sd."""
@@ -98,6 +131,7 @@ class NormalEquations:
             self.cross + row * value / sd**2,
             self.power + value**2 / sd**2,
             self.count + 1,
+            self.taken_off,
         )
 
     def select(self, columns: np.ndarray) -> NormalEquations:

@@ -131,7 +131,7 @@ def positive_fit(normal: NormalEquations, basis: CosineBasis, linear: SmoothFit)
     for _ in range(_MISFIT_PASSES):
         latent, converged = problem.minimise(latent, misfit)
         coefficients = problem.coefficients(latent)
-        next_misfit = normal.misfit_of(coefficients)
+        next_misfit = normal.misfit_of(coefficients, fitted=linear.fitted)
         if not converged or next_misfit <= (1.0 + _MISFIT_SETTLED) * misfit:
             break
         misfit = next_misfit

@@ -6,8 +6,8 @@ error covariance C give, with the prior c ~ N(0, D²) whose scale is the uniform
     (AᵀC⁻¹A / τ² + D⁻²) c = AᵀC⁻¹b / τ²,     covariance (AᵀC⁻¹A / τ² + D⁻²)⁻¹.
 
 The correlation length ℓ and relative amplitude a in D maximise the marginal likelihood of b (see `evidence`).
-τ² >= 1 is the misfit per equation: where the model explains the data worse than the noise allows (blur, an
-unsteady pattern), error bars grow with it.
+τ² >= 1 is the misfit (see `NormalEquations.misfit_of`): where the model explains the data worse than the noise
+allows (blur, an unsteady pattern), error bars grow with it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,11 @@ class SmoothFit:
         return np.asarray(np.linalg.norm(whitened, axis=0))
 
     @property
+    def fitted(self) -> float:
+        """Degrees of freedom that the solution takes from the data: tr (AᵀC⁻¹A / τ² + D⁻²)⁻¹ AᵀC⁻¹A / τ²."""
+        return _fitted(self.root)
+
+    @property
     def prior(self) -> tuple[float, float]:
         """ℓ and a."""
         return self.length_um, self.amplitude
@@ -99,7 +104,7 @@ def fit_smooth(
     size = prior_sd(basis, scales, length_um, amplitude)
     root = factor_one_plus(size[:, None] * (normal.gram / misfit) * size)
     coefficients = _mean(root, normal.cross / misfit, size)
-    next_misfit = normal.misfit_of(coefficients)
+    next_misfit = normal.misfit_of(coefficients, fitted=_fitted(root))
     return SmoothFit(coefficients, size, root, misfit, next_misfit, length_um, amplitude, scales)
 
 
@@ -116,6 +121,12 @@ def posterior_covariance(gram: np.ndarray, size: np.ndarray) -> np.ndarray:
 def _mean(root: np.ndarray, cross: np.ndarray, size: np.ndarray) -> np.ndarray:
     mean, _ = lapack.dpotrs(root, size * cross, lower=1)
     return np.asarray(size * mean)
+
+
+def _fitted(root: np.ndarray) -> float:
+    """Return K - tr (1 + M)⁻¹ from the Cholesky factor of 1 + M, (K, K)."""
+    inverse, _ = lapack.dtrtri(root, lower=1)
+    return len(root) - float(np.sum(np.tril(inverse) ** 2))
 
 
 def _covariance(root: np.ndarray, size: np.ndarray) -> np.ndarray:

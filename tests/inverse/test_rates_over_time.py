@@ -1,5 +1,7 @@
 """Time-lapse: D and both rates per second from frames, against films of another discretisation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from chromamol.grid import Grid
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.lattice import TestLattice
+from chromamol.inverse.moving_fit import _renewed, choose_width
 from chromamol.inverse.moving_form import MovingProblem, balance_terms, moving_equations, windowed_images
 from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.rates import Outcome
@@ -95,6 +98,38 @@ def test_both_rates_per_second_are_recovered_at_five_percent_noise(result, film,
         assert abs(found.mean - wanted.mean()) < 3.0 * found.mean_se
         # 2.2 and 2.7 (other draws of the noise: 1.2 to 2.6): the evidence chooses maps a tenth too smooth here.
         check_errors(values - wanted, found.standard_error[found.valid], mean_square=(0.75, 6.0))
+
+
+def test_errors_of_maps_hold_at_one_percent_noise(clean, check_errors):
+    """With modes for a third of the functions of one window, maps were off by twice their errors."""
+    part = slice(30, 142)
+    noise = 0.01 * PARAMETERS.phi_max * np.random.default_rng(1).standard_normal((2, 20, 112, 112))
+    phi_h, phi_e = (phi[:, part, part] + n for phi, n in zip(clean[:2], noise, strict=True))
+    found = cm.infer_rates_over_time(phi_h, phi_e, **SETTINGS)
+    assert abs(found.diffusivity_um2_per_s - DIFFUSIVITY) < 3.0 * found.diffusivity_se < 0.1
+    for rate, true in ((found.methylation, clean[2].methylation), (found.acetylation, clean[2].acetylation)):
+        wanted, errors = true[part, part][rate.valid], rate.standard_error[rate.valid]
+        assert abs(rate.mean / wanted.mean() - 1.0) < 0.01
+        # .7 to 1.2 in four draws of the noise.
+        check_errors(rate.values[rate.valid] - wanted, errors, mean_square=(0.4, 2.0), covered=0.85)
+
+
+def test_a_start_with_rough_weights_needs_not_resolve_the_motion(film):
+    """With weights far off the misfit is 50, and D not resolved, where the next fit tells it to a tenth."""
+    problem = problem_of([phi[:8, :72, :72] for phi in film[:2]])
+    fit = choose_width(problem, device=torch.device("cpu")).fit(problem)
+    assert fit.resolves
+    rough = replace(fit, slowness_se=fit.slowness)
+    assert not rough.resolves
+
+    def renewed(*fits):
+        each = iter(fits)
+        return _renewed(lambda *, guess: next(each), (0.0, 0.0, 0.0))
+
+    assert renewed(rough, fit, fit) is fit
+    assert renewed(fit, fit, rough) is None
+    assert renewed(replace(fit, slowness=-1.0)) is None
+    assert renewed(fit, replace(fit, slowness=100.0 * fit.slowness)) is None
 
 
 def test_noise_of_equations_holds_what_pixels_do_on_the_way():

@@ -1,5 +1,7 @@
 """The parts of the regression: test functions, basis, noise covariance, evidence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,9 +11,10 @@ from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse.basis import CosineBasis
 from chromamol.inverse.lattice import TestLattice, bilaplacian_terms, identity_terms, laplacian_terms
+from chromamol.inverse.normal_equations import NormalEquations, TakenOff
 from chromamol.inverse.pair_products import NeighbourPairs
 from chromamol.inverse.problem import NoiseSource, RateProblem
-from chromamol.inverse.smooth_fit import NormalEquations, fit_smooth
+from chromamol.inverse.smooth_fit import fit_smooth
 from chromamol.inverse.weak_form import weak_equations
 from chromamol.inverse.weak_noise import EquationNoise, SmoothedTest, SpreadRows
 from chromamol.physics import ChromatinParameters
@@ -204,6 +207,26 @@ def test_noise_of_a_stiffness_that_changes_is_the_same_with_a_smoothing_that_doe
     np.testing.assert_allclose(white, smoothed, atol=1e-5 * white.max())
     own = np.trace(white) - np.trace(steady.residual_covariance(0.8, 1.1))
     assert own > 0.1 * np.trace(white)
+
+
+def test_misfit_per_degree_of_freedom_is_that_of_the_noise_whatever_is_fitted():
+    """90 unknowns from 300 equations with noise in A, of twice the variance that they are weighted with."""
+    rng = np.random.default_rng(5)
+    true, sd = rng.standard_normal(90), 0.1
+    clean = rng.standard_normal((300, 90))
+    variance = 1.0 + sd**2 * float(true @ true)
+    seen = clean + np.sqrt(2.0) * sd * rng.standard_normal(clean.shape)
+    values = clean @ true + np.sqrt(2.0) * rng.standard_normal(300)
+    off = TakenOff(300 * sd**2 * np.eye(90) / variance, np.zeros(90))
+    equations = NormalEquations(
+        seen.T @ seen / variance - off.gram,
+        seen.T @ values / variance,
+        float(values @ values) / variance,
+        300,
+    )
+    best = np.linalg.solve(equations.gram + off.gram, equations.cross)
+    assert replace(equations, taken_off=off).misfit_of(best, fitted=90.0) == pytest.approx(2.0, rel=0.2)
+    assert equations.misfit_of(best, fitted=90.0) < 1.5
 
 
 def test_evidence_finds_the_smoothness_of_a_map():
