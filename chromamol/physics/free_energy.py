@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
+BULK_SKEWNESS = 12.0
+"""f'''(φ), which is the same everywhere."""
+
 
 def bulk_energy(phi_h: Any, phi_max: Any) -> Any:
     """½ φ² (φ_max - φ)², the double well of heterochromatin. Dimensionless, same shape as `phi_h`."""
@@ -36,7 +39,3 @@ def bulk_stiffness(phi_h: Any, phi_max: Any) -> Any:
 def bulk_curvature(phi_h: Any, phi_max: Any) -> Any:
     """f''(φ) = 12 φ - 6 φ_max; with noise of variance σ², E f(φ + n) = f(φ) + ½ f''(φ) σ² + O(σ⁴)."""
     return 12.0 * phi_h - 6.0 * phi_max
-
-
-BULK_SKEWNESS = 12.0
-"""f'''."""
