@@ -151,7 +151,7 @@ def test_noise_of_equations_holds_what_pixels_do_on_the_way():
     rng = np.random.default_rng(0)
     draws = [
         residuals(*(phi + sd * rng.standard_normal(phi.shape) for phi in (phi_h, phi_e)))[1] - true
-        for _ in range(30)
+        for _ in range(12)
     ]
     power = []
     for window, off in zip(images, np.moveaxis(draws, 0, -1), strict=True):
