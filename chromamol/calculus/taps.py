@@ -155,8 +155,9 @@ def build_taps(
 
 
 def weak_taps(
-    kernel: str | Kernel, derivatives: tuple[int, ...], *, half_width: float, spacing: float, degree: int = 9
-) -> dict[int, FloatField]:
+    kernel: str | Kernel, derivatives: tuple[int, ...], *, half_width: float, spacing: float, degree: int = 9,
+    between: bool = False,
+) -> dict[int, FloatField]:  # fmt: skip
     """Return a test function and its derivatives, consistent on the grid under integration by parts.
 
     For every polynomial u of degree <= `degree` and every listed derivative k,
@@ -164,7 +165,8 @@ def weak_taps(
         Σ_i taps[k]_i u(x_i) = Σ_i taps[0]_i u^(k)(x_i)
 
     to rounding: the sum that stands for ∫ ψ^(k) u equals the one for ∫ ψ u^(k) (signs included), so a weak
-    form has no discretisation error of its own. taps[0] is ψ h, of unit sum.
+    form has no discretisation error of its own. taps[0] is ψ h, of unit sum. They are centred on a pixel, or midway
+    `between` two, and then of even length.
 
     Raises
     ------
@@ -173,15 +175,15 @@ def weak_taps(
     chosen = get_kernel(kernel)
     check_derivative((max(derivatives),))
     width, step = per_axis(half_width, 1, "half-width"), per_axis(spacing, 1, "spacing")
-    psi = build_taps(chosen, (0,), half_width=width, spacing=step)
-    result = {0: psi.values}
+    psi, _ = _radial(chosen, (0,), width, step, between=between)
+    x = (np.arange(len(psi)) - 0.5 * (len(psi) - 1)) * (step[0] / width[0])
+    result = {0: psi}
     for k in sorted(set(derivatives) - {0}):
-        targets = {
-            (j,): (math.factorial(j) / math.factorial(j - k) * psi.moment((j - k,)) if j >= k else 0.0)
-            / width[0] ** (j - k)
+        targets = tuple(
+            ((j,), math.perm(j, k) * math.fsum(psi * x ** (j - k)) if j >= k else 0.0)
             for j in range(k % 2, max(degree, k + chosen.order - 1) + 1, 2)
-        }
-        result[k] = _radial(chosen, (k,), width, step, targets=tuple(targets.items()))[0]
+        )
+        result[k], _ = _radial(chosen, (k,), width, step, targets=targets, between=between)
     return result
 
 
@@ -204,9 +206,9 @@ def smallest_half_width(
     raise AssertionError  # the search ends: enough pixels always meet the conditions
 
 
-def support_radius(half_width: float, spacing: float) -> int:
-    """Number of pixels on each side of the centre that lie strictly inside the half-width."""
-    return max(math.ceil(half_width / spacing * (1.0 - 1e-12)) - 1, 0)
+def support_radius(half_width: float, spacing: float, *, between: bool = False) -> int:
+    """Number of pixels strictly inside the half-width on each side of the centre: a pixel, or midway `between` two."""
+    return max(math.ceil(half_width / spacing * (1.0 - 1e-12) + 0.5 * between) - 1, 0)
 
 
 class _TooNarrowError(KernelError):
@@ -221,6 +223,7 @@ def _radial(
     spacing: tuple[float, ...],
     *,
     targets: tuple[tuple[tuple[int, ...], float], ...] | None = None,
+    between: bool = False,
 ) -> tuple[FloatField, float]:
     if not math.prod(2.0 * w / h for w, h in zip(half_width, spacing, strict=True)) <= MAX_SUPPORT_PX:
         raise KernelError(
@@ -228,10 +231,12 @@ def _radial(
             expected=f"a support of at most {MAX_SUPPORT_PX} pixels.",
             do="give width and spacing in the same unit.",
         )
-    radii = tuple(support_radius(w, h) for w, h in zip(half_width, spacing, strict=True))
+    radii = tuple(support_radius(w, h, between=between) for w, h in zip(half_width, spacing, strict=True))
     widths = torch.tensor(half_width, dtype=torch.float64)
     try:
-        taps, correction = radial_taps(kernel, derivative, widths, spacing, radii, targets=targets)
+        taps, correction = radial_taps(
+            kernel, derivative, widths, spacing, radii, targets=targets, between=between
+        )
     except _TooNarrowError as error:
         if targets is not None:
             raise KernelError(
@@ -258,13 +263,16 @@ def radial_taps(
     radii: tuple[int, ...],
     *,
     targets: tuple[tuple[tuple[int, ...], float], ...] | None = None,
+    between: bool = False,
 ) -> tuple[Tensor, float]:
     """Build taps of a mollifier of the distance; differentiable in `half_width` (one number per axis).
 
     Positions are measured in half-widths, which keeps the moment conditions well scaled; `targets` are the
     moments in these units, Σ (w Π half_width^α) t^β, by default α! [β = α] up to the degree of exactness.
+    The centre is a pixel, or along every axis midway `between` two.
     """
-    t = _positions(half_width, spacing, radii)
+    shape = [2 * n + (not between) for n in radii]
+    t = _positions(half_width, spacing, shape)
     rho = (t**2).sum(-1)
     # η itself can be zero inside the support for order > 2; its profile can't.
     weight = kernel.profile_series(rho.clamp(max=1.0), 0)[0] * (rho < 1.0)
@@ -277,16 +285,19 @@ def radial_taps(
             (b, float(math.prod(map(math.factorial, b)) * (b == derivative)))
             for b in _conditions(derivative, kernel.order)
         )
-    fix = _symmetrise(_correction(raw, t, weight, targets), derivative, radii)
+    fix = _symmetrise(_correction(raw, t, weight, targets), derivative, shape)
     scale = math.prod(w**a for w, a in zip(half_width, derivative, strict=True))
-    taps = ((raw + fix) / scale).reshape([2 * n + 1 for n in radii])
+    taps = ((raw + fix) / scale).reshape(shape)
     size = float(fix.detach().norm() / (raw + fix).detach().norm())
     return taps, size
 
 
-def _positions(half_width: Tensor, spacing: tuple[float, ...], radii: tuple[int, ...]) -> Tensor:
-    """Pixel positions in half-widths, shape (pixels, axes)."""
-    axes = [torch.arange(-n, n + 1, dtype=torch.float64) * h for n, h in zip(radii, spacing, strict=True)]
+def _positions(half_width: Tensor, spacing: tuple[float, ...], shape: list[int]) -> Tensor:
+    """Pixel positions from the middle of an array of `shape`, in half-widths, shape (pixels, axes)."""
+    axes = [
+        (torch.arange(n, dtype=torch.float64) - 0.5 * (n - 1)) * h
+        for n, h in zip(shape, spacing, strict=True)
+    ]
     grid = torch.meshgrid(*axes, indexing="ij")
     return torch.stack([g.reshape(-1) for g in grid], dim=-1) / half_width
 
@@ -306,9 +317,9 @@ def _partial(kernel: Kernel, derivative: tuple[int, ...], t: Tensor, rho: Tensor
     return result
 
 
-def _symmetrise(values: Tensor, derivative: tuple[int, ...], radii: tuple[int, ...]) -> Tensor:
+def _symmetrise(values: Tensor, derivative: tuple[int, ...], shape: list[int]) -> Tensor:
     """Remove the rounding that breaks the parity (-1)^α_i along each axis."""
-    grid = values.reshape([2 * n + 1 for n in radii])
+    grid = values.reshape(shape)
     for axis, a in enumerate(derivative):
         grid = 0.5 * (grid + (-1.0 if a % 2 else 1.0) * grid.flip(axis))
     return grid.reshape(-1)

@@ -85,9 +85,7 @@ class CosineBasis:
     def _cosines(self) -> tuple[np.ndarray, ...]:
         tables = []
         for n, highest in zip(self.grid.shape, self.modes.max(axis=0), strict=True):
-            half_waves = np.arange(highest + 1)
-            norm = np.where(half_waves > 0, math.sqrt(2.0), 1.0)[:, None]
-            tables.append(norm * np.cos(np.pi * np.outer(half_waves, (np.arange(n) + 0.5) / n)))
+            tables.append(_cosines_at(int(highest), (np.arange(n) + 0.5) / n))
         return tuple(tables)
 
     def relative_spectrum(self, length_um: float) -> np.ndarray:
@@ -106,10 +104,12 @@ class CosineBasis:
         return values
 
     def evaluate_at(self, positions: np.ndarray) -> np.ndarray:
-        """Return all modes at the pixels `positions`, (n, ndim): (n, M)."""
+        """Return all modes at `positions` in pixels, whole or halves, (n, ndim): (n, M)."""
         values = np.ones((len(positions), self.size))
-        for axis in range(self.grid.ndim):
-            values *= self.axis_cosines(axis)[self.modes[:, axis]][:, positions[:, axis]].T
+        halves = np.rint(2 * positions).astype(int)
+        for axis, n in enumerate(self.grid.shape):
+            table = _cosines_at(int(self.modes[:, axis].max()), (0.5 * np.arange(2 * n - 1) + 0.5) / n)
+            values *= table.T[halves[:, axis]][:, self.modes[:, axis]]
         return values
 
     def sampled(self, points_per_wave: int) -> np.ndarray:
@@ -160,3 +160,10 @@ class CosineBasis:
             waves = [np.abs(np.add.outer(m, s * m)).ravel() for m, s in zip(self.modes.T, signs, strict=True)]
             products.append(np.ravel_multi_index(waves, shape))
         return tuple(products)
+
+
+def _cosines_at(highest: int, places: np.ndarray) -> np.ndarray:
+    """Return the (half-waves, places) cosines of one axis at `places` from 0, its one end, to 1."""
+    half_waves = np.arange(highest + 1)
+    norm = np.where(half_waves > 0, math.sqrt(2.0), 1.0)[:, None]
+    return np.asarray(norm * np.cos(np.pi * np.outer(half_waves, places)))

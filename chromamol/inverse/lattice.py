@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from chromamol.calculus.kernels import PolynomialKernel
-from chromamol.calculus.taps import weak_taps
+from chromamol.calculus.taps import support_radius, weak_taps
 from chromamol.grid import Grid
 from chromamol.shapes import FloatField, Mask
 
@@ -50,13 +50,16 @@ def bilaplacian_terms(ndim: int) -> Terms:
 
 @dataclass(frozen=True, eq=False)
 class TestLattice:
-    """Mollifiers ψ_i centred on a lattice of pixels; products over the axes, like their derivatives.
+    """Mollifiers ψ_i on a lattice of pixels; products over the axes, like their derivatives.
+
+    The lattice lies in the middle of the grid, so that a mirrored image has the mirrored one. Where that takes centres
+    midway between pixels along an axis, its taps are of even length.
 
     Parameters
     ----------
     grid : the pixels.
     taps : per axis, the taps of ψ (unit sum), ψ'' (um⁻²) and ψ'''' (um⁻⁴), by order.
-    centres : per axis, pixel indices of the lattice.
+    centres : per axis, pixel indices of the lattice; of the pixel behind where they are between two.
     inside : True where the whole support of the lattice point lies inside the nucleus.
     valid : the same for every pixel of the grid.
     """
@@ -72,17 +75,11 @@ class TestLattice:
     @classmethod
     def inside_mask(cls, grid: Grid, mask: Mask, half_width_um: tuple[float, ...]) -> TestLattice:
         """Put a test function wherever its support of `half_width_um` per axis fits into `mask`."""
-        taps = tuple(
-            weak_taps(KERNEL, (2, 4), half_width=w, spacing=h)
-            for w, h in zip(half_width_um, grid.spacing_um, strict=True)
-        )
-        reach = [len(t[0]) // 2 for t in taps]
-        valid = erode_by_box(mask, reach)
-        centres = []
-        for n, r, w, h in zip(grid.shape, reach, half_width_um, grid.spacing_um, strict=True):
-            points = np.arange(r, max(n - r, r), max(1, round(STRIDE_PER_HALF_WIDTH * w / h)))
-            centres.append(points + (n - 1 - r - points[-1]) // 2 if len(points) else points)
-        return cls(grid, taps, tuple(centres), valid[np.ix_(*centres)], valid)
+        axes = zip(grid.shape, half_width_um, grid.spacing_um, strict=True)
+        taps, centres = zip(*(_middle_of_axis(n, w, h) for n, w, h in axes), strict=True)
+        reach = [support_radius(w, h) for w, h in zip(half_width_um, grid.spacing_um, strict=True)]
+        fits = _eroded(mask, [len(t[0]) for t in taps])
+        return cls(grid, taps, centres, fits[np.ix_(*centres)], erode_by_box(mask, reach))
 
     @property
     def count(self) -> int:
@@ -96,15 +93,21 @@ class TestLattice:
 
     def tiles(self) -> Iterator[LatticeTile]:
         """Yield the lattice in pieces of at most `TILE_FUNCTIONS`, each with at least one function inside."""
-        side = math.floor(TILE_FUNCTIONS ** (1 / self.grid.ndim) + 1e-9)
-        ranges = []
-        for points in self.centres:
-            pieces = max(1, math.ceil(len(points) / side))
-            edges = np.linspace(0, len(points), pieces + 1).astype(int)
-            ranges.append([slice(int(a), int(b)) for a, b in itertools.pairwise(edges)])
+        side = _tile_side(self.grid.ndim)
+        ranges = [
+            [slice(a, b) for a, b in itertools.pairwise(_even_edges(len(points), side))]
+            for points in self.centres
+        ]
         for part in itertools.product(*ranges):
             if self.inside[part].any():
                 yield LatticeTile(self, part)
+
+    def central_tile(self) -> LatticeTile:
+        """Return the largest tile in the middle of the lattice."""
+        side = _tile_side(self.grid.ndim)
+        margins = [max(0, math.ceil((len(points) - side) / 2)) for points in self.centres]
+        part = tuple(slice(m, len(points) - m) for m, points in zip(margins, self.centres, strict=True))
+        return LatticeTile(self, part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,15 +131,21 @@ class LatticeTile:
         """The pixels that the tile touches."""
         slices = []
         for points, taps, part in zip(self.lattice.centres, self.lattice.taps, self.part, strict=True):
-            reach = len(taps[0]) // 2
-            slices.append(slice(int(points[part][0]) - reach, int(points[part][-1]) + reach + 1))
+            box = len(taps[0])
+            slices.append(slice(int(points[part][0]) - box // 2, int(points[part][-1]) - box // 2 + box))
         return tuple(slices)
 
     @property
-    def positions(self) -> np.ndarray:
-        """Pixel indices of the functions inside, (n, ndim)."""
+    def corners(self) -> np.ndarray:
+        """Indices of the first pixel of each function's box, (n, ndim)."""
         axes = [points[part] for points, part in zip(self.lattice.centres, self.part, strict=True)]
-        return np.stack([axis[i] for axis, i in zip(axes, np.nonzero(self.inside), strict=True)], axis=1)
+        centres = np.stack([axis[i] for axis, i in zip(axes, np.nonzero(self.inside), strict=True)], axis=1)
+        return centres - np.array(self.stencil_shape) // 2
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where the functions inside are centred, in pixels, whole or halves, (n, ndim)."""
+        return self.corners + 0.5 * (np.array(self.stencil_shape) - 1)
 
     def integrate(self, field: FloatField, terms: Terms) -> np.ndarray:
         """Return ∫ φ (Σ terms) ψ_i for a field on `window`, (n,): derivatives of the mollified field."""
@@ -183,7 +192,41 @@ def contract(field: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
 
 def erode_by_box(mask: Mask, reach: list[int]) -> Mask:
     """Return the pixels whose box of `reach` pixels each way lies inside both the array and the mask."""
+    return _eroded(mask, [2 * r + 1 for r in reach])
+
+
+def _eroded(mask: Mask, box: list[int]) -> Mask:
+    """Return the pixels whose box of that many pixels lies inside both; one of even length has its middle before it."""
     eroded = mask.astype(np.uint8)
-    for axis, r in enumerate(reach):
-        eroded = ndimage.minimum_filter1d(eroded, 2 * r + 1, axis=axis, mode="constant", cval=0)
+    for axis, size in enumerate(box):
+        eroded = ndimage.minimum_filter1d(eroded, size, axis=axis, mode="constant", cval=0)
     return eroded.astype(bool)
+
+
+def _middle_of_axis(
+    pixels: int, half_width: float, spacing: float
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """Return the taps of one axis and the lattice that leaves as many pixels before it as behind it."""
+    stride = max(1, round(STRIDE_PER_HALF_WIDTH * half_width / spacing))
+    for between in (False, True):
+        taps = weak_taps(KERNEL, (2, 4), half_width=half_width, spacing=spacing, between=between)
+        box = len(taps[0])
+        left = (pixels - box) % stride  # even for one of the two
+        if pixels < box or left % 2 == 0:
+            break
+    first = box // 2 + left // 2
+    return taps, np.arange(first, max(first, pixels - box + box // 2 - left // 2 + 1), stride)
+
+
+def _tile_side(ndim: int) -> int:
+    """Return how many functions a tile has along each axis."""
+    return math.floor(TILE_FUNCTIONS ** (1 / ndim) + 1e-9)
+
+
+def _even_edges(points: int, most: int) -> list[int]:
+    """Return where to cut a line of points into few pieces of at most `most`, the same from either end."""
+    pieces = max(1, math.ceil(points / most))
+    if points % 2 and pieces % 2 == 0:
+        pieces += 1  # the middle of the line is a point
+    half = [round(points * k / pieces) for k in range(pieces // 2 + 1)]
+    return sorted({*half, *(points - k for k in half)})

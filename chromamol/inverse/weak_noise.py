@@ -302,8 +302,12 @@ def _shifted(offset: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[sli
 
 
 def _at_centres(values: FloatField | float, tile: LatticeTile) -> np.ndarray:
-    """Return `values` at the centre of every function, (n,)."""
-    return np.broadcast_to(values, tile.lattice.grid.shape)[tuple(tile.positions.T)]
+    """Return `values` at the centre of every function, the mean of the pixels around it, (n,)."""
+    array = np.broadcast_to(values, tile.lattice.grid.shape)
+    before, behind = np.floor(tile.positions).astype(int), np.ceil(tile.positions).astype(int)
+    sides = [{0, int(np.any(b != a))} for a, b in zip(before.T, behind.T, strict=True)]
+    around = [array[tuple(np.where(corner, behind, before).T)] for corner in itertools.product(*sides)]
+    return np.asarray(np.mean(around, axis=0))
 
 
 def _reach(source: NoiseSource) -> int:
@@ -320,15 +324,14 @@ def _cut(values: FloatField | float, window: tuple[slice, ...]) -> FloatField | 
 
 def _gather(values: FloatField | float, tile: LatticeTile) -> np.ndarray:
     """Return `values` at every pixel of every function's stencil, (n, stencil)."""
-    pixels = stencil_pixels(tile.positions, tile.stencil_shape, tile.lattice.grid.shape)
+    pixels = stencil_pixels(tile.corners, tile.stencil_shape, tile.lattice.grid.shape)
     array = np.asarray(values, dtype=float)
     return array.ravel()[pixels] if array.ndim else np.full(pixels.shape, float(array))
 
 
-def stencil_pixels(positions: np.ndarray, stencil: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """Return flat indices, (n, stencil), of boxes of shape `stencil` centred at `positions`."""
-    corner = positions - np.array([size // 2 for size in stencil])
-    start = np.ravel_multi_index(tuple(corner.T), shape)
+def stencil_pixels(corners: np.ndarray, stencil: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """Return flat indices, (n, stencil), of boxes of shape `stencil` from `corners` on."""
+    start = np.ravel_multi_index(tuple(corners.T), shape)
     offsets = np.ravel_multi_index(tuple(np.indices(stencil).reshape(len(stencil), -1)), shape)
     return np.add.outer(start, offsets)
 

@@ -54,8 +54,11 @@ def fit_best_width(
     for width, lattice in candidates(trial):
         basis = basis_of(lattice)
         parts = list(lattice.tiles())
-        if lattice.count > TILE_FUNCTIONS:  # the only candidate: its largest tile is enough for a guess
-            parts = [max(parts, key=lambda tile: np.count_nonzero(tile.inside))]
+        if (
+            lattice.count > TILE_FUNCTIONS
+        ):  # the only candidate: as many as one tile holds are enough for a guess
+            central = lattice.central_tile()
+            parts = [central] if np.count_nonzero(central.inside) >= MIN_FUNCTIONS else parts
         grams = [noise.grams(tile) for tile in parts]
         tiles = [WeightedTile.of(each, basis, guess, device=device) for each in grams]
         start = accepted[-1].solution if accepted else None
@@ -121,10 +124,10 @@ def _positive_means(fit: RegressionFit) -> tuple[float, ...]:
 
 
 def central_window(problem: RateProblem) -> tuple[slice, ...]:
-    """Return the window of at most `TRIAL_SIDE_PX` around the centre of the nucleus."""
+    """Return the window of at most `TRIAL_SIDE_PX` around the centre of the nucleus, the mirrored one if mirrored."""
     window = []
     for indices, n in zip(np.nonzero(problem.mask), problem.grid.shape, strict=True):
-        side = min(n, TRIAL_SIDE_PX)
-        start = min(max(0, round(float(indices.mean())) - side // 2), n - side)
+        side = min(n, TRIAL_SIDE_PX - (n - TRIAL_SIDE_PX) % 2)  # as much is left on either side of the middle
+        start = min(max(0, round(float(indices.mean()) - 0.5 * (side - 1))), n - side)
         window.append(slice(start, start + side))
     return tuple(window)

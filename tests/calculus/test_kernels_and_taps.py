@@ -131,10 +131,12 @@ def test_taps_print_formula_support_moments_and_noise_gain():
         assert part in text
 
 
+@pytest.mark.parametrize("between", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_weak_taps_obey_integration_by_parts_on_the_grid(name):
-    taps = weak_taps(name, (0, 1, 2, 4), half_width=0.9, spacing=0.1, degree=9)
-    x = (np.arange(taps[0].size) - taps[0].size // 2) * 0.1
+def test_weak_taps_obey_integration_by_parts_on_the_grid(name, between):
+    taps = weak_taps(name, (0, 1, 2, 4), half_width=0.9, spacing=0.1, degree=9, between=between)
+    assert taps[0].size == 17 + between
+    x = (np.arange(taps[0].size) - 0.5 * (taps[0].size - 1)) * 0.1
     for degree in range(10):
         u = np.polynomial.Polynomial.basis(degree)
         for k in (1, 2, 4):

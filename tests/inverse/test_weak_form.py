@@ -61,10 +61,26 @@ def test_every_test_function_lies_inside_the_mask():
     lattice = TestLattice.inside_mask(grid, mask, (8 * 0.04, 8 * 0.05))
     assert lattice.count > 0
     for tile in lattice.tiles():
-        half = [size // 2 for size in tile.stencil_shape]
-        for position in tile.positions:
-            box = tuple(slice(p - r, p + r + 1) for p, r in zip(position, half, strict=True))
+        for corner in tile.corners:
+            box = tuple(slice(c, c + n) for c, n in zip(corner, tile.stencil_shape, strict=True))
             assert mask[box].all()
+
+
+@pytest.mark.parametrize("pixels", [40, 41, 42, 43, 150, 151])
+@pytest.mark.parametrize("half_width_px", [8, 11, 15])
+def test_a_lattice_and_its_tiles_are_the_same_from_either_end(pixels, half_width_px):
+    mask = np.ones((pixels, 33), dtype=bool)
+    lattice = TestLattice.inside_mask(Grid(mask.shape, (0.04,) * 2), mask, (half_width_px * 0.04,) * 2)
+    tiles = list(lattice.tiles())
+    rows = np.unique(np.concatenate([tile.positions[:, 0] for tile in tiles]))
+    np.testing.assert_array_equal(rows, pixels - 1 - rows[::-1])
+    assert np.all(np.diff(rows) == round(0.3 * half_width_px))
+    assert lattice.inside.all()
+    counts = [len(tile.positions) for tile in tiles]
+    assert counts == counts[::-1]
+    assert max(counts) <= 1296
+    central = lattice.central_tile().positions
+    np.testing.assert_allclose(central.mean(axis=0), [0.5 * (pixels - 1), 16.0])
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=["2D", "3D"])
@@ -112,11 +128,9 @@ def test_sums_over_neighbouring_functions_are_those_pixel_by_pixel(grid):
     laplacian, surface, test = laplacian_terms(ndim), bilaplacian_terms(ndim), identity_terms(ndim)
 
     def written_out(terms):
-        rows = np.zeros((len(tile.positions), *grid.shape))
-        for row, position in zip(rows, tile.positions, strict=True):
-            box = tuple(
-                slice(p - n // 2, p + n // 2 + 1) for p, n in zip(position, tile.stencil_shape, strict=True)
-            )
+        rows = np.zeros((len(tile.corners), *grid.shape))
+        for row, corner in zip(rows, tile.corners, strict=True):
+            box = tuple(slice(c, c + n) for c, n in zip(corner, tile.stencil_shape, strict=True))
             row[box] = tile.stencil(terms)
         return rows.reshape(len(rows), -1)
 

@@ -22,9 +22,9 @@ def covariance_of(mask, *, reach, seed=0):
     shape = [*pairs.tile.window]
     box = tuple(s.stop - s.start for s in shape)
     rng, rows = np.random.default_rng(seed), []
-    for position in tile.positions:
+    for first in tile.corners:
         row = np.zeros(box)
-        corner = [p - s.start - n // 2 for p, s, n in zip(position, shape, tile.stencil_shape, strict=True)]
+        corner = [c - s.start for c, s in zip(first, shape, strict=True)]
         row[tuple(slice(c, c + n) for c, n in zip(corner, tile.stencil_shape, strict=True))] = 1.0
         rows.append((row * rng.uniform(0.5, 1.5, box)).ravel())
     return pairs, np.array(rows) @ np.array(rows).T

@@ -119,7 +119,7 @@ class TestedTile:
     def noise_of(self, weights: np.ndarray) -> dict[str, FloatField]:
         """Return Rᵀ weights on the tile's grid, by field, in units of the field's noise."""
         shape = self.tile.lattice.grid.shape
-        pixels = stencil_pixels(self.tile.positions, self.tile.stencil_shape, shape).ravel()
+        pixels = stencil_pixels(self.tile.corners, self.tile.stencil_shape, shape).ravel()
         result = {}
         for name, parts in self.rows.items():
             total = sum(
@@ -132,7 +132,7 @@ class TestedTile:
     def effect_of(self, noise: Mapping[str, FloatField]) -> np.ndarray:
         """Return R noise, (n,), for noise in units of its standard deviation."""
         shape = self.tile.lattice.grid.shape
-        pixels = stencil_pixels(self.tile.positions, self.tile.stencil_shape, shape)
+        pixels = stencil_pixels(self.tile.corners, self.tile.stencil_shape, shape)
         parts = [
             [np.einsum("np,np->n", rows, noise[name].ravel()[pixels]) for rows in equations]
             for name, equations in self.rows.items()
@@ -252,7 +252,7 @@ class System:
     def _rows(self, weights: Mapping[Order, FloatField], tile: LatticeTile) -> np.ndarray:
         """Return R of one equation and field, (n, stencil)."""
         shape = self.data.axes.shape
-        pixels = stencil_pixels(tile.positions, tile.stencil_shape, shape)
+        pixels = stencil_pixels(tile.corners, tile.stencil_shape, shape)
         rows = np.zeros(pixels.shape, dtype=np.float32)
         for order, values in weights.items():
             if np.any(values):
