@@ -273,7 +273,7 @@ def test_what_lies_around_the_mask_changes_nothing(film):
 
 
 def test_the_error_of_a_gain_is_what_a_wrong_gain_does(film):
-    phi_h, phi_e = (phi[::2, :96, :96] for phi in film[:2])
+    phi_h, phi_e = (phi[::2, :90, :90] for phi in film[:2])
     settings = SETTINGS | {"frame_interval_s": 2.0 * INTERVAL}
     exact = cm.infer_rates_over_time(phi_h, phi_e, **settings)
     prior = CalibrationPrior(gain_sd=(0.01, 0.0))
