@@ -59,6 +59,8 @@ class RegressionFit:
     lattice, basis : the equations and the unknowns.
     maps : 1 when acetylation is known, else 2.
     solution : the maps, `basis.size` coefficients each.
+    beside : how far the mean and the pixels of each map are, root mean square, from a fit of the next width, um⁻²; part
+        of every error of `rate_map`.
     """
 
     half_width_um: tuple[float, ...]
@@ -66,6 +68,7 @@ class RegressionFit:
     basis: CosineBasis
     maps: int
     solution: PositiveFit
+    beside: tuple[tuple[float, float], ...] | None = None
 
     def mean_over(self, pixels: Mask) -> tuple[np.ndarray, np.ndarray]:
         """Return each map's mean over `pixels` and its standard error, um⁻²."""
@@ -83,10 +86,23 @@ class RegressionFit:
         latent = self._latent(which)
         latent_error = self._error(which, self.solution.latent_covariance)
         mean, mean_se = self.mean_over(self.lattice.valid)
+        of_mean, of_pixels = (0.0, 0.0) if self.beside is None else self.beside[which]
         return RateMap(
-            self.solution.rates(which, latent), self.solution.error(which, latent, latent_error),
-            self.lattice.valid, float(mean[which]), float(mean_se[which]), free=self._free_mean(which),
+            self.solution.rates(which, latent),
+            np.hypot(self.solution.error(which, latent, latent_error), of_pixels),
+            self.lattice.valid, float(mean[which]), float(np.hypot(mean_se[which], of_mean)),
+            free=self._free_mean(which),
         )  # fmt: skip
+
+    def away_from(self, other: RegressionFit) -> tuple[tuple[float, float], ...]:
+        """Return `beside` for another fit of the same pixels, where that is valid."""
+        pixels = other.lattice.valid
+        means = self.mean_over(pixels)[0] - other.mean_over(pixels)[0]
+        away = []
+        for which, mean in enumerate(means):
+            mine, theirs = (f.solution.rates(which, f._latent(which))[pixels] for f in (self, other))
+            away.append((abs(float(mean)), float(np.sqrt(np.mean((mine - theirs) ** 2)))))
+        return tuple(away)
 
     @property
     def outcome(self) -> Outcome:

@@ -6,6 +6,9 @@ interfaces, which weights can't see; what wide ones cost is pixels: a rate is va
 support lies inside the nucleus. So take the narrowest width whose mean rates agree with those of every wider
 one within their standard errors (Lepski's balancing principle).
 
+What standard errors leave out (the prior's shape, aliasing) differs from width to width: how far the fits of the chosen
+and the next wider width are apart is part of the errors.
+
 References
 ----------
 Lepski, Theory Probab. Appl. 35, 454 (1991), doi:10.1137/1135065;
@@ -15,6 +18,7 @@ Mathé & Pereverzev, Inverse Problems 19, 789 (2003), doi:10.1088/0266-5611/19/3
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -72,9 +76,11 @@ def fit_best_width(
         return ()
     (*_, chosen) = accepted
     width, lattice, basis = chosen.half_width_um, chosen.lattice, chosen.basis
+    beside = chosen.away_from(accepted[-2]) if len(accepted) > 1 else None
     if trial is not problem or lattice.count > TILE_FUNCTIONS:
         lattice = TestLattice.inside_mask(problem.grid, problem.mask, width)
-        return fit_on_lattice(problem, lattice, width, guess=guess, device=device, variants=variants)
+        fits = fit_on_lattice(problem, lattice, width, guess=guess, device=device, variants=variants)
+        return tuple(replace(each, beside=beside) for each in fits)
     grams, tiles = kept
     if len(accepted) == 1:
         # Once more, with the noise of the reaction that is known by now.
@@ -84,7 +90,7 @@ def fit_best_width(
     others = fit_weighted(
         variants, tiles, lattice, basis, width, start=chosen.solution, prior=chosen.solution.prior
     )
-    return chosen, *others
+    return tuple(replace(each, beside=beside) for each in (chosen, *others))
 
 
 def candidates(problem: RateProblem) -> Iterator[tuple[tuple[float, ...], TestLattice]]:

@@ -1,5 +1,7 @@
 """Rates come back from fields that another discretisation made; what cannot be told is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from chromamol.given import as_mask
 from chromamol.grid import Grid
 from chromamol.inverse.inference import choose_method
 from chromamol.inverse.marks import marks_alike
+from chromamol.inverse.problem import NoiseSource, RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
+from chromamol.inverse.width import fit_best_width
 
 
 def regression(*fields, **settings):
@@ -155,6 +159,21 @@ def test_mirrored_fields_give_mirrored_maps(truth, channels, window):
             tolerance = 1e-5 if channels == 2 else 1e-3
             np.testing.assert_allclose(mirrored(one.values), other.values, rtol=tolerance)
             np.testing.assert_allclose(mirrored(one.standard_error), other.standard_error, rtol=tolerance)
+
+
+def test_errors_hold_how_far_the_next_width_is(truth):
+    field = truth("both_0")
+    window = np.s_[0:80, 20:96]
+    phi_h, phi_e = (Field(phi[window], Grid((80, 76), (0.04,) * 2), "1") for phi in field.noisy(0.05, 3))
+    noise = (NoiseSource(0.035, 1.0, 0.0), NoiseSource(0.035, 0.0, 1.0))
+    problem = RateProblem(phi_h, phi_e, noise, field.settings["parameters"])
+    (fit,) = fit_best_width(problem, device=torch.device("cpu"))
+    alone = replace(fit, beside=None)
+    for which, (of_mean, of_pixels) in enumerate(fit.beside):
+        assert 0.0 < of_mean < of_pixels
+        told, own = fit.rate_map(which), alone.rate_map(which)
+        assert told.mean_se == pytest.approx(np.hypot(own.mean_se, of_mean))
+        np.testing.assert_allclose(told.standard_error, np.hypot(own.standard_error, of_pixels))
 
 
 def test_valid_shrinks_by_the_support_at_the_nuclear_border(truth):
