@@ -58,9 +58,8 @@ def fit_best_width(
     for width, lattice in candidates(trial):
         basis = basis_of(lattice)
         parts = list(lattice.tiles())
-        if (
-            lattice.count > TILE_FUNCTIONS
-        ):  # the only candidate: as many as one tile holds are enough for a guess
+        if lattice.count > TILE_FUNCTIONS:
+            # The only candidate: as many functions as one tile holds are enough for a guess.
             central = lattice.central_tile()
             parts = [central] if np.count_nonzero(central.inside) >= MIN_FUNCTIONS else parts
         grams = [noise.grams(tile) for tile in parts]
