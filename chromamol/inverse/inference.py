@@ -120,7 +120,7 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
         rates = _of_section(rates, section_thickness_um, known)
         extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
     rates = judge(rates, acetylation_known=known is not None)
-    rates = replace(rates, flags=(*extra, *flags_of_marks(drawn), *rates.flags),
+    rates = replace(rates, flags=tuple(dict.fromkeys((*extra, *flags_of_marks(drawn), *rates.flags))),
                     diagnostics=rates.diagnostics | notes, reason=reason)  # fmt: skip
     return rates.embedded(drawn.grid, window)
 

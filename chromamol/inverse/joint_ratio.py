@@ -4,8 +4,9 @@
 
 It is the ratio of the integral balance, which every estimator states: in a nucleus that nothing crosses both
 reactions convert as much, and W is <φ_h> / <φ_e> of the fitted fields, up to the wall, beside which no rates are
-known. A nucleus that the image cuts has no such balance; there the rates themselves tell W. The ratio of the plain
-means is another number (.84 for .94 in one nucleus), and depends on where rates are known (.88 over those pixels).
+known. A nucleus that the image cuts has no such balance; there the rates themselves tell W, up to the cut, where they
+are as uncertain as the samples say. The ratio of the plain means is another number (.84 for .94 in one nucleus), and
+depends on where rates are known (.88 over those pixels).
 """
 
 from __future__ import annotations
@@ -46,9 +47,8 @@ def balance_ratio(
     logs : deviations of the unknown log-rates, (samples, maps, ...), by noise and by calibration.
     both : pixels where both rates are known.
     """
-    problem, closed = fit.problem, not is_cut(fit.problem.mask)
-    where = problem.mask if closed else both
-    if not where.any():
+    problem, where, closed = fit.problem, fit.problem.mask, not is_cut(fit.problem.mask)
+    if not (closed or both.any()):
         return None
     fields = [cut(problem, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e)]
     ratio = weighted_ratio(fields, None if closed else rates, where)

@@ -61,6 +61,13 @@ def test_errors_hold_the_spread_between_planes_which_falls_with_the_area(uncorre
     area = valid * (7.5 / 192) ** 2 * uncorrected.acetylation.mean / factor
     spread = np.hypot(0.03, 0.6 / np.sqrt(area))
     expected = np.hypot(uncorrected.acetylation.mean_se, uncorrected.acetylation.mean * spread) / factor
+    # Γ' = Γ c(Γ): what moves Γ' by a percent moves Γ by more.
+    apparent = uncorrected.acetylation.mean * (1.0 + np.array([-0.01, 0.01]))
+    found = [TABLE.solve(each, 0.0, uncorrected.mollifier_width_um) for each in apparent]
+    slope = np.log(found[1] / found[0]) / np.log(apparent[1] / apparent[0])
+    assert slope > 1.03
+    expected *= slope
+    assert SectionTable.measured().slope(1.0, 0.0, 0.8) > 1.2
     assert corrected.acetylation.mean_se == pytest.approx(expected, rel=0.05)
     valid = corrected.methylation.valid
     assert (corrected.methylation.standard_error * factor >= uncorrected.methylation.standard_error)[
