@@ -113,7 +113,7 @@ def test_a_background_that_does_not_tell_is_left_alone(background, outside, word
 
 def test_rates_of_a_shaded_nucleus_become_those_of_the_even_one(tmp_path, small_field):
     """Light that falls by 40 % across one nucleus passes for a gradient of chromatin, until the flat field is known."""
-    light = small_field(1) - OFFSET
+    light = small_field(0) - OFFSET
     ramp = 1.2 - 0.5 * np.indices(light.shape)[1] / (light.shape[1] - 1)
     flat = written(tmp_path / "flat.tif", OFFSET + 20_000.0 * ramp)
     given = Settings(chromatin_gain=1400.0, camera_offset=OFFSET, segmentation_method="classical",

@@ -310,9 +310,10 @@ def test_what_can_not_be_done_is_refused(small, truth):
         cm.infer_rates(phi, phi, pixel_size_um=0.04, seen=phi < 0, method="network")
 
 
-def test_a_pattern_that_is_pulled_off_its_image_is_said_to_move(crop):
+def test_a_pattern_that_is_pulled_off_its_image_is_said_to_move(crop, truth):
     """The same steady pattern with its own acetylation rate, and with twice that: then it could not be at rest."""
-    phi_h, phi_e, _, settings, _ = crop
+    settings = crop[3]
+    phi_h, phi_e = (values[40:144, 40:144] for values in truth("known_0").noisy(0.05, 1))
     quick = NetworkSettings(steps=60, polish=40, error_samples=2)
     flags = []
     for known in (1.0, 2.0):
