@@ -294,12 +294,3 @@ def test_hdf5_that_sends_its_library_round_in_circles_is_ended(sample, tmp_path,
     monkeypatch.setattr("chromamol.io.smlm.hdf5_probe.LEAST_SECONDS", 2.0)
     with pytest.raises(ReadError, match=r"a\.h5: broken or truncated HDF5 \("):
         read_localizations(tmp_path / "a.h5")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def to_file(name, text):
-        (tmp_path / name).write_bytes(text.encode())
-        return tmp_path / name
-
-    return to_file

@@ -219,12 +219,3 @@ def test_decimal_commas_and_the_line_that_names_the_separator(write, text):
 def test_what_is_wrong_with_numbers_is_named(write, separator, row, advice):
     with pytest.raises(ReadError, match=advice):
         read_localizations(write("a.csv", _rows(separator, row)))
-
-
-@pytest.fixture
-def write(tmp_path):
-    def to_file(name, text):
-        (tmp_path / name).write_bytes(text.encode())
-        return tmp_path / name
-
-    return to_file
