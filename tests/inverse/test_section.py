@@ -109,6 +109,13 @@ def test_a_section_beyond_the_table_keeps_the_ratio_only(uncorrected, thickness_
     assert np.isfinite(corrected.ratio_se)
 
 
+def test_a_flag_of_the_section_stands_once(truth):
+    fields = truth("uniform_1")
+    rates = cm.infer_rates(fields.phi_h[:96, :96], fields.phi_e[:96, :96], pixel_size_um=fields.pixel_size_um,
+                           method="regression", section_thickness_um=50.0, **SETTINGS)  # fmt: skip
+    assert rates.flags.count("section_not_corrected") == 1
+
+
 def test_without_positive_rates_the_error_of_the_ratio_is_unknown(uncorrected):
     corrected = correct_section(scaled(uncorrected, -1.0), 0.0, table=TABLE)
     assert "section_not_corrected" in corrected.flags
