@@ -20,7 +20,7 @@ import numpy as np
 from chromamol.inverse.cut_faces import is_cut
 from chromamol.inverse.joint_fit import JointFit, cut
 from chromamol.inverse.joint_posterior import Posterior
-from chromamol.inverse.single_fit import relative_flux_error
+from chromamol.inverse.single_fit import outline_flux_error
 from chromamol.shapes import FloatField, Mask
 
 STEP = 1e-3
@@ -61,8 +61,7 @@ def balance_ratio(
             changes.append((weighted_ratio(moved, None if closed else at, where) - ratio) / STEP)
         errors.append(float(np.sqrt(np.mean(np.square(changes)))))
     if closed:
-        size = (np.count_nonzero(where) * problem.grid.pixel_volume_um) ** (1 / problem.grid.ndim)
-        errors.append(ratio * relative_flux_error(problem.mask, problem.grid, size / 16))
+        errors.append(ratio * outline_flux_error(problem.mask, problem.grid))
     return BalanceRatio(ratio, math.hypot(*errors), errors[1])
 
 

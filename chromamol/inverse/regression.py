@@ -17,7 +17,7 @@ import torch
 from chromamol.inverse.cut_faces import cut_flux_error
 from chromamol.inverse.problem import RateProblem
 from chromamol.inverse.rates import Outcome, RateMap, Rates
-from chromamol.inverse.single_fit import IDENTIFIED_AT, RegressionFit, relative_flux_error
+from chromamol.inverse.single_fit import IDENTIFIED_AT, RegressionFit, outline_flux_error
 from chromamol.inverse.threads import one_thread
 from chromamol.inverse.width import fit_best_width
 
@@ -138,6 +138,5 @@ def integral_ratio(problem: RateProblem) -> tuple[float, float]:
     mean_h = float(problem.phi_h.values[problem.mask].mean())
     mean_e = float(problem.phi_e.values[problem.mask].mean())
     sd_h, sd_e = (sd / math.sqrt(count) for sd in problem.mean_noise_sd())
-    diameter = (count * problem.grid.pixel_volume_um) ** (1 / problem.grid.ndim)
-    flux = max(relative_flux_error(problem.mask, problem.grid, diameter / 16), cut_flux_error(problem))
+    flux = max(outline_flux_error(problem.mask, problem.grid), cut_flux_error(problem))
     return mean_h / mean_e, mean_h / mean_e * math.hypot(sd_h / mean_h, sd_e / mean_e, flux)

@@ -296,3 +296,9 @@ def relative_flux_error(mask: Mask, grid: Grid, scale_um: float) -> float:
     border = faces * {1: 1.0, 2: math.pi / 4, 3: 2 / 3}[ndim]
     interior = np.count_nonzero(mask) * grid.pixel_volume_um
     return float(math.sqrt(border / scale_um ** (ndim - 1)) / (interior / scale_um**ndim))
+
+
+def outline_flux_error(mask: Mask, grid: Grid) -> float:
+    """Return `relative_flux_error` at the scale of a sixteenth of the nucleus: for a border that may not be closed."""
+    diameter = (np.count_nonzero(mask) * grid.pixel_volume_um) ** (1 / grid.ndim)
+    return relative_flux_error(mask, grid, diameter / 16)
