@@ -7,6 +7,7 @@ support.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,8 +91,8 @@ class NormalEquations:
         self.power += float(products[-1, -1])
         self.count += len(equations.right_side)
 
-    def misfit_of(self, coefficients: np.ndarray, *, fitted: float) -> float:
-        """Return τ² of a solution that fits as many degrees of freedom as `fitted`; at least 1.
+    def misfit_of(self, coefficients: np.ndarray, *, fitted: Callable[[], float]) -> float:
+        """Return τ² of a solution that fits as many degrees of freedom as `fitted` returns; at least 1.
 
         For a snapshot it is the squared residual per equation, less the noise that A is expected to add. For a film,
 
@@ -106,13 +107,14 @@ class NormalEquations:
             return max(1.0, residual / self.count)
         off = self.taken_off
         residual += float(off.power - 2 * off.cross @ c + c @ off.gram @ c)
-        return max(1.0, residual / max(self.count - fitted, 1.0))
+        return max(1.0, residual / max(self.count - fitted(), 1.0))
 
     def without_negative(self, unit: np.ndarray) -> NormalEquations:
         """Return the equations without the directions in which less than the expected noise is left of AᵀC⁻¹A.
 
-        They hold nothing but noise; what is left is positive semidefinite. Directions are orthogonal in units of
-        `unit`, the size that coefficients have, so that what is missing in fine waves is not taken from long ones.
+        They hold nothing but noise. Directions are orthogonal in units of `unit`, the size that coefficients have, so
+        that what is missing in fine waves is not taken from long ones. What is left is put together from its own
+        directions: taking the negative ones off would leave rounding, and a matrix that is not positive semidefinite.
         """
         values, vectors = linalg.eigh(unit[:, None] * self.gram * unit, driver="evd", check_finite=False)
         if values[0] > _ROUNDING * values[-1]:

@@ -59,7 +59,6 @@ class SmoothFit:
         whitened, _ = lapack.dtrtrs(self.root, unit, lower=1)
         return np.asarray(np.linalg.norm(whitened, axis=0))
 
-    @property
     def fitted(self) -> float:
         """Degrees of freedom that the solution takes from the data: tr (AᵀC⁻¹A / τ² + D⁻²)⁻¹ AᵀC⁻¹A / τ²."""
         return _fitted(self.root)
@@ -104,7 +103,7 @@ def fit_smooth(
     size = prior_sd(basis, scales, length_um, amplitude)
     root = factor_one_plus(size[:, None] * (normal.gram / misfit) * size)
     coefficients = _mean(root, normal.cross / misfit, size)
-    next_misfit = normal.misfit_of(coefficients, fitted=_fitted(root))
+    next_misfit = normal.misfit_of(coefficients, fitted=lambda: _fitted(root))
     return SmoothFit(coefficients, size, root, misfit, next_misfit, length_um, amplitude, scales)
 
 

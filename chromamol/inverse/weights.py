@@ -45,7 +45,10 @@ def weights_of(
 
 def mirrored(lower: np.ndarray) -> np.ndarray:
     """Return the symmetric matrix that has this lower triangle."""
-    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
+    half = np.tril(lower)
+    whole = half + half.T
+    np.fill_diagonal(whole, half.diagonal())
+    return np.asarray(whole)
 
 
 @dataclass(frozen=True, eq=False)
