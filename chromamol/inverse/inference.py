@@ -16,6 +16,7 @@ from chromamol.field import Field
 from chromamol.given import as_array, as_mask
 from chromamol.grid import Grid
 from chromamol.inverse.arrays import as_fields, noise_of
+from chromamol.inverse.blurred_rates import with_error_of_blur
 from chromamol.inverse.blurred_split import with_ratio_before_blur
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.domain_scaling import scale_by_domains
@@ -113,9 +114,7 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
         blur_um, extra = math.sqrt(max(apparent_blur_um**2 - psf_sigma_um**2, 0.0)), ()
     if not is_resolved(raw.grid, parameters, blur_um) and "unresolved_domains" not in rates.flags:
         extra = ("unresolved_domains", *extra)
-    if len(raw.images) == 1 and not (chosen in WITH_BLUR and rates.outcome is Outcome.NOT_JUDGED):
-        rates = with_ratio_before_blur(rates, first.images[0], parameters, noise_sd=notes["total_noise_sd"],
-                                       blurs_um=blurs, constant=split_constant)  # fmt: skip
+    rates = _with_blur(rates, first, chosen, blurs, split_constant, notes)
     if section_thickness_um is not None:
         rates = _of_section(rates, section_thickness_um, known)
         extra += tuple(flag for flag in rates.flags if flag == "section_not_corrected")
@@ -128,16 +127,30 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
 def _without_fading(
     problem: JointProblem, blur_um: float, method: str, constant: SplitConstant
 ) -> tuple[JointProblem, tuple[float, ...], SplitConstant]:
-    """Return one channel's problem without the fading of a stack, its blur along each axis, and how well C is known."""
-    if len(problem.images) > 1:
-        return problem, (0.0,) * problem.grid.ndim, constant
+    """Return the problem, its blur along each axis, and how well C is known; a stack of one channel without fading."""
     blurs = blurs_um(problem.images[0], blur_um)
-    if problem.grid.ndim == 2 or method in WITH_BLUR or not any(blurs):
+    if len(problem.images) > 1 or problem.grid.ndim == 2 or method in WITH_BLUR or not any(blurs):
         return problem, blurs, constant
     problem, level_sd = without_fading(problem, blurs)
     if constant.value is None:
         constant = replace(constant, sd=math.hypot(constant.sd, level_sd))
     return problem, blurs, constant
+
+
+def _with_blur(
+    rates: Rates, problem: JointProblem, method: str, blurs_um: tuple[float, ...], constant: float | None,
+    notes: dict[str, float],
+) -> Rates:  # fmt: skip
+    """Return the rates of an estimator that knows no blur with what blur does in their errors, or taken back."""
+    if method == "regression":
+        rates = with_error_of_blur(
+            rates, blurs_um=blurs_um, interface_length_um=problem.parameters.interface_length_um,
+            known_acetylation=problem.known_acetylation is not None,
+        )  # fmt: skip
+    if len(problem.images) > 1 or (method in WITH_BLUR and rates.outcome is Outcome.NOT_JUDGED):
+        return rates
+    return with_ratio_before_blur(rates, problem.images[0], problem.parameters, noise_sd=notes["total_noise_sd"],
+                                  blurs_um=blurs_um, constant=constant)  # fmt: skip
 
 
 def _regression(section_thickness_um: float | None, known: FloatField | None) -> Solve:
