@@ -60,10 +60,11 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
         the light (√(Poisson + read²)); a tuple gives one for each array. Estimated from the fields when None.
     psf_sigma_um : standard deviation of the point spread function, um. The joint fit holds it in its data term, up to
         three quarters of a domain radius. The regression does not: a PSF wider than the interface raises the flag
-        `unresolved_domains`, and the rates are effective. It takes the ratio of one channel, which blur lowers, back to
-        what it was, or to NaN with the flag `ratio_blurred` where the domains are too small for that or none is left.
-    apparent_blur_um : what takes the place of `psf_sigma_um` for that ratio and that flag, where only the image tells
-        its blur; of a fit that holds the PSF, the flag is about what is beyond it.
+        `unresolved_domains`, and the rates are effective, with what blur may have added to them in their errors
+        (`blurred_rates`). It takes the ratio of one channel, which blur lowers, back to what it was, or to NaN with the
+        flag `ratio_blurred` where the domains are too small for that or none is left.
+    apparent_blur_um : what takes the place of `psf_sigma_um` for these errors, that ratio and that flag, where only the
+        image tells its blur; of a fit that holds the PSF, the flag is about what is beyond it.
     section_thickness_um : how much of a nucleus's depth a 2D image shows, um: 0 for a section thinner than its domains.
         Both rates are then corrected for the missing third dimension, and their errors and the ratio's hold its
         spread (`section`). None takes the pattern for two-dimensional. When acetylation is known, the methylation

@@ -46,8 +46,8 @@ class RateMap:
     standard_error : um⁻², pointwise; NaN where nothing could be estimated.
     valid : True where the mollifier's whole support lies inside the nucleus and the value can be used.
     mean, mean_se : average over the valid pixels and its standard error, um⁻²; NaN when there are none.
-    calibration_se : the part of `mean_se` that comes from the calibration, um⁻². It is common to all pixels, and to
-        nuclei that share one gain.
+    calibration_se : the part of `mean_se` that comes from the calibration, and of a regression from blur, um⁻². It is
+        common to all pixels, and to nuclei that share one gain and one microscope.
     free : the mean as if rates could be negative, and its standard error without the calibration's part, um⁻²; None
         where it is `mean` and `own_se`. What the data determine is asked of it: a positive map has a positive mean,
         whatever the data say.

@@ -26,7 +26,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "saturated": "Pixels at the detector's maximum: densities are too low there.",
         # what the image can resolve
         "unresolved_domains": "Domains or their interfaces are finer than the image resolves: rates are effective "
-        "ones. The ratio of two marks stays meaningful; that of one channel is corrected for blur.",
+        "ones, too large by what their errors say if the image tells its blur. The ratio of two marks stays "
+        "meaningful; that of one channel is corrected for blur.",
         "ratio_blurred": "Blur is over half of the radius of the domains that one channel shows, or its correction "
         "leaves no ratio above 0: one channel does not tell the rate ratio then, it is NaN.",
         "kernel_exceeds_nucleus": "The kernel reaches the nuclear border from every pixel: no map.",
@@ -43,7 +44,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "background_clipped": "Most pixels around the nucleus have exactly the lowest value: the background was "
         "subtracted, cut off or masked out, and the dark level can't be measured. Ratio and rates can be wrong by more "
         "than their errors: use the raw image, or give the dark level.",
-        "scale_uncertain": "The calibration alone leaves the rates open by more than half of their size: compare "
+        "scale_uncertain": "Calibration and blur alone leave the rates open by more than half of their size: compare "
         "them between nuclei that were imaged and calibrated in the same way.",
         "lossy_compression": "The file was compressed with loss (JPEG): its noise and fine structure are altered, and "
         "errors come out too small. Use the raw image.",

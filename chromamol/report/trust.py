@@ -47,14 +47,15 @@ _MOVING = Statement(
 )
 _ERRORS = Statement(
     "Error bars are one standard error",
-    "They carry the noise of the pixels through the fit, how well the constant of a split channel is known, and "
-    "how well gains, dark levels and the constants of the model are. The calibration's part stands in nuclei.csv as "
-    "..._calibration_se: it is common to nuclei that share one gain, and does not count when these are compared. A "
-    "nucleus whose gain was found from itself has part of it for its own: in simulated fields such rates scatter up "
-    "to 1.6 times as much as the rest of the error says. The part of a split channel's constant, some 10 % of the "
-    "ratio and the larger part of its error, is not in that column; it is a convention that nuclei share too, mostly "
-    "but not wholly. Error bars do not contain a wrong pixel size (rates go as 1 / length²), "
-    "blur that hides the domains, or a nucleus that the model does not describe. Differences between conditions "
+    "They carry the noise of the pixels through the fit, how well the constant of a split channel is known, how "
+    "well gains, dark levels and the constants of the model are, and what the blur that an image shows adds to "
+    "rates by regression. The part of calibration and blur stands in nuclei.csv as ..._calibration_se: it is "
+    "common to nuclei that share one gain and one microscope, and does not count when these are compared. A "
+    "nucleus whose gain was found from itself has part of it for its own: in simulated fields such rates scatter "
+    "up to 1.6 times as much as the rest of the error says. The part of a split channel's constant, some 10 % of "
+    "the ratio and the larger part of its error, is not in that column; it is a convention that nuclei share too,"
+    " mostly but not wholly. Error bars do not contain a wrong pixel size (rates go as 1 / length²), domains that"
+    " blur hides altogether, or a nucleus that the model does not describe. Differences between conditions "
     "need replicates, not many nuclei of one dish.",
 )
 _NAN = Statement(
@@ -161,8 +162,9 @@ def _effective(count: int, total: int) -> Statement:
     return Statement(
         f"Rates are effective ones in {who}",
         "Their heterochromatin domains, or the interfaces of these, are smaller than pixel and microscope "
-        "resolve. What was fitted is the blurred pattern: such rates can be compared between images "
-        "taken in the same way, but they are not the rates of the molecules. The ratio of two marks "
-        "stays meaningful; that of one stain is corrected for blur. "
+        "resolve. What was fitted is the blurred pattern, whose rates are too large: they can be compared "
+        "between images taken in the same way, but they are not the rates of the molecules. Where the image "
+        "tells its blur, error bars reach down to where the rates would be without it. The ratio of two marks"
+        " stays meaningful; that of one stain is corrected for blur. "
         "These nuclei carry the flag “unresolved domains”.",
     )

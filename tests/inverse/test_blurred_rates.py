@@ -44,7 +44,7 @@ def test_what_blur_adds_is_in_the_errors(truth, check_errors):
         np.testing.assert_allclose(same, too_large)
         off.append(too_large)
         errors.append(error)
-    check_errors(np.array(off), np.array(errors), mean_square=(0.5, 1.6), covered=1.0)
+    check_errors(np.array(off), np.array(errors), mean_square=(0.5, 1.6), covered=0.99)
 
 
 def test_its_error_is_common_to_all_pixels_and_to_nuclei_imaged_alike(truth):
