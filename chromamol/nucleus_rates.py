@@ -69,7 +69,7 @@ class Fractions:
     gains : intensity per unit of each fraction, by which the noise follows the light.
     calibration : how well the fractions' scale is known.
     blur_um : σ of the borders between its phases; NaN where the image doesn't show it.
-    seen : where the pixels were measured, when not everywhere: `auto` then takes the network.
+    seen : where the pixels were measured, when not everywhere.
     """
 
     nucleus: Nucleus
@@ -93,13 +93,7 @@ def infer_nuclei(
 ) -> list[Rates | ChromamolError]:
     """Infer the rates of the nuclei of an image, or the error of each."""
     asked = [_arguments(nucleus, spacing_um, settings, report) for nucleus in nuclei]
-    found = infer_rates_together(asked, device=settings.device)
-    return [
-        replace(rates, reason="pixels of the nucleus were not seen, and the network takes gaps")
-        if isinstance(rates, Rates) and arguments["method"] != settings.method
-        else rates
-        for rates, arguments in zip(found, asked, strict=True)
-    ]
+    return infer_rates_together(asked, device=settings.device)
 
 
 def _arguments(
@@ -107,8 +101,8 @@ def _arguments(
 ) -> dict[str, Any]:
     """Return the arguments of `infer_rates` for one nucleus."""
     method, network, noise_sd, mask = settings.method, None, fractions.noise_sd, fractions.nucleus.mask
-    if fractions.seen is not None and method == "auto":
-        method = "network"
+    if fractions.seen is not None and method == "auto" and settings.photons_per_count is not None:
+        method = "network"  # which counts photons
     gains = fractions.gains
     if settings.photons_per_count is not None and gains is not None and noise_sd is None:
         noise_sd, photons = light_noise(fractions.values, gains, settings)

@@ -69,7 +69,7 @@ class Settings:
     psf_sigma_um : standard deviation of the point spread function; unknown when None.
     missing : which pixels were not seen (NaN, dust, bleached or cut away): a mask image of the image's shape, not 0
         where nothing was seen, a folder of such masks of the same stem, or "nan" for pixels that are NaN. Nuclei with
-        gaps are given to the network, which takes them.
+        gaps are given to the joint fit where pixels resolve the interfaces, else to the network.
     photons_per_count : detected photons per unit of intensity above the dark level, from the camera's gain. The noise
         then follows the light: √(light / photons + read noise²), Poisson in the network. Estimated, uniform, when None.
     read_noise_counts : standard deviation of the camera's read noise, in units of intensity; used with

@@ -17,6 +17,8 @@ from chromamol.io import Micrograph, find_labels, read_mask
 from chromamol.settings import Settings
 from chromamol.shapes import Mask
 
+TAKE_GAPS = ("auto", "joint", "network")
+
 NAN = "nan"
 """`missing = "nan"`: the pixels that are NaN were not seen."""
 
@@ -94,9 +96,9 @@ def require_takes_gaps(settings: Settings) -> None:
     """Raise `ParameterError` for an estimator that takes no gaps, or a mask that is not there."""
     if settings.missing is None:
         return
-    if settings.method not in ("auto", "network"):
-        raise ParameterError(f"missing with method = '{settings.method}'.", expected="'auto' or 'network'.",
-                             do="leave the method out: nuclei with gaps are then given to the network.")  # fmt: skip
+    if settings.method not in TAKE_GAPS:
+        raise ParameterError(f"missing with method = '{settings.method}'.", expected=f"one of {', '.join(TAKE_GAPS)}.",
+                             do="leave the method out: nuclei with gaps are then given to one of these.")  # fmt: skip
     if settings.missing != NAN and not Path(settings.missing).exists():
         raise ParameterError(f"missing = {settings.missing}.", expected="a mask image, a folder of them, or 'nan'.",
                              do="check the path.")  # fmt: skip

@@ -52,7 +52,7 @@ def test_nan_pixels_and_a_mask_of_them_are_the_same(monkeypatch, small_field, tm
     by_mask = _handed_over(monkeypatch, small_field(), Settings(missing=tmp_path / "dust.tif"))
     for given in (by_nan, by_mask):
         assert np.count_nonzero(~given["seen"]) == hole.sum()
-        assert given["method"] == "network"
+        assert given["method"] == "auto"
     np.testing.assert_array_equal(by_nan["seen"], by_mask["seen"])
     np.testing.assert_allclose(by_nan["total"], by_mask["total"])
 
@@ -87,7 +87,7 @@ def test_a_hole_outside_of_the_nucleus_changes_nothing(monkeypatch, small_field)
     assert given["method"] == "auto"
 
 
-@pytest.mark.parametrize("method", ["regression", "joint", "domains"])
+@pytest.mark.parametrize("method", ["regression", "domains"])
 def test_estimators_without_gaps_and_absent_masks_are_refused(method, tmp_path):
     with pytest.raises(ParameterError, match=f"missing with method = '{method}'"):
         require_analysable(Settings(missing="nan", method=method))

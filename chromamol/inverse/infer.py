@@ -54,7 +54,7 @@ def infer_rates(  # noqa: PLR0913 - the public face; all but the fields are keyw
     parameters : constants of the model; `ChromatinParameters()` when None.
     mask : True inside the nucleus; the whole array when None. The joint fit leaves out layers of its rim that show no
         chromatin (`diagnostics["trimmed_pixels"]`).
-    seen : True where the pixels were measured. Only the network takes gaps; it takes NaN for them, too.
+    seen : True where the pixels were measured. The joint fit and the network take gaps, and NaN for them, too.
     known_acetylation_per_um2 : Γ_ac / D in um⁻², a number or a map, when it is known.
     noise_sd : standard deviation of the noise per pixel, as a volume fraction: a number, or a map where it follows
         the light (√(Poisson + read²)); a tuple gives one for each array. Estimated from the fields when None.

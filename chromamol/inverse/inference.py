@@ -46,7 +46,7 @@ from chromamol.shapes import FloatField, Mask
 METHODS = ("auto", "regression", "joint", "network", "domains")
 
 WITH_BLUR = ("joint", "network")
-"""Estimators that hold the point spread function in their data term."""
+"""Estimators with a data term: it holds the point spread function, and pixels that were not seen are left out of it."""
 
 MOST_PIXELS_FOR_JOINT = 400 * 400
 """Above it the joint fit takes minutes, and has to be asked for."""
@@ -79,7 +79,7 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     _require_possible(method, (psf_sigma_um, apparent_blur_um), seen)
     parameters = parameters or ChromatinParameters()
     where, given, gaps = resolve_device(device), noise_sd, None
-    if method == "network":
+    if method in WITH_BLUR or seen is not None:
         (phi_h, phi_e, total), noise_sd, gaps = _without_gaps(phi_h, phi_e, total, mask, seen, noise_sd)
     fields = as_fields(phi_h, phi_e, total, pixel_size_um, mask)
     drawn = _joint_problem(fields, parameters, _known_map(known_acetylation_per_um2, fields[0].mask), noise_sd,
@@ -88,7 +88,8 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     window = drawn.own_window()
     raw, gaps = drawn.crop(window), None if gaps is None else gaps[window]
     known = raw.known_acetylation
-    chosen, reason = choose_method(method, raw.grid, parameters, section=section_thickness_um is not None)
+    chosen, reason = choose_method(method, raw.grid, parameters, section=section_thickness_um is not None,
+                                   gaps=gaps is not None)  # fmt: skip
     require_thickness(section_thickness_um, ndim=raw.grid.ndim, method=chosen)
     first, pixels = raw, np.count_nonzero(raw.mask)
     if chosen == "joint":
@@ -100,7 +101,7 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     solve = scale_by_domains if chosen == "domains" else _regression(section_thickness_um, known)
     rates, notes, extra = rates_from_images(solve, first, constant, where)
     if chosen == "joint":
-        rates = yield from joint_rates(raw, rates, device=where, seed=seed)
+        rates = yield from joint_rates(raw, rates, gaps=gaps, device=where, seed=seed)
         notes |= {"trimmed_pixels": float(pixels - np.count_nonzero(raw.mask))}
     elif chosen == "network":
         training = network or NetworkSettings()
@@ -175,9 +176,9 @@ def _require_possible(method: str, blurs_um: tuple[float, float], seen: Any) -> 
         if not (np.isfinite(blur) and blur >= 0.0):
             raise ParameterError(f"{name} = {blur}.", expected="a length >= 0 in um.",
                                  do="use 0 for an image without blur.")  # fmt: skip
-    if seen is not None and method != "network":
-        raise ParameterError(f"seen with method = '{method}'.", expected="method = 'network', which takes gaps.",
-                             do="leave out `seen`, or use the network.")  # fmt: skip
+    if seen is not None and method not in ("auto", *WITH_BLUR):
+        raise ParameterError(f"seen with method = '{method}'.", do="leave out `seen`, or the method.",
+                             expected="'auto', 'joint' or 'network', which take gaps.")  # fmt: skip
 
 
 def _without_gaps(
@@ -207,14 +208,22 @@ def _mixing(phi_h: Any, total: Any) -> tuple[tuple[float, float], ...]:
 
 
 def choose_method(
-    method: str, grid: Grid, parameters: ChromatinParameters, *, section: bool = False
+    method: str, grid: Grid, parameters: ChromatinParameters, *, section: bool = False, gaps: bool = False
 ) -> tuple[str, str]:
     """Return the estimator for a nucleus on `grid`, its bounding box, and the reason for it.
 
-    `section` says that its rates are corrected for a section's thickness.
+    `section` says that its rates are corrected for a section's thickness, `gaps` that pixels of it were not seen.
     """
     if method != "auto":
         return method, "asked for"
+    if gaps:
+        chosen, reason = choose_method(method, grid, parameters)
+        if chosen == "joint":
+            return chosen, f"{reason}; it takes pixels that were not seen"
+        return (
+            "network",
+            f"pixels of the nucleus were not seen, and the network takes gaps; not the joint fit: {reason}",
+        )
     if section:
         return "regression", "the correction for a section's thickness is the regression's"
     pixels = math.prod(grid.shape)

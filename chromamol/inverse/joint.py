@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from chromamol.field import Field
+from chromamol.inverse.gaps import with_gaps
 from chromamol.inverse.joint_fit import JointFit, cut, domain_radius_um, fit_jointly, is_hidden, smoothed
 from chromamol.inverse.joint_maps import with_maps
 from chromamol.inverse.joint_posterior import posterior_of
@@ -20,7 +21,7 @@ from chromamol.inverse.joint_together import Fit, Place
 from chromamol.inverse.lattice import erode_by_box
 from chromamol.inverse.rates import Outcome, RateMap, Rates
 from chromamol.physics.parameters import REFERENCE_INTERFACE
-from chromamol.shapes import FloatField
+from chromamol.shapes import FloatField, Mask
 
 RIM_PX = 8
 """Rates nearer to the border than this are not valid: half-width of the narrowest test function."""
@@ -35,6 +36,7 @@ def joint_rates(
     *,
     device: torch.device,
     seed: int,
+    gaps: Mask | None = None,
     inner: torch.dtype = torch.float32,
 ) -> Fit[Rates]:
     """Return both rate maps, or that of methylation when acetylation is known; not judged yet.
@@ -43,6 +45,7 @@ def joint_rates(
     ----------
     first : the regression's result, which supplies the guess and the smoothness of the maps.
     seed : of the posterior samples.
+    gaps : True where pixels were seen, when not everywhere; the images hold smooth stand-ins for the others.
     inner : number type of the inner linear solves to begin with. float32 is mostly enough there, because the balance is
         of second order and each Gauss-Newton step starts from a residual in float64.
     """
@@ -50,6 +53,8 @@ def joint_rates(
     nucleus = problem.crop(window)
     if problem.known_acetylation is None and not varies_beyond_noise(nucleus):
         return _without_domains(replace(first, method="joint", diagnostics={}))
+    if gaps is not None:
+        nucleus = with_gaps(nucleus, gaps[window])
     box = yield Place(own_box(nucleus), (*nucleus.common, device, inner))
     generator = torch.Generator().manual_seed(seed)
     fit = yield from fit_jointly(nucleus, first_guess(nucleus, first), box=box, device=device, inner=inner,

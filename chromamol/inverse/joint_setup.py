@@ -150,9 +150,10 @@ PLATEAU_DIFFERENCE = 0.66
 
 
 def last_tau(problem: JointProblem) -> float:
-    """Return τ of the last steps, in units of the potentials."""
+    """Return τ of the last steps, in units of the potentials, by the noise of the pixels that were seen."""
     shape, mask = problem.grid.shape, problem.mask
-    noise = np.mean([np.sqrt(np.mean(np.square(np.broadcast_to(s, shape)[mask]))) for s in problem.noise_sd])
+    of_pixels = [np.broadcast_to(sd, shape)[mask] for sd in problem.noise_sd]
+    noise = np.mean([np.sqrt(np.mean(np.square(sd[np.isfinite(sd)]))) for sd in of_pixels])
     return max(LEAST_TAU, TAU_PER_NOISE * float(noise))
 
 
