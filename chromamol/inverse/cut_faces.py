@@ -17,12 +17,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.fft
 
-from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.pattern_length import pattern_length_um
 from chromamol.inverse.problem import RateProblem
-from chromamol.shapes import FloatField, Mask
+from chromamol.shapes import Mask
 
 PATCH = 0.48
 """λ / ξ."""
@@ -54,34 +53,3 @@ def _cut_areas(mask: Mask, grid: Grid) -> list[float]:
         np.count_nonzero(mask.take((0, -1), axis)) * grid.pixel_volume_um / h
         for axis, h in enumerate(grid.spacing_um)
     ]
-
-
-def pattern_length_um(phi_h: Field) -> float:
-    """Return ξ, the first zero of the autocorrelation in the nucleus along y and x; half of the box if there is none.
-
-    Noise and blur hardly move it: white noise adds to lag 0 alone. Along z a stack is coarse and blurred, or too thin.
-    """
-    planes = phi_h.grid.spacing_um[-2:]
-    step = float(min(planes))
-    inside = np.where(phi_h.mask, phi_h.values - phi_h.values[phi_h.mask].mean(), 0.0)
-    before = float(np.square(inside).sum() / np.count_nonzero(phi_h.mask))
-    side = min(n * h for n, h in zip(phi_h.grid.shape[-2:], planes, strict=True))
-    most = max(1, round(0.5 * side / step))
-    lags = np.arange(1, most + 1)
-    steps = [np.maximum(1, np.round(lags * step / h).astype(int)) for h in planes]
-    totals, pairs = (
-        sum(_pair_sums(values, axis)[each] for axis, each in zip((-2, -1), steps, strict=True))
-        for values in (inside, phi_h.mask.astype(float))
-    )
-    for lag, here in zip(lags, totals / np.maximum(np.round(pairs), 1.0), strict=True):
-        if here <= 0.0:
-            return float(step * (lag - here / (here - before) if before > 0.0 else lag))
-        before = float(here)
-    return step * most
-
-
-def _pair_sums(values: FloatField, axis: int) -> np.ndarray:
-    """Return Σ v(x) v(x + lag) along the axis for every lag from 0 to the length, by transforms of twice that."""
-    spectrum = scipy.fft.rfft(values, 2 * values.shape[axis], axis=axis)
-    power = np.moveaxis(np.square(spectrum.real) + np.square(spectrum.imag), axis, -1)
-    return np.asarray(scipy.fft.irfft(power.reshape(-1, power.shape[-1]).sum(0))[: values.shape[axis] + 1])

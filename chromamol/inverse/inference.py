@@ -98,7 +98,7 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
         first = replace(rescaled(raw, first_gains(raw)), calibration=EXACT)
     first, blurs, constant = _without_fading(first, psf_sigma_um or apparent_blur_um, chosen,
                                              SplitConstant(split_constant, split_constant_sd))  # fmt: skip
-    solve = scale_by_domains if chosen == "domains" else _regression(section_thickness_um, known)
+    solve = _solver(chosen, section_thickness_um, known, psf_sigma_um or apparent_blur_um)
     rates, notes, extra = rates_from_images(solve, first, constant, where)
     if chosen == "joint":
         rates = yield from joint_rates(raw, rates, gaps=gaps, device=where, seed=seed)
@@ -154,18 +154,22 @@ def _with_blur(
                                   blurs_um=blurs_um, constant=constant)  # fmt: skip
 
 
-def _regression(section_thickness_um: float | None, known: FloatField | None) -> Solve:
-    """Return the regression, with its width chosen for a section where one is corrected."""
+def _solver(
+    method: str, section_thickness_um: float | None, known: FloatField | None, blur_um: float
+) -> Solve:
+    """Return the scaling, or the regression, with its width chosen for a section where one is corrected."""
+    if method == "domains":
+        return scale_by_domains
     if section_thickness_um is None or known is not None:
         return regress
-    return partial(regress, fit=partial(fit_section, thickness_um=section_thickness_um))
+    return partial(regress, fit=partial(fit_section, blur_um=blur_um))
 
 
 def _of_section(rates: Rates, thickness_um: float, known: FloatField | None) -> Rates:
     """Correct rates that were both inferred; known acetylation sets L0, for the ratio's error."""
     if known is None:
         return correct_section(rates, thickness_um)
-    return widen_ratio(rates, thickness_um, float(known[rates.phi_h.mask].mean()))
+    return widen_ratio(rates, thickness_um, float(known[rates.phi_h.mask].mean()) ** -0.5)
 
 
 def _require_possible(method: str, blurs_um: tuple[float, float], seen: Any) -> None:
