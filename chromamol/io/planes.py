@@ -13,6 +13,13 @@ from chromamol.errors import AxesError, ParameterError
 CHOICES = ("middle", "sharpest", "max")
 """Besides an index: the plane in the middle, the one with most fine structure, and the maximum along z."""
 
+LIGHT_OFF_CENTRE = 0.9
+"""A plane with less than this share of another one's light is not near the widest section of its nuclei. In a confocal
+stack of one nucleus the ratio came out 10 and 33 % high on the two planes above it, and 60 to 200 % on the others."""
+
+DARK_PERCENTILE = 5.0
+"""What counts as the level without light."""
+
 FINE_PX = 1.5
 """Scale of the fine structure that focus is judged by: below it is noise, which every plane has."""
 
@@ -43,6 +50,7 @@ def choose_plane(
 
     "sharpest" is the plane with the largest variance of the Laplacian of a Gaussian (`FINE_PX`), each channel relative
     to its own best plane. A maximum along z takes the noise's maximum, too: intensities are no densities any more.
+    Of a single plane its neighbours are looked at, whether the nuclei are brighter there.
 
     Parameters
     ----------
@@ -60,9 +68,9 @@ def choose_plane(
         if which >= count:
             raise AxesError(f"{name}: {count} z planes, number {which} was asked for.",
                             expected=f"an index from 0 to {count - 1}.", do="correct --z-plane.")  # fmt: skip
-        return ChosenPlane(read(which), f"z plane {which} of {count}")
+        return _single(read, which, count, f"z plane {which} of {count}")
     if which == "middle":
-        return ChosenPlane(read(count // 2), f"z plane {count // 2} of {count}, the middle one")
+        return _single(read, count // 2, count, f"z plane {count // 2} of {count}, the middle one")
     if which == "max":
         data = np.array(read(0))
         for index in range(1, count):
@@ -70,7 +78,34 @@ def choose_plane(
         note = f"maximum of {count} z planes: intensities are no densities any more"
         return ChosenPlane(data, note, flags=("projected_maximum",))
     best = sharpest_plane(read, count)
-    return ChosenPlane(read(best), f"z plane {best} of {count}, the sharpest")
+    return _single(read, best, count, f"z plane {best} of {count}, the sharpest")
+
+
+def _single(read: Callable[[int], np.ndarray], index: int, count: int, note: str) -> ChosenPlane:
+    data = read(index)
+    if not _is_off_centre(read, index, count, _light(data)):
+        return ChosenPlane(data, note)
+    return ChosenPlane(data, f"{note}; others have more light", flags=("off_centre_plane",))
+
+
+def _is_off_centre(read: Callable[[int], np.ndarray], index: int, count: int, light: np.ndarray) -> bool:
+    """Whether a plane has more light (`LIGHT_OFF_CENTRE`), up or down for as long as it becomes brighter."""
+    for way in (range(index + 1, count), range(index - 1, -1, -1)):
+        brightest = 1.0
+        for other in way:
+            relative = float(np.mean(_light(read(other)) / np.maximum(light, 1e-300)))
+            if relative * LIGHT_OFF_CENTRE > 1.0:
+                return True
+            if relative <= brightest:
+                break
+            brightest = relative
+    return False
+
+
+def _light(plane: np.ndarray) -> np.ndarray:
+    """Mean of each channel above its dark level; haze and camera offset are not in it."""
+    each = plane.reshape(len(plane), -1).astype(np.float64)
+    return np.asarray(each.mean(axis=1) - np.percentile(each, DARK_PERCENTILE, axis=1))
 
 
 def sharpest_plane(read: Callable[[int], np.ndarray], count: int) -> int:

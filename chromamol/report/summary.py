@@ -14,7 +14,7 @@ from chromamol.report.tables import folder_of_images
 AGAINST_RATIO: frozenset[str] = frozenset(
     {
         "too_small", "dead", "mitotic", "saturated", "no_domains", "background_clipped", "projected_maximum",
-        "marks_alike", "negative_rate", "unsteady", "not_converged",
+        "off_centre_plane", "marks_alike", "negative_rate", "unsteady", "not_converged",
     }
 )  # fmt: skip
 """Flags that speak against a nucleus or its fit, and so against its ratio, not of what was assumed for all alike."""

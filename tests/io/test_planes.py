@@ -49,6 +49,36 @@ def test_the_maximum_says_that_it_is_no_density(path, stack):
     assert cm.read_image(path, z_plane="max").flags == ()
 
 
+def ball():
+    """A nucleus in a stack of 11 planes, widest on plane 5, over a dark level of 100."""
+    z, y, x = np.ogrid[-5:6, -10:11, -10:11]
+    return 100.0 + 400.0 * ((2.0 * z) ** 2 + y**2 + x**2 < 95.0)
+
+
+@pytest.mark.parametrize(("which", "off"), [(0, True), (3, True), (4, False), (5, False), (6, False), (8, True),
+                                            ("middle", False)])  # fmt: skip
+def test_a_plane_above_or_below_the_widest_section_says_so(which, off):
+    stack = ball()
+    chosen = choose_plane(lambda index: stack[index][None], len(stack), which, name="a")
+    assert chosen.flags == (("off_centre_plane",) if off else ())
+    assert ("more light" in chosen.note) == off
+
+
+def test_of_the_widest_section_only_the_neighbours_are_looked_at():
+    stack, seen = ball(), []
+    choose_plane(lambda index: seen.append(index) or stack[index][None], len(stack), 5, name="a")
+    assert sorted(seen) == [4, 5, 6]
+
+
+def test_light_of_every_channel_counts_and_haze_and_noise_do_not():
+    stack = np.stack([ball(), ball()[:, ::-1]], axis=1) + 50.0 * np.arange(11)[:, None, None, None]
+    noise = np.random.default_rng(0).normal(0.0, 5.0, stack.shape)
+    flags = [
+        choose_plane(lambda i: (stack + noise)[i], 11, which, name="a").flags for which in (2, 4, 5, 6, 8)
+    ]
+    assert flags == [("off_centre_plane",), (), (), (), ("off_centre_plane",)]
+
+
 @pytest.mark.parametrize("which", [1, "mark"])
 def test_a_channel_keeps_its_number_and_name(path, stack, which):
     image = cm.read_image(path, channels=[which])
