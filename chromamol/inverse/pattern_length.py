@@ -20,8 +20,8 @@ ZERO, MINIMUM = 0.55, 0.86
 
 UNIT_SD = 0.1
 """Relative error of `unit_length_um`: on planes and projections up to .6 L0 of five 3D patterns with Γ_me / Γ_ac from
-.8 to 1.2, 2.7 to 4 L0 a side, its mean is .94 to 1.03 and it scatters by .05 to .12. At 1.2 L0 it is 11 % low; blur of
-.08 and .15 L0 makes it 1 and 4 % longer."""
+.8 to 1.2, 2.7 to 4 L0 a side, its mean is .94 to 1.02 and it scatters by .02 to .13. At 1.2 L0 it is 9 to 12 % low;
+blur of .08 L0 makes it 1 % longer, of .15 L0 2 to 11 %."""
 
 _PAST_NOISE = 0.9
 """The minimum is sought from where the correlation has fallen to this share: there it falls by more than noise."""

@@ -183,7 +183,7 @@ def views():
 
 
 MEANS_WITHIN = {0: 0.15, 1: 0.2, 2: 0.15, 4: 0.15}
-"""What is left of the means of six views, measured .10, .16, .10 and .02."""
+"""What is left of the means of six views, measured .11, .16, .11 and .04."""
 
 RATIO_SQUARES = {0: (0.2, 1.6), 1: (0.2, 1.6), 2: (0.2, 1.6), 4: (0.06, 0.6)}
 """Of z of the ratio, measured .56, .76, .48 and .18: six views of one pattern, of which the thickest overlap."""
