@@ -137,13 +137,13 @@ def _infer(
     def moved(side: tuple[JointProblem | None, ...]) -> _Told | None:
         each = [problem_or_none(frame, None) for frame in side]
         possible = tuple(frame for frame in each if frame is not None)
-        if chosen is None or len(possible) < len(each):
+        if len(possible) < len(each):
             return None
         side_told = _told(MovingProblem(possible, interval_s), chosen)
         return side_told if side_told.is_known else None
 
     calibration_se = 0.0
-    if chosen is not None and told.is_known:
+    if told.is_known:
         # One number at a time: each has its own copy of all frames.
         numbers = zip(*(moved_scales(frame) for frame in frames), strict=True)
         sides = [(moved(low), moved(high)) for low, high in (zip(*number, strict=True) for number in numbers)]

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from chromamol.device import resolve_device
 from chromamol.errors import FieldError, ParameterError
@@ -24,6 +25,7 @@ from chromamol.inverse.faded_edge import blurs_um, without_fading
 from chromamol.inverse.from_images import (
     Solve,
     SplitConstant,
+    problem_or_none,
     rates_from_images,
     with_calibration_errors_of,
 )
@@ -35,7 +37,7 @@ from chromamol.inverse.marks import flags_of_marks
 from chromamol.inverse.network import network_rates
 from chromamol.inverse.network_settings import NetworkSettings, Reporter
 from chromamol.inverse.rates import Outcome, Rates
-from chromamol.inverse.regression import judge, regress
+from chromamol.inverse.regression import balance_alone, judge, regress
 from chromamol.inverse.section import correct_section, require_thickness, widen_ratio
 from chromamol.inverse.section_fit import fit_section
 from chromamol.inverse.trimmed_mask import without_dark_rim
@@ -101,8 +103,10 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     solve = _solver(chosen, section_thickness_um, known, psf_sigma_um or apparent_blur_um)
     rates, notes, extra = rates_from_images(solve, first, constant, where)
     if chosen == "joint":
-        rates = yield from joint_rates(raw, rates, gaps=gaps, device=where, seed=seed)
-        notes |= {"trimmed_pixels": float(pixels - np.count_nonzero(raw.mask))}
+        rates, of_images = yield from _by_joint_fit(
+            raw, rates, constant, blurs, gaps=gaps, device=where, seed=seed
+        )
+        notes |= of_images | {"trimmed_pixels": float(pixels - np.count_nonzero(raw.mask))}
     elif chosen == "network":
         training = network or NetworkSettings()
         # Of counted photons without noise that was given, there is no read noise.
@@ -123,6 +127,27 @@ def inference(  # noqa: PLR0913 - the parameters of the public face
     rates = replace(rates, flags=tuple(dict.fromkeys((*extra, *flags_of_marks(drawn), *rates.flags))),
                     diagnostics=rates.diagnostics | notes, reason=reason)  # fmt: skip
     return rates.embedded(drawn.grid, window)
+
+
+def _by_joint_fit(
+    problem: JointProblem, first: Rates, constant: SplitConstant, blurs_um: Sequence[float],
+    *, gaps: Mask | None, device: torch.device, seed: int,
+) -> Fit[tuple[Rates, dict[str, float]]]:  # fmt: skip
+    """Return what a joint fit tells, with the ratio of the images where it tells none, and notes of their split.
+
+    The error of that ratio holds the calibration. Gains that are guessed serve the start of a fit; without one the
+    images are taken as they are calibrated. Where they are no volume fractions then, the ratio stays NaN.
+    """
+    rates = yield from joint_rates(problem, first, gaps=gaps, device=device, seed=seed)
+    if math.isfinite(rates.ratio) or problem_or_none(problem, constant.value) is None:
+        return rates, {}
+    balance, notes, _ = rates_from_images(balance_alone, problem, constant, device)
+    rates = replace(rates, ratio=balance.ratio, ratio_se=balance.ratio_se,
+                    ratio_calibration_se=balance.ratio_calibration_se)  # fmt: skip
+    if len(problem.images) == 1:
+        rates = with_ratio_before_blur(rates, problem.images[0], problem.parameters, noise_sd=notes["total_noise_sd"],
+                                       blurs_um=blurs_um, constant=constant.value)  # fmt: skip
+    return rates, notes
 
 
 def _without_fading(
@@ -148,7 +173,8 @@ def _with_blur(
             rates, blurs_um=blurs_um, interface_length_um=problem.parameters.interface_length_um,
             known_acetylation=problem.known_acetylation is not None,
         )  # fmt: skip
-    if len(problem.images) > 1 or (method in WITH_BLUR and rates.outcome is Outcome.NOT_JUDGED):
+    of_network = method == "network" and rates.outcome is Outcome.NOT_JUDGED
+    if len(problem.images) > 1 or method == "joint" or of_network:
         return rates
     return with_ratio_before_blur(rates, problem.images[0], problem.parameters, noise_sd=notes["total_noise_sd"],
                                   blurs_um=blurs_um, constant=constant)  # fmt: skip

@@ -6,6 +6,7 @@ what the noise leaves of them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -41,6 +42,9 @@ def joint_rates(
 ) -> Fit[Rates]:
     """Return both rate maps, or that of methylation when acetylation is known; not judged yet.
 
+    The ratio is that of the fitted fields and rates. It is NaN where the fit tells none: that of `first` is of fields
+    whose gains were guessed for a start, and its error holds no calibration.
+
     Parameters
     ----------
     first : the regression's result, which supplies the guess and the smoothness of the maps.
@@ -51,19 +55,21 @@ def joint_rates(
     """
     window = problem.own_window()
     nucleus = problem.crop(window)
+    untold = replace(first, method="joint", ratio=math.nan, ratio_se=math.nan, ratio_calibration_se=math.nan,
+                     diagnostics={}, flags=())  # fmt: skip
     if problem.known_acetylation is None and not varies_beyond_noise(nucleus):
-        return _without_domains(replace(first, method="joint", diagnostics={}))
+        return _without_domains(untold)
     if gaps is not None:
         nucleus = with_gaps(nucleus, gaps[window])
     box = yield Place(own_box(nucleus), (*nucleus.common, device, inner))
     generator = torch.Generator().manual_seed(seed)
     fit = yield from fit_jointly(nucleus, first_guess(nucleus, first), box=box, device=device, inner=inner,
                                  generator=generator)  # fmt: skip
-    rates = yield from _rates_of(fit, first, generator)
+    rates = yield from _rates_of(fit, untold, generator)
     return rates.embedded(problem.grid, window)
 
 
-def _rates_of(fit: JointFit, first: Rates, generator: torch.Generator) -> Fit[Rates]:
+def _rates_of(fit: JointFit, untold: Rates, generator: torch.Generator) -> Fit[Rates]:
     """What a fit tells: fields, and maps with errors where it converged."""
     problem = fit.problem
     phi_h, phi_e = (fit.scale * cut(problem, phi[0]) for phi in (fit.point.phi_h, fit.point.phi_e))
@@ -71,12 +77,11 @@ def _rates_of(fit: JointFit, first: Rates, generator: torch.Generator) -> Fit[Ra
     log_gains = fit.model.named_scalars(fit.point)["log_gain"].flatten()
     gains = {f"log_gain_{c}": float(gain) for c, gain in enumerate(log_gains)}
     result = replace(
-        first, method="joint", phi_h=_field(fit, phi_h), phi_e=_field(fit, phi_e),
+        untold, phi_h=_field(fit, phi_h), phi_e=_field(fit, phi_e),
         mollifier_width_um=RIM_PX * min(problem.grid.spacing_um),
         diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau,
                      "smoothness_um": fit.guess.correlation_um, "log_rate_sd": fit.guess.log_sd,
                      "closed_border": float(fit.model.wall_potentials > 0)} | gains,
-        flags=(),
     )  # fmt: skip
     nothing = RateMap.unknown(problem.grid.shape)
     if is_hidden(problem, phi_h):

@@ -47,7 +47,8 @@ class RateMap:
     valid : True where the mollifier's whole support lies inside the nucleus and the value can be used.
     mean, mean_se : average over the valid pixels and its standard error, um⁻²; NaN when there are none.
     calibration_se : the part of `mean_se` that comes from the calibration, and of a regression from blur, um⁻². It is
-        common to all pixels, and to nuclei that share one gain and one microscope.
+        common to all pixels, and to nuclei that share one gain and one microscope. 0 where the calibration is exact, or
+        before its part is added (`from_images.rates_from_images`); NaN where it was not looked at.
     free : the mean as if rates could be negative, and its standard error without the calibration's part, um⁻²; None
         where it is `mean` and `own_se`. What the data determine is asked of it: a positive map has a positive mean,
         whatever the data say.
@@ -123,7 +124,7 @@ class Rates:
         keeps it where both fields were given: the robust number. It is not that of the two plain means. A joint fit
         takes its own fields, and its own rates where the image cuts the nucleus (`joint_ratio`). That of one blurred
         channel is corrected (`blurred_split`), or NaN.
-    ratio_calibration_se : the part of `ratio_se` that comes from the calibration.
+    ratio_calibration_se : the part of `ratio_se` that comes from the calibration, as `RateMap.calibration_se` has it.
     outcome : how the solve ended.
     flags : names of quality flags that this estimate raises.
     method, reason : the estimator that was used, and why that one.

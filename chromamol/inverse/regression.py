@@ -42,8 +42,16 @@ def regress(
     with one_thread():
         fits = fit(problem, device=device, variants=variants)
     if not fits:
-        return tuple(_result(each, _nothing(each), None) for each in problems)
+        return balance_alone(problem, device=device, variants=variants)
     return tuple(_result(each, _maps(each, found), found) for each, found in zip(problems, fits, strict=True))
+
+
+def balance_alone(
+    problem: RateProblem, *, device: torch.device, variants: tuple[RateProblem, ...] = ()
+) -> tuple[Rates, ...]:
+    """Return what needs no fit, called as `regress` is: the ratio of the integral balance, and no maps."""
+    del device
+    return tuple(_result(each, _nothing(each), None) for each in (problem, *variants))
 
 
 def _nothing(problem: RateProblem) -> tuple[RateMap, RateMap]:

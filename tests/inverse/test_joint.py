@@ -13,6 +13,7 @@ from chromamol.errors import FieldError, ParameterError
 from chromamol.field import Field
 from chromamol.grid import Grid
 from chromamol.inverse import (
+    inference,
     joint,
     joint_fit,
     joint_maps,
@@ -23,7 +24,7 @@ from chromamol.inverse import (
 )
 from chromamol.inverse.calibration import EXACT, CalibrationPrior
 from chromamol.inverse.joint_calibrated import NormalSolver, held
-from chromamol.inverse.joint_fit import fit_jointly
+from chromamol.inverse.joint_fit import JointFit, fit_jointly
 from chromamol.inverse.joint_linear import Linearisation
 from chromamol.inverse.joint_normal import FieldSolver, FourierPreconditioner, GlobalBlock
 from chromamol.inverse.joint_outer import OUTER_WAVENUMBER, outer_potentials
@@ -39,6 +40,7 @@ from chromamol.inverse.joint_setup import (
 from chromamol.inverse.joint_solver import gauss_newton_step
 from chromamol.inverse.joint_together import run_alone
 from chromamol.inverse.rates import Outcome
+from chromamol.inverse.regression import balance_alone
 from chromamol.inverse.stencil import cross_stencil
 
 CENTRE = slice(60, 132)
@@ -383,6 +385,50 @@ def test_a_pattern_that_no_rates_keep_steady_is_given_up_early():
     assert rates.outcome is Outcome.NOT_CONVERGED
     assert "not_converged" in rates.flags
     assert rates.diagnostics["steps"] <= 8
+
+
+def given_up(problem, guess, **_):
+    """A fit that has not converged, where it started."""
+    yield from ()
+    model = build_model(problem, guess, device=torch.device("cpu"))
+    return JointFit(problem, guess, model, start(problem, model), 0.01, False, 1, torch.float64)
+
+
+def without_domains(problem, guess, **_):
+    raise AssertionError("images of nothing but noise are not fitted")
+
+
+@pytest.mark.parametrize(("channels", "ends"), [(1, given_up), (2, given_up), (2, without_domains)])
+def test_a_fit_that_ends_early_has_the_ratio_of_the_images_with_the_errors_of_their_calibration(
+    truth, monkeypatch, channels, ends
+):
+    """It stated that of the fields whose gains were guessed for a start, .785 ± .023, with .000 of the calibration."""
+    monkeypatch.setattr(joint, "fit_jointly", ends)
+    monkeypatch.setattr(inference, "regress", balance_alone)
+    if ends is without_domains:
+        monkeypatch.setattr(joint, "varies_beyond_noise", lambda _: False)
+    state = truth("both_0")
+    phi_h, phi_e = (1.1 * phi[CENTRE, CENTRE] for phi in state.noisy(0.05, 0))
+    images = {"phi_h": phi_h, "phi_e": phi_e} if channels == 2 else {"total": phi_h + phi_e}
+    settings = state.settings | {"calibration": CalibrationPrior(0.15), "psf_sigma_um": 0.03}
+    early, balance = (
+        cm.infer_rates(**images, **settings | {"method": method}) for method in ("joint", "regression")
+    )
+    assert early.outcome in (Outcome.NOT_CONVERGED, Outcome.NOT_IDENTIFIABLE)
+    told = [[each.ratio, each.ratio_se, each.ratio_calibration_se] for each in (early, balance)]
+    assert told[0] == pytest.approx(told[1], rel=1e-6, nan_ok=True)
+    assert told[0][2] > 0.05 * early.ratio
+
+
+def test_a_fit_that_ends_early_has_no_ratio_where_its_images_are_no_volume_fractions(truth, monkeypatch):
+    monkeypatch.setattr(joint, "fit_jointly", given_up)
+    monkeypatch.setattr(inference, "regress", balance_alone)
+    state = truth("both_0")
+    phi_h, phi_e = (phi[CENTRE, CENTRE] for phi in state.noisy(0.05, 0))
+    bright = 2.0 * phi_h, phi_e + 0.98 - (2.0 * phi_h + phi_e).mean() + 0.1
+    rates = cm.infer_rates(*bright, method="joint", calibration=CalibrationPrior(0.3), **state.settings)
+    assert rates.outcome is Outcome.NOT_CONVERGED
+    assert np.isnan([rates.ratio, rates.ratio_se, rates.ratio_calibration_se]).all()
 
 
 def test_what_balances_a_known_rate_needs_no_domains():

@@ -250,6 +250,17 @@ def test_motion_that_is_seen_and_not_resolved_is_not_taken_for_rest(brief, frame
     assert np.isnan(found.over_diffusivity.ratio_calibration_se)
 
 
+def test_the_ratio_of_a_nucleus_too_small_for_maps_has_its_calibration_error():
+    rng = np.random.default_rng(0)
+    phi_h, phi_e = (phi + 0.02 * rng.standard_normal((3, 40, 40)) for phi in (0.3, 0.25))
+    y, x = np.mgrid[-20:20, -20:20]
+    told = CalibrationPrior(gain_sd=(0.02, 0.0))
+    found = cm.infer_rates_over_time(phi_h, phi_e, mask=y**2 + x**2 < 16, noise_sd=0.02, calibration=told,
+                                     **SETTINGS)  # fmt: skip
+    assert found.outcome is Outcome.NO_VALID_PIXEL
+    assert found.over_diffusivity.ratio_calibration_se == pytest.approx(0.02 * found.ratio, rel=0.01)
+
+
 def test_what_lies_around_the_mask_changes_nothing(film):
     """The cosines of the maps were those of the whole array."""
     phi = [each[:5, :72, :72] for each in film[:2]]
