@@ -166,6 +166,8 @@ def resample(values: FloatField, spacing_um: Sequence[float], pixel_size_um: Seq
     The density is even within a cell. The amount is kept to rounding, and no value leaves the range of the
     density. The last pixel may reach beyond the array, where nothing lies.
     """
+    # Differences of sums leave -1e-15 where nothing lies, which is no volume fraction.
+    least, most = min(0.0, float(values.min())), max(0.0, float(values.max()))
     for axis, (h, pixel) in enumerate(zip(spacing_um, pixel_size_um, strict=True)):
         cells = values.shape[axis]
         moved = np.moveaxis(values, axis, -1)
@@ -176,7 +178,7 @@ def resample(values: FloatField, spacing_um: Sequence[float], pixel_size_um: Seq
         share = edges - low
         at_edges = (1.0 - share) * integral[..., low] + share * integral[..., low + 1]
         values = np.moveaxis(np.diff(at_edges, axis=-1) / pixel, -1, axis)
-    return values
+    return np.asarray(np.clip(values, least, most))
 
 
 def nearest_cell(

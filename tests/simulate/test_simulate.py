@@ -83,6 +83,13 @@ def test_settings_repeat_the_run(field: Path, tmp_path: Path) -> None:
         assert (again / name).read_bytes() == (field / name).read_bytes()
 
 
+def test_nucleoli_are_simulated_to_the_end(tmp_path: Path) -> None:
+    settings = SMALL.with_values(nuclei=1, touching=0, nucleoli=1, steadiness=5.0)
+    folder = simulate(output=tmp_path, settings=settings)
+    maps = read_image(folder / "truth" / "field_truth.ome.tif")
+    assert np.nanmin(maps.channel("phi_h")) == 0.0
+
+
 def test_results_are_not_replaced_unasked(field: Path) -> None:
     with pytest.raises(OutputError, match="already holds"):
         simulate(output=field, settings=SMALL)
