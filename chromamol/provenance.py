@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chromamol._version import __version__
+from chromamol.io import readable
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "tifffile", "pandas", "matplotlib")
 
@@ -18,7 +19,7 @@ PRECISION = "float64 (float32: weights of networks, inner solves of joint fits)"
 
 
 def record(*, command: list[str], device: str, started: datetime) -> dict[str, Any]:
-    """Return the record of a run that ends now; times are UTC in ISO 8601."""
+    """Return the record of a run that ends now; times are UTC in ISO 8601, file names `readable`."""
     return {
         "version": __version__,
         "git_hash": git_hash(),
@@ -27,7 +28,7 @@ def record(*, command: list[str], device: str, started: datetime) -> dict[str, A
         "packages": {name: installed_version(name) for name in PACKAGES},
         "device": device,
         "dtype": PRECISION,
-        "command_line": command,
+        "command_line": [readable(part) for part in command],
         "started": started.isoformat(timespec="seconds"),
         "finished": now().isoformat(timespec="seconds"),
     }

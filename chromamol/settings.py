@@ -14,6 +14,7 @@ import tomli_w
 from chromamol.density.calibration import SCALES
 from chromamol.density.localization_density import METHODS as DENSITIES
 from chromamol.errors import ParameterError
+from chromamol.io.atomic import readable
 from chromamol.io.planes import require_choice
 from chromamol.io.smlm.dialects import BY_NAME
 
@@ -191,6 +192,8 @@ class Settings:
     def to_toml(self) -> str:
         """Return the settings as TOML; those left to the image are listed as comments."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        # A name that is no UTF-8 is none in TOML either, and `\udcXX` is no escape there.
+        values = {name: readable(v) if isinstance(v, str) else v for name, v in values.items()}
         given = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
         open_ones = [name for name, value in values.items() if value is None]
         return given + "\n# Measured or decided from each image: " + ", ".join(open_ones) + "\n"

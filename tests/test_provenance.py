@@ -24,6 +24,13 @@ def test_the_record_is_json_and_names_versions_device_and_times():
     assert record["started"] < record["finished"]
 
 
+def test_a_file_name_that_is_no_utf8_is_recorded_readably():
+    """The report, which shows the command line, could not be written, and the whole run was lost with it."""
+    started = provenance.now()
+    record = provenance.record(command=["infer", "caf\udce9.tif"], device="cpu", started=started)
+    assert record["command_line"] == ["infer", r"caf\udce9.tif"]
+
+
 def test_a_package_that_is_not_there_has_no_version():
     assert provenance.installed_version("no-such-package-here") is None
 

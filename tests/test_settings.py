@@ -28,6 +28,12 @@ OTHERS = {
 }  # fmt: skip
 
 
+def test_a_folder_whose_name_is_no_utf8_is_written_as_readable_toml(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(Settings(labels="caf\udce9").to_toml(), encoding="utf-8")
+    assert Settings.from_toml(path).labels == r"caf\udce9"
+
+
 def test_every_setting_survives_toml(tmp_path):
     assert set(OTHERS) == {f.name for f in fields(Settings)}
     settings = Settings(**OTHERS)

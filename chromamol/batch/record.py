@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from chromamol.errors import ImageContentError
-from chromamol.io import Found, checksum_of
+from chromamol.io import Found, checksum_of, readable
 from chromamol.report.numbers import counted
-from chromamol.report.tables import readable
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -185,8 +186,22 @@ def _run(
         write_text(folder / "settings.toml", settings.to_toml())
         run = provenance.record(command=command or sys.argv, device=str(device), started=started)
         write_text(folder / "provenance.json", json.dumps(run, indent=2) + "\n")
-        write_report(folder)
+        _report(folder, progress)
     return Results(output)
+
+
+def _report(folder: Path, progress: Progress | None) -> None:
+    """Write the report; one that cannot be made is said, and costs no tables."""
+    try:
+        write_report(folder)
+    except OutputError:
+        raise  # the disk, as for everything else
+    except Exception as error:  # noqa: BLE001 - hours of work, which a fault of their summary must not cost
+        text = f"no report.html: {type(error).__name__}: {error}; the tables are whole, `chromamol report` tries again"
+        if progress is None:
+            warnings.warn(text, stacklevel=3)
+        else:
+            progress(text)
 
 
 def _read_from(found: list[Found], settings: Settings) -> list[Path]:

@@ -1,6 +1,6 @@
 """Files in, files out. The only place that knows file formats and imports tifffile."""
 
-from chromamol.io.atomic import atomic_write, write_text
+from chromamol.io.atomic import atomic_write, readable, write_text
 from chromamol.io.inputs import Found, discover
 from chromamol.io.labels import find_labels, read_labels, read_mask
 from chromamol.io.micrograph import ChannelChoice, Micrograph, check_content
@@ -28,6 +28,7 @@ __all__ = [
     "read_localizations",
     "read_mask",
     "read_time_series",
+    "readable",
     "require_pixel_size",
     "require_z_step",
     "write_channels",

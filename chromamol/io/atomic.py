@@ -50,6 +50,14 @@ def _remove(temporary: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8 with "\\n" line ends, whole or not at all; raises `OutputError`."""
+    """Write `text`, made `readable`, as UTF-8 with "\\n" line ends, whole or not at all; raises `OutputError`."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(readable(text), encoding="utf-8", newline="\n")
+
+
+def readable(text: str) -> str:
+    r"""Return text that every table and file takes: bytes of file names that are no UTF-8 become `\udcXX`.
+
+    Python holds such bytes as lone surrogates, which neither UTF-8 nor pandas nor Arrow accepts.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 
 from chromamol.errors import FieldError, ReadError
-from chromamol.io import atomic_write
+from chromamol.io import atomic_write, readable
 
 _NUCLEI: Mapping[str, str] = MappingProxyType(
     {
@@ -264,14 +264,6 @@ def folder_of_images(images: pd.DataFrame) -> dict[str, str]:
     done = images[images["status"] == "done"]
     pairs = zip(done["image"], done["path"], strict=True)
     return {str(name): str(Path(path).parent) if path else "" for name, path in pairs}
-
-
-def readable(name: str) -> str:
-    r"""Return a file name as text that every table and file takes: bytes that are no UTF-8 become `\udcXX`.
-
-    Python holds such bytes as lone surrogates, which neither pandas nor Arrow accepts.
-    """
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _conform(rows: pd.DataFrame, columns: Mapping[str, str], *, required: tuple[str, ...]) -> pd.DataFrame:

@@ -235,6 +235,29 @@ def test_results_inside_the_folder_of_the_images_are_no_inputs(write, small_fiel
 
 
 @pytest.mark.usefixtures("quick_pictures")
+def test_a_report_that_cannot_be_made_costs_no_tables(write, small_field, tmp_path, monkeypatch):
+    def fail(_folder):
+        raise UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "surrogates not allowed")
+
+    monkeypatch.setattr(run, "write_report", fail)
+    image, lines = write("in/a.tif", small_field()), []
+    cm.batch.segment(image, output=tmp_path / "one", progress=lines.append)
+    assert lines[-1].startswith("no report.html: UnicodeEncodeError")
+    with pytest.warns(UserWarning, match=r"no report\.html"):
+        results = cm.batch.segment(image, output=tmp_path / "two")
+    assert len(results.nuclei) == 1
+    assert not (results.folder / "report.html").exists()
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_a_name_that_is_no_utf8_costs_no_report(write, small_field, tmp_path):
+    name = "caf\udce9.tif"
+    image = write("in/a.tif", small_field()).rename(tmp_path / name)
+    results = cm.batch.segment(image, output=tmp_path / "out", command=["segment", name])
+    assert r"caf\udce9.tif" in (results.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("quick_pictures")
 def test_an_interrupted_run_costs_no_earlier_results(write, small_field, tmp_path, monkeypatch):
     out = cm.batch.segment(write("in/a.tif", small_field()), output=tmp_path / "out").folder
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}

@@ -121,6 +121,11 @@ def test_a_good_write_replaces_the_old_file(tmp_path):
     assert path.read_text() == "third"
 
 
+def test_text_with_a_name_that_is_no_utf8_is_written(tmp_path):
+    write_text(tmp_path / "a.txt", "caf\udce9 µ\n")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "caf\\udce9 µ\n"
+
+
 def test_a_folder_that_is_not_there_or_in_the_way_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="existing folder"):
         write_text(tmp_path / "missing" / "a.csv", "text")
