@@ -294,8 +294,9 @@ def scale_sensitivity(
         # A total that is no volume fraction any more, no room for euchromatin: there is no answer to compare.
         except (FieldError, ImageContentError, ParameterError):
             continue
-        exactly = replace(Fractions.of(nucleus, found), calibration=EXACT)
-        (rates,) = infer_nuclei([exactly], spacing, quick)
+        # Errors are not asked for; but a stack's fading is divided out by whether the gain follows from its mean.
+        known = CalibrationPrior(found.prior.gain_sd) if nucleus.mask.ndim == 3 else EXACT
+        (rates,) = infer_nuclei([replace(Fractions.of(nucleus, found), calibration=known)], spacing, quick)
         if isinstance(rates, FieldError | ImageContentError | ParameterError | SolverError):
             continue
         if isinstance(rates, ChromamolError):

@@ -5,10 +5,18 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import chromamol as cm
+from chromamol.calibrate import calibrate_nucleus
+from chromamol.channels import choose_channels
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse import inference
 from chromamol.inverse.faded_edge import blurs_um
+from chromamol.inverse.regression import balance_alone
+from chromamol.io import Micrograph
+from chromamol.nucleus import find_nuclei
+from chromamol.nucleus_rates import Fractions, infer_nuclei, scale_sensitivity
 from chromamol.physics.free_energy import bulk_potential
+from chromamol.settings import Settings
 
 CELL, STEP, ELL, CONSTANT = 0.09, 3, 0.036, 0.28
 
@@ -64,3 +72,19 @@ def test_the_ratio_of_a_stack_is_that_of_what_did_not_fade(nucleus, sigmas):
     rates = ratio_of(total, mask, psf_sigma_um=sigmas[1])
     assert abs(rates.ratio / true - 1.0) < 0.12
     assert abs(rates.ratio - true) < 2.0 * rates.ratio_se
+
+
+def test_what_a_wrong_scale_does_is_asked_of_the_ratio_in_the_table(nucleus, monkeypatch):
+    """Without a doubt about the gain, the fading was divided out otherwise: .625 stood beside .667."""
+    monkeypatch.setattr(inference, "regress", balance_alone)
+    monkeypatch.setattr("chromamol.nucleus_rates.SCALE_CHANGES", {})
+    spacing, settings = (STEP * CELL, CELL, CELL), Settings(psf_sigma_um=0.1, method="regression")
+    light, mask, _ = seen(nucleus, (0.3, 0.1, 0.1))
+    image, labels = 1000.0 * light + 100.0, mask.astype(np.int32)
+    channels = choose_channels(Micrograph(image[None], ("0",), CELL, z_step_um=STEP * CELL), settings)
+    (whole,) = find_nuclei(labels, image, spacing_um=spacing, margin_um=1.0)
+    found = calibrate_nucleus(channels, labels, whole, spacing, settings)
+    (rates,) = infer_nuclei([Fractions.of(whole, found)], spacing, settings)
+    rows = scale_sensitivity([(whole, found, rates)], channels, labels, spacing, settings)
+    assert rows[0]["change"] == "none"
+    assert rows[0]["rate_ratio"] == pytest.approx(rates.ratio, rel=1e-9)
