@@ -175,9 +175,10 @@ def _analyse(
         if rates.diagnostics.get("unsplit_fraction", 0.0) >= UNSPLIT_WORTH_A_NOTE:
             unsplit[nucleus.label] = rates.diagnostics["unsplit_fraction"]
     if unsplit:
+        who = f"{'nucleus' if len(unsplit) == 1 else 'nuclei'} {', '.join(map(str, unsplit))}"
         notes.append(
-            f"up to {max(unsplit.values()):.0%} of the pixels of nuclei {', '.join(map(str, unsplit))} are brighter or "
-            "darker than any mixture of the two phases"
+            f"up to {max(unsplit.values()):.0%} of the pixels of {who} are brighter or darker than any mixture of the "
+            "two phases"
         )
     if series is not None:
         notes += whose_diffusivity(rows, settings)

@@ -224,6 +224,12 @@ def test_an_error_of_one_nucleus_costs_that_one_alone(monkeypatch, small_field):
         analyse_image(image, settings)
 
 
+def test_one_nucleus_is_not_called_nuclei(monkeypatch, small_field):
+    monkeypatch.setattr("chromamol.pipeline.UNSPLIT_WORTH_A_NOTE", 0.0)
+    found = analyse_image(_image(small_field()), Settings(calibration_check=False, method="domains"))
+    assert any("of the pixels of nucleus 1 are brighter" in note for note in found.notes)
+
+
 def test_turning_the_image_turns_the_maps(small_field):
     image = small_field()
     # The network knows left from right by the last pixel of an outline; the classical method doesn't.
