@@ -273,12 +273,14 @@ def scale_sensitivity(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rates of one nucleus, that of median area without flags of its own if there is one, after `SCALE_CHANGES`.
 
+    None for scalings with domains, of which the regression's rates say nothing.
+
     Parameters
     ----------
     phases : by the nucleus's number, of those whose ratio is told by counted molecules: there no gain enters.
     """
     whole = [each for each in analysed if not each[0].flags] or analysed
-    if not settings.calibration_check or not whole:
+    if not settings.calibration_check or not whole or settings.method == "domains":
         return []
     # By the place where areas are equal: numbers of labels mean nothing.
     ranked = sorted(whole, key=lambda each: (each[0].area_um2, each[0].centroid_um))

@@ -108,6 +108,14 @@ def test_of_nuclei_of_one_size_the_same_is_asked_what_a_wrong_scale_does(monkeyp
     assert len(set(asked)) == 1
 
 
+def test_the_regression_is_not_asked_about_scalings():
+    labels = np.zeros((60, 60), np.int32)
+    labels[20:40, 20:40] = 1
+    channels = choose_channels(Micrograph(labels[None], ("0",), 0.1), Settings())
+    nuclei = [(n, *fitted()) for n in find_nuclei(labels, labels.astype(float), spacing_um=(0.1, 0.1))]
+    assert scale_sensitivity(nuclei, channels, labels, (0.1, 0.1), Settings(method="domains")) == []
+
+
 def test_priors_follow_from_how_a_gain_was_found_and_from_the_settings(small_field):
     image = Micrograph(small_field(nuclei=1)[None], ("0",), 0.1)
     labels = np.array(segment_nuclei(image.data[0], pixel_size_um=(0.1, 0.1)))

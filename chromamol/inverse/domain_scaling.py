@@ -130,13 +130,16 @@ def _scaled(problem: RateProblem) -> Rates:
 
 
 def _map(labels: Labels, of_domain: Float[np.ndarray, " domains"]) -> RateMap:
-    """Each domain's value on its pixels; its error is the scatter over domains, for want of another."""
+    """Each domain's value on its pixels; its error is the scatter over domains, for want of another.
+
+    What a wrong calibration does to it is not known.
+    """
     useful = of_domain[np.isfinite(of_domain)]
     scatter = float(useful.std(ddof=1))
     values = np.concatenate([[np.nan], of_domain])[labels]
     valid = np.isfinite(values)
     return RateMap(values, np.where(valid, scatter, np.nan), valid, float(useful.mean()),
-                   scatter / math.sqrt(len(useful)))  # fmt: skip
+                   scatter / math.sqrt(len(useful)), calibration_se=math.nan)  # fmt: skip
 
 
 def _description(geometry: DomainGeometry, count: int) -> dict[str, float]:

@@ -56,7 +56,7 @@ def joint_rates(
     window = problem.own_window()
     nucleus = problem.crop(window)
     untold = replace(first, method="joint", ratio=math.nan, ratio_se=math.nan, ratio_calibration_se=math.nan,
-                     diagnostics={}, flags=())  # fmt: skip
+                     mollifier_width_um=math.nan, diagnostics={}, flags=())  # fmt: skip
     if problem.known_acetylation is None and not varies_beyond_noise(nucleus):
         return _without_domains(untold)
     if gaps is not None:
@@ -78,7 +78,6 @@ def _rates_of(fit: JointFit, untold: Rates, generator: torch.Generator) -> Fit[R
     gains = {f"log_gain_{c}": float(gain) for c, gain in enumerate(log_gains)}
     result = replace(
         untold, phi_h=_field(fit, phi_h), phi_e=_field(fit, phi_e),
-        mollifier_width_um=RIM_PX * min(problem.grid.spacing_um),
         diagnostics={"steps": float(fit.steps), "domain_radius_um": radius, "tau": fit.tau,
                      "smoothness_um": fit.guess.correlation_um, "log_rate_sd": fit.guess.log_sd,
                      "closed_border": float(fit.model.wall_potentials > 0)} | gains,

@@ -115,5 +115,5 @@ def wider(rate: RateMap, values: FloatField, mean: float, *, of_calibration: boo
         rate,
         standard_error=np.hypot(rate.standard_error, values),
         mean_se=float(np.hypot(rate.mean_se, mean)),
-        calibration_se=abs(mean) if of_calibration else rate.calibration_se,
+        calibration_se=float(np.hypot(rate.calibration_se, mean)) if of_calibration else rate.calibration_se,
     )

@@ -130,7 +130,7 @@ class Rates:
     method, reason : the estimator that was used, and why that one.
     phi_h, phi_e : the volume fractions that were inverted, on the nucleus's grid.
     noise_sd : standard deviation of the noise per pixel in φ_h and φ_e, as assumed: at least .7 % of phi_max.
-    mollifier_width_um : half-width of the test functions' support, um.
+    mollifier_width_um : half-width of the test functions' support, um; NaN where none fits, or the estimator has none.
     diagnostics : further numbers of the solve, by name.
     """
 

@@ -75,12 +75,14 @@ def judge(rates: Rates, *, acetylation_known: bool) -> Rates:
 
     Rates whose outcome stands already stay as they are.
 
+    No pixel is valid where no width of test functions fits the nucleus; the joint fit has none.
+
     A rate is determined when its mean over the valid pixels exceeds `IDENTIFIED_AT` standard errors. Those of the
     calibration do not count: they scale a rate and cannot feign one; `scale_uncertain` speaks of them.
     """
     if rates.outcome is not Outcome.NOT_JUDGED:
         return rates
-    if np.isnan(rates.mollifier_width_um):
+    if np.isnan(rates.mollifier_width_um) and rates.method != "joint":
         return replace(rates, outcome=Outcome.NO_VALID_PIXEL, flags=("kernel_exceeds_nucleus",))
     named = {"methylation": rates.methylation, "acetylation": rates.acetylation}
     determined, flags = {}, []

@@ -52,8 +52,8 @@ class Column:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("rate_ratio", "rate ratio", "", "Mean methylation over mean acetylation rate: the robust number.",
-           "rate_ratio_se"),
+    Column("rate_ratio", "rate ratio", "", "Mean heterochromatin over mean euchromatin of the nucleus, which is the "
+           "ratio of the rates, each weighted by the chromatin that it acts on: the robust number.", "rate_ratio_se"),
     Column("gamma_me_per_um2", "methylation", "µm⁻²", "Γme / D, mean of the valid pixels.", "gamma_me_se"),
     Column("gamma_ac_per_um2", "acetylation", "µm⁻²", "Γac / D, mean of the valid pixels.", "gamma_ac_se"),
     Column("gamma_me_per_s", "methylation", "s⁻¹", "Γme with the diffusivity given, or that of a time-lapse.",
@@ -79,9 +79,14 @@ _KNOWN = frozenset((*NUCLEI_COLUMNS, *PER_SECOND_COLUMNS, *MEASURED_COLUMNS, FOL
 
 
 def shown_columns(nuclei: pd.DataFrame, *, outlines: bool = False) -> list[Column]:
-    """Return the columns that this table has; of outlines alone, those that have a number."""
+    """Return the columns that this table has; of outlines alone, those that have a number.
+
+    A kernel is left out where no fit of the table has one.
+    """
     there = [column for column in COLUMNS if column.key in nuclei]
-    return [c for c in there if c.key == "area_um2" or nuclei[c.key].notna().any()] if outlines else there
+    told = {column.key for column in there if nuclei[column.key].notna().any()}
+    optional = {column.key for column in there} - {"area_um2"} if outlines else {"mollifier_width_um"}
+    return [column for column in there if column.key in told or column.key not in optional]
 
 
 def other_columns(nuclei: pd.DataFrame) -> list[str]:

@@ -254,7 +254,7 @@ def _legend(maps: Maps, nuclei: pd.DataFrame, is_cut: bool) -> str:
     sentences = ["Dashed: the part that the maps show."] if is_cut else []
     sentences.append("Grey inside an outline: not estimable.")
     if "valid" in maps:
-        sentences.append("Rates are shown where the whole kernel lies inside the nucleus.")
+        sentences.append("Rates are shown where they are valid, away from the border of the nucleus.")
     if "unresolved_domains" in _flags_of(nuclei):
         sentences.append("Domains not resolved: rates are effective ones.")
     sentences.append("Arrows at a colour bar: colours end at the 1st and 99th percentile.")

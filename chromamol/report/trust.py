@@ -23,12 +23,12 @@ class Statement:
 
 _RATIO = Statement(
     "The rate ratio is the robust number",
-    "Over a whole nucleus as much chromatin is methylated as is acetylated. So the mean Γme over the mean "
-    "Γac, each weighted by the chromatin that it acts on, equals the mean heterochromatin fraction over the "
-    "mean euchromatin fraction. That needs no derivative of the image, D cancels, and an unknown section "
-    "thickness hardly moves it. Blur leaves that of two marks alone; that of one stain, which blur lowers, is "
-    "corrected for it, with the correction in its error, or unknown (“ratio blurred”). It does depend on how "
-    "intensity became volume fraction.",
+    "Over a whole nucleus as much chromatin is methylated as is acetylated. So the mean Γme over the mean Γac, "
+    "each weighted by the chromatin that it acts on, equals the mean heterochromatin fraction over the mean "
+    "euchromatin fraction. That needs no derivative of the image, and D cancels. One plane has a ratio of its own, "
+    "which scatters around that of the nucleus. Blur leaves that of two marks alone; that of one stain, which blur "
+    "lowers, is corrected for it, with the correction in its error, or unknown (“ratio blurred”). It does depend "
+    "on how intensity became volume fraction.",
 )
 _OUTLINES = Statement(
     "Only outlines were made",
@@ -61,8 +61,7 @@ _ERRORS = Statement(
 _NAN = Statement(
     "“Not estimable” is not zero",
     "Where the image does not determine a number it is left out: an empty cell in nuclei.csv, NaN in "
-    "rates.ome.tif, grey in the pictures. The flags say why. Rate maps end before the nuclear border, "
-    "because the kernel that takes derivatives must lie inside the nucleus.",
+    "rates.ome.tif, grey in the pictures. The flags say why.",
 )
 _OVER_D = Statement(
     "Rates are given over the diffusivity D",
@@ -98,9 +97,51 @@ _CALIBRATION = Statement(
 )
 _SECTION = Statement(
     "The section thickness was not given",
-    "An image shows a section or a projection of a nucleus, the two-dimensional balance knows only its "
-    "plane. This shifts both rates by a common factor; the ratio is hardly touched.",
+    "An image shows a section or a projection of a nucleus, the two-dimensional balance knows only its plane. This "
+    "shifts both rates by a common factor. The ratio of one plane scatters around that of the nucleus by about "
+    ".5 L0 / √area where the section is thin (L0² = D / Γac; 11 % in the sample field), and by less where it is "
+    "thick. The errors hold both where the thickness is given.",
 )
+_SCALED = Statement(
+    "Rates are scalings, not calibrated",
+    "They are closed forms of each domain's radius and of the distances to its neighbours, and err by factors "
+    "where the rates are known. Compare them between nuclei imaged in the same way; don't read them as rates. "
+    "Domains that pixel or microscope do not resolve are too large or join. The rate ratio does not come from "
+    "them, and is not their quotient.",
+)
+_OF_SCALINGS = {
+    _SPLIT: Statement(
+        _SPLIT.heading,
+        "Total chromatin was split by the balance of the model, which leaves one constant per nucleus free. It was "
+        "fixed by convention from the dark level between domains. The ratio moves with it; size and spacing of "
+        "domains hardly do.",
+    ),
+    _CALIBRATION: Statement(
+        _CALIBRATION.heading,
+        "Intensity became volume fraction by a convention, not by a calibration. The ratio depends on it, size and "
+        "spacing of domains little. Compare images taken and stained in the same way. Under each picture stands "
+        "what gain and dark level were used.",
+    ),
+    _ERRORS: Statement(
+        _ERRORS.heading,
+        "That of the ratio carries the noise of the pixels, how well the constant of a split channel is known, and "
+        "the calibration, whose part stands in nuclei.csv as rate_ratio_calibration_se. Those of both rates are "
+        "the scatter of the domains over the root of their number, and nothing else: not the noise, and not the "
+        "calibration, whose part in them is not known. Differences between conditions need replicates, not many "
+        "nuclei of one dish.",
+    ),
+}
+"""What is said in place of other statements where rates are scalings."""
+_MAPS_END = {
+    "domains": "Rates stand on domains that do not touch the nuclear border: between them there are none.",
+    "joint": "Rate maps of a joint fit, which has no kernel, end 8 pixels before the nuclear border: nearer to it they "
+    "hang on what is assumed of the wall.",
+}
+_KERNEL_ENDS = (
+    "Rate maps end before the nuclear border, because the kernel that takes derivatives must lie inside "
+    "the nucleus."
+)
+"""Where other methods end."""
 
 
 def statements(nuclei: pd.DataFrame) -> list[Statement]:
@@ -113,8 +154,9 @@ def statements(nuclei: pd.DataFrame) -> list[Statement]:
     if is_outlines_only(nuclei):
         return [_OUTLINES]
     counts = flag_counts(nuclei)
-    said = [_RATIO]
-    if counts.get("unresolved_domains"):
+    scaled = counts.get("uncalibrated_scaling", 0) == len(nuclei) > 0
+    said = [_RATIO, _SCALED] if scaled else [_RATIO]
+    if counts.get("unresolved_domains") and not scaled:
         said.append(_effective(counts["unresolved_domains"], len(nuclei)))
     depends = {
         "split_constant_assumed": _SPLIT,
@@ -125,7 +167,16 @@ def statements(nuclei: pd.DataFrame) -> list[Statement]:
     moving = nuclei["method"] == OVER_TIME
     said += _of_time(nuclei, moving)
     ends = ((_STEADY, nuclei.empty or not moving.all()), (_MOVING, moving.any()))
-    return [*said, _ERRORS, _NAN, *(statement for statement, holds in ends if holds)]
+    said += [_ERRORS, _with_ends_of_maps(nuclei), *(statement for statement, holds in ends if holds)]
+    return [_OF_SCALINGS.get(statement, statement) for statement in said] if scaled else said
+
+
+def _with_ends_of_maps(nuclei: pd.DataFrame) -> Statement:
+    """Return what NaN means, and where the maps of the methods in the table end."""
+    methods = {str(method) for method in nuclei["method"]}
+    ends = [text for method, text in _MAPS_END.items() if method in methods]
+    kernel = [_KERNEL_ENDS] if nuclei.empty or methods - set(_MAPS_END) else []
+    return Statement(_NAN.heading, " ".join((_NAN.text, *kernel, *ends)))
 
 
 def _of_time(nuclei: pd.DataFrame, moving: pd.Series) -> list[Statement]:

@@ -133,3 +133,13 @@ def test_what_no_estimate_bounds_is_infinite_and_not_identifiable():
     assert judged.outcome is Outcome.METHYLATION_NOT_IDENTIFIABLE
     assert np.isnan(judged.methylation.mean)
     assert with_calibration_errors_of(rates, silent, EXACT) is rates
+
+
+def test_only_a_fit_with_a_kernel_has_none_that_fits():
+    shape = (8, 8)
+    told = RateMap(np.full(shape, 2.0), np.full(shape, 0.1), np.ones(shape, bool), 2.0, 0.05)
+    field = Field(np.full(shape, 0.3), Grid(shape, (0.1, 0.1)), "1")
+    rates = Rates(told, told, 1.0, 0.02, Outcome.NOT_JUDGED, (), "joint", field, field, (0.01, 0.01), np.nan)
+    assert judge(rates, acetylation_known=False).outcome is Outcome.BOTH_RATES
+    without = judge(replace(rates, method="regression"), acetylation_known=False)
+    assert (without.outcome, without.flags) == (Outcome.NO_VALID_PIXEL, ("kernel_exceeds_nucleus",))

@@ -6,6 +6,7 @@ import pytest
 import chromamol as cm
 from chromamol.field import Field
 from chromamol.grid import Grid
+from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.domain_scaling import DomainGeometry
 from chromamol.inverse.rates import Outcome
 
@@ -73,6 +74,14 @@ def test_rates_follow_the_closed_forms_and_say_that_they_are_scalings(pattern):
         assert rate.mean_se == pytest.approx(of_domain.std(ddof=1) / 6.0)
         np.testing.assert_allclose(rate.standard_error[rate.valid], of_domain.std(ddof=1))
     assert found.ratio == pytest.approx(pattern[0].mean() / pattern[1].mean()), "of the integral balance"
+
+
+def test_what_the_calibration_does_to_a_scaling_is_unknown_and_not_zero(pattern):
+    prior = CalibrationPrior(gain_sd=(0.1, 0.0))
+    found = cm.infer_rates(*pattern, pixel_size_um=PIXEL, method="domains", calibration=prior)
+    assert np.isnan([found.methylation.calibration_se, found.acetylation.calibration_se]).all()
+    assert np.isfinite([found.methylation.mean_se, found.acetylation.mean_se]).all()
+    assert found.ratio_calibration_se == pytest.approx(0.1 * found.ratio, rel=0.01)
 
 
 def test_rates_go_as_inverse_area(pattern):

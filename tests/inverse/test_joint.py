@@ -418,6 +418,8 @@ def test_a_fit_that_ends_early_has_the_ratio_of_the_images_with_the_errors_of_th
     told = [[each.ratio, each.ratio_se, each.ratio_calibration_se] for each in (early, balance)]
     assert told[0] == pytest.approx(told[1], rel=1e-6, nan_ok=True)
     assert told[0][2] > 0.05 * early.ratio
+    assert np.isnan(early.mollifier_width_um), "a joint fit has no kernel"
+    assert "kernel_exceeds_nucleus" not in early.flags
 
 
 def test_a_fit_that_ends_early_has_no_ratio_where_its_images_are_no_volume_fractions(truth, monkeypatch):

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from chromamol.errors import ReadError
+from chromamol.inverse.joint import RIM_PX
 from chromamol.nucleus.flags import FLAGS
 from chromamol.report import write_report, write_tables
 from chromamol.report.html import MAX_ROWS
@@ -221,6 +222,49 @@ def test_what_limits_the_numbers_is_said_where_it_applies(tmp_path: Path, flag: 
         words in report(tmp_path, [nucleus("a", 1, flags=flag), nucleus("a", 2, flags="")], [done("a")]).text
     )
     assert words not in report(tmp_path, [nucleus("a", 1, flags="")], [done("a")]).text
+
+
+def test_a_section_scatters_around_the_ratio_of_the_nucleus(tmp_path: Path) -> None:
+    """It was said to hardly touch the ratio, beside a flag that says otherwise."""
+    text = report(tmp_path, [nucleus("a", 1, flags="section_thickness_assumed")], [done("a")]).text
+    assert "scatters around that of the nucleus by about .5 L0 / √area" in text
+    assert "hardly touched" not in text
+    assert "hardly moves it" not in text
+
+
+def test_scalings_are_not_spoken_of_as_fits(tmp_path: Path) -> None:
+    assumed = "unresolved_domains;split_constant_assumed;calibration_assumed;uncalibrated_scaling"
+    of_domains = nucleus("a", 1, method="domains", flags=assumed)
+    text = report(tmp_path, [of_domains], [done("a")]).text
+    assert "Rates are scalings, not calibrated" in text
+    assert "the scatter of the domains over the root of their number" in text
+    for words in ("What was fitted", "Rates are effective", "how well gains, dark levels", "the kernel that takes",
+                  "5 % of either", "both rates move with it"):  # fmt: skip
+        assert words not in text
+    assert "Rates are scalings, not calibrated" not in report(tmp_path, [nucleus("a", 1)], [done("a")]).text
+
+
+def test_only_what_has_a_kernel_is_said_to_have_one(tmp_path: Path) -> None:
+    joint = nucleus("a", 1, method="joint", mollifier_width_um=np.nan, flags="")
+    regression = nucleus("a", 2, mollifier_width_um=1.2, flags="")
+    kernel, without = (
+        "because the kernel that takes derivatives",
+        f"has no kernel, end {RIM_PX} pixels before",
+    )
+    for rows, said in (
+        ([joint], {without}),
+        ([regression], {kernel}),
+        ([joint, regression], {kernel, without}),
+    ):
+        page = report(tmp_path, rows, [done("a")])
+        assert {words for words in (kernel, without) if words in page.text} == said
+        assert any("kernel half-width" in cell for cell in page.rows[0]) == (kernel in said)
+
+
+def test_the_ratio_is_explained_as_what_it_is(tmp_path: Path) -> None:
+    page = report(tmp_path, [nucleus("a", 1)], [done("a")])
+    titles = [value for _, name, value in page.attributes if name == "title"]
+    assert any(t.startswith("Mean heterochromatin over mean euchromatin") for t in titles)
 
 
 AT_REST = "The pattern is taken as steady"
