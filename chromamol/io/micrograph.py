@@ -86,7 +86,8 @@ def _channel_error(
     return AxesError(
         f"{name}: {found}.",
         expected=f"one of its channels, {listed}.",
-        do=f"name the {stain} channel by its index: --{kind}-channel, or --set {kind}_channel=INDEX (never a name).",
+        do=f"name the {stain} channel by its index or its name: --{kind}-channel; --set {kind}_channel=INDEX takes a "
+        "number for the index, whatever the names.",
     )
 
 

@@ -67,7 +67,8 @@ def choose_scene(labels: list[str], scene: int | str | None, *, name: str) -> in
         raise AxesError(
             f"{name}: {len(labels)} scene{'s' * (len(labels) != 1)}, {asked}.",
             expected=f"one of {listed}.",
-            do="choose one with --scene (or --set scene=INDEX, never a name), or save each as a file of its own.",
+            do="choose one by its index or its name: --scene; --set scene=INDEX takes a number for the index, whatever "
+            "the names. Or save each as a file of its own.",
         )
     return matches[0]
 

@@ -107,7 +107,10 @@ class Localizations:
         more = f" and {len(rows) - MAX_LISTED:,} more" if len(rows) > MAX_LISTED else ""
         found = f"fits {fitting} channels" if fitting else "is not there"
         given = "several channels and none named" if which is None else f"channel {which!r} {found}"
-        do = "name it with --chromatin-channel (or --set chromatin_channel=INDEX, never a name)."
+        do = (
+            "name it by its index or its name: --chromatin-channel; --set chromatin_channel=INDEX takes a number for "
+            "the index, whatever the names."
+        )
         if self.channel is None:
             do = "leave --chromatin-channel out, or name the column of channels: --columns x=NAME,y=NAME,channel=NAME."
         return AxesError(f"{self.name}: {given}.", expected=f"one of {listed}{more}.", do=do)
