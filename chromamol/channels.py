@@ -63,6 +63,13 @@ class Channels:
             return np.sum(parts, axis=0)
         return np.sum([part / max(float(np.std(part)), np.finfo(float).tiny) for part in parts], axis=0)
 
+    @property
+    def shown(self) -> str:
+        """What `all_chromatin` is: "channel" of the file, "marks" added up, or "fractions" of volume."""
+        if self.calibrated:
+            return "fractions"
+        return "channel" if "total" in self.planes or len(self.planes) == 1 else "marks"
+
 
 def named_channels(settings: Settings) -> dict[str, int | str]:
     """Return the channels that the user named, by what they are for: `settings.KIND_channel`."""

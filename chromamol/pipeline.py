@@ -55,7 +55,7 @@ class ImageAnalysis:
 
     Parameters
     ----------
-    image : the channel that nuclei were found in, as read.
+    image : what nuclei were found in, `Channels.all_chromatin`.
     labels : int32, 0 = background; numbers of the rows.
     maps : `MAP_NAMES` -> float32 arrays of the image's shape; NaN outside nuclei and where not estimable.
     rows : one per nucleus, names as in `nuclei.csv`.
@@ -66,6 +66,7 @@ class ImageAnalysis:
     calibration : one row per plane of each nucleus, as in `calibration.csv`.
     sensitivity : what a wrong scale would do, as in `sensitivity.csv`.
     origin_um : (y, x) of the first pixel's centre in the coordinates of a localisation table; 0 for images.
+    shown : what `image` is (`Channels.shown`).
     """
 
     image: np.ndarray
@@ -81,6 +82,7 @@ class ImageAnalysis:
     calibration: list[dict[str, Any]] = field(default_factory=list)
     sensitivity: list[dict[str, Any]] = field(default_factory=list)
     origin_um: tuple[float, float] = (0.0, 0.0)
+    shown: str = "channel"
 
 
 def analyse_image(
@@ -192,7 +194,7 @@ def _analyse(
                          micrograph.calibration_note, channels.note, micrograph.axes_note, notes, domains, record,
                          scale_sensitivity([(each.nucleus, each.found, each.rates) for each in inferred],
                                            channels, labels, spacing, settings, phases=phases),
-                         channels.origin_um)  # fmt: skip
+                         channels.origin_um, channels.shown)  # fmt: skip
 
 
 def _phases(inferred: Inferred, channels: Channels) -> PhaseRatio | None:
@@ -255,7 +257,7 @@ def _outline(micrograph: Micrograph, channels: Channels, settings: Settings) -> 
     ]
     return ImageAnalysis(channels.all_chromatin, labels, {}, rows, spacing, micrograph.calibration_note,
                          channels.note, micrograph.axes_note, _outlines_notes(micrograph, nuclei, settings),
-                         origin_um=channels.origin_um)  # fmt: skip
+                         origin_um=channels.origin_um, shown=channels.shown)  # fmt: skip
 
 
 def _outlines_notes(micrograph: Micrograph, nuclei: list[Nucleus], settings: Settings) -> list[str]:

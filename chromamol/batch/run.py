@@ -52,7 +52,7 @@ from chromamol.pipeline import (
     outline_nuclei,
     require_analysable,
 )
-from chromamol.report import DENSITY, RAW, draw_overview, title_of, write_report, write_tables
+from chromamol.report import DENSITY, SHOWN, draw_overview, title_of, write_report, write_tables
 from chromamol.report.tables import DetailWriter
 from chromamol.results import Results
 from chromamol.settings import Settings
@@ -285,7 +285,7 @@ def _finish(found: Found, analysis: ImageAnalysis, where: Path, start: float) ->
         {name: values[plane] for name, values in analysis.maps.items()},
         pixel_size_um=analysis.spacing_um[-1], title=title_of(found.path.name, analysis.image.shape),
         channel_note=analysis.channel_note, nuclei=pd.DataFrame(rows),
-        shown=RAW if is_image(found.path) else DENSITY,
+        shown=SHOWN[analysis.shown] if is_image(found.path) else DENSITY,
     )  # fmt: skip
     with atomic_write(where / "overview.png") as temporary:
         picture.savefig(temporary)

@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "html": ["write_report"],
         "overview": ["draw_nucleus", "draw_overview", "title_of"],
-        "style": ["DENSITY", "RAW", "TOTAL"],
+        "style": ["DENSITY", "SHOWN", "TOTAL"],
         "tables": ["IMAGES_COLUMNS", "NUCLEI_COLUMNS", "read_images", "read_nuclei", "write_tables"],
     },
 )

@@ -65,11 +65,16 @@ class Shown:
 
 RAW = Shown("Image", "grey values")
 """A channel as it lies in the file."""
+MARKS = Shown("Both marks", "sum of both channels, each over its own standard deviation:")
+FRACTIONS = Shown(r"Total chromatin $\varphi_\mathrm{h} + \varphi_\mathrm{e}$", "volume fraction")
+"""As the file has them, outside of nuclei, too."""
 DENSITY = Shown("Density of localisations", "localisations per µm²:")
 TOTAL = Shown(
     r"Total chromatin $\varphi_\mathrm{h} + \varphi_\mathrm{e}$", "volume fraction", "; outside unknown"
 )
 """What rates were inferred from, as far as maps hold it: inside of nuclei."""
+SHOWN: Mapping[str, Shown] = MappingProxyType({"channel": RAW, "marks": MARKS, "fractions": FRACTIONS})
+"""By `ImageAnalysis.shown`."""
 
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType(

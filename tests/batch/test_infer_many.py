@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import chromamol as cm
 from chromamol.batch import run
@@ -183,6 +184,22 @@ def test_volume_fractions_need_no_channel_and_no_calibration(small_field, tmp_pa
     np.testing.assert_allclose(
         results.open("two").maps["phi_h"][where], phi_h[where] * inside[where], atol=1e-6
     )
+
+
+def test_the_sum_of_two_marks_is_not_drawn_as_a_channel(write, small_field, tmp_path, monkeypatch):
+    """Both over their standard deviations, 1.64 to 12.7 were called grey values."""
+    drawn = []
+
+    def draw(*_, shown, **__):
+        drawn.append(shown.title)
+        return Figure(figsize=(1, 1))
+
+    monkeypatch.setattr(run, "draw_overview", draw)
+    image = write("marks.tif", np.stack([small_field(), small_field()]))
+    marks = cm.Settings(heterochromatin_channel=0, euchromatin_channel=1)
+    for settings in (marks, cm.Settings(chromatin_channel=0)):
+        cm.batch.segment(image, output=tmp_path / "out", settings=settings, overwrite=True)
+    assert drawn == ["Both marks", "Image"]
 
 
 def test_segment_writes_the_same_outlines_as_infer(write, small_field, tmp_path):

@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from chromamol.errors import FieldError
 from chromamol.nucleus import segment_nuclei
-from chromamol.report import DENSITY, draw_nucleus, draw_overview, title_of
+from chromamol.report import DENSITY, SHOWN, draw_nucleus, draw_overview, title_of
 from chromamol.report.overview import NO_MAP
 from chromamol.report.panels import locate, nice_length_um
 from chromamol.report.response import ShownResponse, draw_response
@@ -257,6 +257,10 @@ def test_what_is_drawn_is_called_by_its_name() -> None:
     figure = overview(labels, shown=DENSITY)
     assert "Density of localisations and nuclei" in panels_of(figure)
     assert "localisations per µm²: " in words_of(figure)
+    figure = overview(labels, shown=SHOWN["marks"])
+    assert "Both marks and nuclei" in panels_of(figure)
+    assert "each over its own standard deviation: " in words_of(figure)
+    assert "grey values" not in words_of(figure)
     assert title_of("a.tif", (12, 73, 82)) == "a.tif, plane 6 of 0 to 11"
     assert title_of("a.tif", (73, 82)) == "a.tif"
 
