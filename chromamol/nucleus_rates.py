@@ -215,12 +215,12 @@ def infer_moving_nucleus(
 def _per_time(rates: RatesOverTime) -> dict[str, float]:
     """Return the columns that only a time-lapse gives."""
     return {
+        "gamma_me_per_s": rates.methylation_per_s.mean,
+        "gamma_me_per_s_se": rates.methylation_per_s.mean_se,
+        "gamma_ac_per_s": rates.acetylation_per_s.mean,
+        "gamma_ac_per_s_se": rates.acetylation_per_s.mean_se,
         "diffusivity_um2_per_s": rates.diffusivity_um2_per_s,
         "diffusivity_se": rates.diffusivity_se,
-        "gamma_me_per_s": rates.methylation_per_s.mean,
-        "gamma_ac_per_s": rates.acetylation_per_s.mean,
-        "gamma_me_per_s_se": rates.methylation_per_s.mean_se,
-        "gamma_ac_per_s_se": rates.acetylation_per_s.mean_se,
         "diffusivity_calibration_se": rates.diffusivity_calibration_se,
     }
 

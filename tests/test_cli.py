@@ -198,7 +198,7 @@ def test_the_settings_of_a_run_repeat_it(run, good, tmp_path):
 def test_a_diffusivity_adds_rates_per_second_and_their_errors(run, good, tmp_path):
     assert run("infer", good, "--output", tmp_path / "out", "--diffusivity-um2-per-s", 1e-4).code == 0
     header = (tmp_path / "out" / "nuclei.csv").read_text().splitlines()[0].split(",")
-    per_second = ["gamma_me_per_s", "gamma_ac_per_s", "gamma_me_per_s_se", "gamma_ac_per_s_se"]
+    per_second = ["gamma_me_per_s", "gamma_me_per_s_se", "gamma_ac_per_s", "gamma_ac_per_s_se"]
     assert header == [*COLUMNS, *per_second, *MEASURED_COLUMNS, "folder"]
 
 

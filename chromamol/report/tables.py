@@ -46,11 +46,11 @@ _PER_SECOND: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(
         (
             "gamma_me_per_s",
+            "gamma_me_per_s_se",
             "gamma_ac_per_s",
+            "gamma_ac_per_s_se",
             "diffusivity_um2_per_s",
             "diffusivity_se",
-            "gamma_me_per_s_se",
-            "gamma_ac_per_s_se",
             "diffusivity_calibration_se",
         ),
         "float64",

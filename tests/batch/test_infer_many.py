@@ -161,7 +161,7 @@ def test_a_diffusivity_adds_rates_per_second(write, small_field, tmp_path):
     row = cm.infer(
         image, output=tmp_path / "out", settings=cm.Settings(diffusivity_um2_per_s=2.0)
     ).nuclei.iloc[0]
-    assert list(row.index[len(NUCLEI_COLUMNS) :][:2]) == ["gamma_me_per_s", "gamma_ac_per_s"]
+    assert list(row.index[len(NUCLEI_COLUMNS) :][:2]) == ["gamma_me_per_s", "gamma_me_per_s_se"]
     for rate in ("gamma_me", "gamma_ac"):
         assert row[f"{rate}_per_s"] == pytest.approx(2.0 * row[f"{rate}_per_um2"], nan_ok=True)
         assert row[f"{rate}_per_s_se"] == pytest.approx(2.0 * row[f"{rate}_se"], nan_ok=True)

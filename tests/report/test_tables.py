@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from chromamol.errors import FieldError, OutputError, ReadError
 from chromamol.report.tables import (
     IMAGES_COLUMNS,
     NUCLEI_COLUMNS,
+    PER_SECOND_COLUMNS,
     DetailWriter,
     read_details,
     read_images,
@@ -83,6 +85,14 @@ def test_a_name_that_is_no_utf8_is_written_readably(tmp_path: Path) -> None:
     row = {key: pd.Series([value], dtype="object") for key, value in (("path", name), ("status", "done"))}
     write_tables(tmp_path, pd.DataFrame(), pd.DataFrame({"image": ["a"], **row}))
     assert read_images(tmp_path)["path"][0] == r"caf\udce9.tif"
+
+
+def test_every_standard_error_stands_behind_its_number() -> None:
+    names = [*NUCLEI_COLUMNS, *PER_SECOND_COLUMNS]
+    behind = [(a, b) for a, b in pairwise(names) if b.endswith("_se") and not b.endswith("_calibration_se")]
+    assert len(behind) == 6
+    for number, error in behind:
+        assert number.removesuffix("_um2_per_s").removesuffix("_per_um2") == error.removesuffix("_se")
 
 
 def test_columns_in_any_order_and_unknown_ones_behind(tmp_path: Path) -> None:
