@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +30,9 @@ CONTENTS = Contents(
     inside={"images": ("*/labels.tif", "*/rates.ome.tif", "*/overview.png")},
 )
 """Of an analysis."""
+
+Progress = Callable[[str], None]
+"""Takes one line for the user to read while the run goes on."""
 
 _STAGING = ".chromamol-partial-"
 
@@ -86,10 +90,13 @@ def _require_own(output: Path, held: list[str], contents: Contents) -> None:
 
 
 @contextmanager
-def staged(output: Path, *, contents: Contents = CONTENTS) -> Iterator[Path]:
+def staged(
+    output: Path, *, contents: Contents = CONTENTS, progress: Progress | None = None
+) -> Iterator[Path]:
     """Lend an empty folder inside `output`; `contents` of it take their place there when the block ends well.
 
-    What an earlier run left there under one of these names is removed, also if this run did not make it again.
+    What an earlier run left there under one of these names is removed, also if this run did not make it again. What
+    came there meanwhile, from a run beside this one, is put aside, and `progress` is told.
 
     If the block raises, nothing is left behind: not the folder, and not `output` if it was made here. If the
     earlier results cannot be replaced they stay, and the new ones are kept beside them.
@@ -108,8 +115,12 @@ def staged(output: Path, *, contents: Contents = CONTENTS) -> Iterator[Path]:
     done = False
     try:
         yield staging
-        _put_in_place(staging, output, contents, replaceable)
+        aside = _put_in_place(staging, output, contents, replaceable)
         done = True
+        if aside is not None:
+            tell(
+                progress, f"{output}: what came there while this run went on was put aside, into {aside.name}"
+            )
     except OSError as error:
         raise unwritable(output, error) from error
     finally:
@@ -120,8 +131,10 @@ def staged(output: Path, *, contents: Contents = CONTENTS) -> Iterator[Path]:
                     folder.rmdir()
 
 
-def _put_in_place(staging: Path, output: Path, contents: Contents, replaceable: frozenset[str]) -> None:
-    """Exchange the contents of `output` for those of `staging`: all of them or none."""
+def _put_in_place(
+    staging: Path, output: Path, contents: Contents, replaceable: frozenset[str]
+) -> Path | None:
+    """Exchange the contents of `output` for those of `staging`, all of them or none; return what was put aside."""
     token = secrets.token_hex(4)
     old, new = output / f"replaced-{token}", output / f"results-{token}"
     held = contents.held_by(output)
@@ -147,6 +160,16 @@ def _put_in_place(staging: Path, output: Path, contents: Contents, replaceable: 
     # What came while the run went on was not looked at by `require_free`, and is left where it was put aside.
     if held and replaceable.issuperset(held) and not contents.foreign_to(old):
         shutil.rmtree(old, ignore_errors=True)
+        return None
+    return old if held else None
+
+
+def tell(progress: Progress | None, text: str) -> None:
+    """Say what must not pass unseen: as a line where lines are read, else as a warning."""
+    if progress is None:
+        warnings.warn(text, stacklevel=2)
+    else:
+        progress(text)
 
 
 def _move_back(moves: list[tuple[Path, Path]], old: Path) -> None:

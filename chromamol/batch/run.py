@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from chromamol import provenance
-from chromamol.batch.output import require_free, staged, unwritable
+from chromamol.batch.output import Progress, require_free, staged, tell, unwritable
 from chromamol.batch.processes import in_order
 from chromamol.batch.record import ImageRecord, fault, image_row, require_some, sha256_of
 from chromamol.batch.threads import single_threaded
@@ -57,9 +56,6 @@ from chromamol.report.tables import DetailWriter
 from chromamol.results import Results
 from chromamol.settings import Settings
 from chromamol.unseen import NAN
-
-Progress = Callable[[str], None]
-"""Takes one line for the user to read while the run goes on."""
 
 
 def infer(
@@ -172,7 +168,7 @@ def _run(
     say(
         f"chromamol {provenance.__version__}, method {settings.method}, device {device}, {provenance.PRECISION}"
     )
-    with staged(output) as folder:
+    with staged(output, progress=progress) as folder:
         records = []
         work = partial(_record, settings=settings, folder=folder, job=job)
         with closing(in_order(work, found, jobs=settings.jobs)) as finished, DetailWriter(folder) as details:
@@ -198,10 +194,7 @@ def _report(folder: Path, progress: Progress | None) -> None:
         raise  # the disk, as for everything else
     except Exception as error:  # noqa: BLE001 - hours of work, which a fault of their summary must not cost
         text = f"no report.html: {type(error).__name__}: {error}; the tables are whole, `chromamol report` tries again"
-        if progress is None:
-            warnings.warn(text, stacklevel=3)
-        else:
-            progress(text)
+        tell(progress, text)
 
 
 def _read_from(found: list[Found], settings: Settings) -> list[Path]:

@@ -106,7 +106,7 @@ def simulate(
     started = provenance.now()
     nuclei, responses = _run_nuclei(settings, change, say)
     layout = lay_out(nuclei, settings)
-    with staged(output, contents=CONTENTS) as folder:
+    with staged(output, contents=CONTENTS, progress=progress) as folder:
         (folder / "truth").mkdir()
         if change is None:
             table = _write_field(folder, nuclei, layout, settings, name="field")
@@ -148,7 +148,7 @@ def simulate_from_results(
     here = None if region is None else _region_on(nucleus, region)
     settings = SimulationSettings(steadiness=steadiness, device=device)
     response = _respond(nucleus.state, change, settings, here, number=nucleus.number)
-    with staged(output, contents=CONTENTS) as folder:
+    with staged(output, contents=CONTENTS, progress=progress) as folder:
         for name, state in zip(STATES, (response.before, response.after), strict=True):
             write_channels(folder / f"{name}.ome.tif", _maps(state, nucleus.refinement),
                            pixel_size_um=nucleus.pixel_size_um)  # fmt: skip

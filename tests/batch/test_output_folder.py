@@ -171,13 +171,29 @@ def test_results_that_cannot_be_replaced_stay_whole(tmp_path, monkeypatch, faili
 
 
 def test_what_came_while_a_run_went_on_is_put_aside(tmp_path):
-    with staged(tmp_path) as folder:
+    said: list[str] = []
+    with staged(tmp_path, progress=said.append) as folder:
         _fill(folder, "new")
         (tmp_path / "images").mkdir()
         (tmp_path / "images" / "raw.tif").write_text("mine")
     (aside,) = tmp_path.glob("replaced-*")
     assert _all_in(aside) == {"images/raw.tif": "mine"}
     assert (tmp_path / "images" / "new" / "labels.tif").is_file()
+    (line,) = said
+    assert line.endswith(f"put aside, into {aside.name}")
+
+
+def test_a_run_that_ended_meanwhile_is_not_put_aside_in_silence(tmp_path):
+    def overtaken() -> None:
+        with staged(tmp_path) as later:
+            _fill(later, "later")
+            with staged(tmp_path) as earlier:
+                _fill(earlier, "earlier")
+
+    with pytest.warns(UserWarning, match="put aside, into replaced-"):
+        overtaken()
+    (aside,) = tmp_path.glob("replaced-*")
+    assert "images/earlier/labels.tif" in _all_in(aside)
 
 
 def test_a_folder_below_a_file_cannot_be_made(tmp_path):
