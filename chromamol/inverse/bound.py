@@ -29,9 +29,16 @@ import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 
-from chromamol.errors import FieldError, ParameterError
+from chromamol.errors import FieldError
 from chromamol.grid import Grid
 from chromamol.inverse.arrays import spacing_of
+from chromamol.inverse.bound_input import (
+    affordable_length,
+    checked_maps,
+    noise_of_images,
+    positive,
+    require_border,
+)
 from chromamol.inverse.calibration import CalibrationPrior
 from chromamol.inverse.log_rate_modes import smooth_modes
 from chromamol.physics.free_energy import bulk_stiffness
@@ -47,7 +54,6 @@ MOST_PIXELS = {2: 90_000, 3: 8_000}
 COLUMNS = 16
 """Right sides solved at once."""
 
-BORDERS = ("open", "wall", "periodic")
 BLOCK_PX = 4
 """Fluxes through an open border are unknown in blocks of so many pixels; finer ones decay within a few pixels."""
 
@@ -80,13 +86,13 @@ def cramer_rao_bound(  # noqa: PLR0913 - describes an experiment; all but the fi
     methylation_per_um2: Any,
     acetylation_per_um2: Any,
     pixel_size_um: float | Sequence[float],
-    noise_sd: float | tuple[float, float],
-    correlation_um: float,
-    log_sd: float,
+    noise_sd: Any,
+    correlation_um: Any,
+    log_sd: Any,
     parameters: ChromatinParameters | None = None,
     mask: Any = None,
     border: str = "open",
-    psf_sigma_um: float = 0.0,
+    psf_sigma_um: Any = 0.0,
     acetylation_known: bool = False,
     total_only: bool = False,
     calibration: CalibrationPrior | None = None,
@@ -101,9 +107,9 @@ def cramer_rao_bound(  # noqa: PLR0913 - describes an experiment; all but the fi
     methylation_per_um2, acetylation_per_um2 : the rates of that pattern, Γ / D in um⁻², numbers or maps.
     pixel_size_um : um; one number, or one per axis.
     noise_sd : of the images per pixel, as a volume fraction; one number, or one for each of two images.
-    correlation_um, log_sd : what is known of the rates beforehand: correlation length ξ and standard deviation of
-        their logarithms, whose covariance is log_sd² exp(-r² / (2 ξ²)). A large `log_sd` leaves the classical bound for
-        rates without waves shorter than about two ξ.
+    correlation_um, log_sd : what is known of the rates beforehand: correlation length ξ (a pixel or more) and standard
+        deviation of their logarithms, whose covariance is log_sd² exp(-r² / (2 ξ²)). A large `log_sd` leaves the
+        classical bound for rates without waves shorter than about two ξ.
     parameters, psf_sigma_um : as in `infer_rates`.
     mask : True inside the nucleus; the whole array when None.
     border : what is known of it. "open": nothing, as when a pattern was cut; the estimators of this package use no
@@ -118,28 +124,23 @@ def cramer_rao_bound(  # noqa: PLR0913 - describes an experiment; all but the fi
     ------
     FieldError : shapes that differ, fields that are not finite or rates that are not positive inside the mask, more
         pixels than can be factorised.
-    ParameterError : noise or smoothness that is not positive, an unknown border, a mask in a periodic box.
+    ParameterError : noise or smoothness that is not a positive number, noise of another number of images, a blur below
+        0, a correlation length that the pixels do not carry or that takes too many cosines, an unknown border, a mask
+        in a periodic box.
     """
-    if (min(*np.atleast_1d(noise_sd), correlation_um, log_sd) <= 0.0 or border not in BORDERS
-            or (border == "periodic" and mask is not None)):  # fmt: skip
-        raise ParameterError(
-            f"noise_sd = {noise_sd}, correlation_um = {correlation_um}, log_sd = {log_sd}, border = '{border}'.",
-            expected=f"positive numbers, a border of {', '.join(BORDERS)}, and no mask in a periodic box.",
-            do="give the noise and smoothness of the data.",
-        )
-    fields, rates, inside = _checked(phi_h, phi_e, methylation_per_um2, acetylation_per_um2, mask)
-    state = _State(
-        *fields, *rates, inside, Grid(inside.shape, spacing_of(pixel_size_um, inside.ndim)),
-        parameters or ChromatinParameters(), border,
-    )  # fmt: skip
-    modes, mode_sd = smooth_modes(state.grid, correlation_um=correlation_um, log_sd=log_sd)
+    channels = ((1.0, 1.0),) if total_only else ((1.0, 0.0), (0.0, 1.0))
+    require_border(border, mask)
+    noise = noise_of_images(noise_sd, len(channels))
+    log_sd, blur_um = positive("log_sd", log_sd), positive("psf_sigma_um", psf_sigma_um, or_zero=True)
+    fields, rates, inside = checked_maps(phi_h, phi_e, methylation_per_um2, acetylation_per_um2, mask)
+    grid = Grid(inside.shape, spacing_of(pixel_size_um, inside.ndim))
+    state = _State(*fields, *rates, inside, grid, parameters or ChromatinParameters(), border)
+    modes, mode_sd = smooth_modes(grid, correlation_um=affordable_length(correlation_um, grid), log_sd=log_sd)
     modes = modes.reshape(len(modes), -1)[:, inside.ravel()]
     maps = 1 if acetylation_known else 2
     prior_sd = np.tile(np.concatenate([[LOG_MEAN_SD], mode_sd]), maps)
     theta = np.concatenate([np.ones((1, modes.shape[1])), modes])
-    channels = ((1.0, 1.0),) if total_only else ((1.0, 0.0), (0.0, 1.0))
-    noise = np.broadcast_to(np.atleast_1d(noise_sd), len(channels))
-    observation = _Observation(state, channels, noise, psf_sigma_um, calibration or CalibrationPrior())
+    observation = _Observation(state, channels, noise, blur_um, calibration or CalibrationPrior())
     fluxes, flux_sd = (
         _flux_columns(state) if border == "open" else (np.zeros((3 * theta.shape[1], 0)), np.zeros(0))
     )
@@ -339,25 +340,3 @@ def _bound(state: _State, theta: np.ndarray, covariance: np.ndarray, maps: int) 
     return ErrorBound(
         errors[0], errors[1], means[0], means[1], float(np.sqrt(difference @ covariance @ difference))
     )
-
-
-def _checked(
-    phi_h: Any, phi_e: Any, methylation: Any, acetylation: Any, mask: Any
-) -> tuple[tuple[FloatField, FloatField], tuple[FloatField, FloatField], Mask]:
-    first, second = (np.asarray(f, dtype=np.float64) for f in (phi_h, phi_e))
-    shape = first.shape
-    inside = np.ones(shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
-    me, ac = (np.asarray(r, dtype=np.float64) for r in (methylation, acetylation))
-    shapes = [second.shape, inside.shape, *(r.shape for r in (me, ac) if r.shape)]
-    if len(shape) not in (2, 3) or any(s != shape for s in shapes):
-        raise FieldError(f"Arrays of shapes {[shape, *shapes]}.", expected="one shape for all, (y, x) or (z, y, x).",
-                         do="pass fields, rates and mask of one nucleus.")  # fmt: skip
-    me, ac = (np.array(np.broadcast_to(r, shape)) for r in (me, ac))
-    finite = all(np.isfinite(v[inside]).all() for v in (first, second))
-    if not (inside.any() and finite and (me[inside] > 0.0).all() and (ac[inside] > 0.0).all()):
-        raise FieldError(
-            "Fields that are not finite, or rates that are not positive, inside the nucleus.",
-            expected="volume fractions, and rates above 0, at every pixel of the mask.",
-            do="use a mask that leaves out pixels without an estimate.",
-        )
-    return (first, second), (me, ac), inside

@@ -125,6 +125,25 @@ def test_a_mask_bounds_it_and_stacks_work():
     assert (bound.methylation[mask] > 0.0).all()
 
 
+@pytest.mark.parametrize("change", [
+    {"psf_sigma_um": -0.1}, {"psf_sigma_um": np.nan}, {"psf_sigma_um": "a"}, {"noise_sd": np.nan}, {"noise_sd": np.inf},
+    {"noise_sd": (0.03, 0.03, 0.03)}, {"noise_sd": (0.03, 0.03), "total_only": True}, {"noise_sd": "a"},
+    {"noise_sd": np.full((48, 48), 0.03)}, {"correlation_um": np.nan}, {"correlation_um": None}, {"log_sd": np.nan},
+    {"correlation_um": 0.0097}, {"border": "periodic", "mask": np.ones((48, 48), bool)},
+], ids=str)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused_by_name(bound, change):
+    """A blur below 0 or NaN gave the bound without blur, half of the true one; a quarter of a pixel took minutes."""
+    with pytest.raises(ParameterError, match=f"^{next(iter(change))}.*Expected: .*Do: "):
+        bound(**change)
+
+
+def test_too_many_cosines_are_refused_before_they_are_made():
+    fields = np.full((2, 200, 200), 0.3)
+    with pytest.raises(ParameterError, match=r"which takes \d+ cosines on 40000 pixels"):
+        cm.cramer_rao_bound(*fields, methylation_per_um2=1.0, acetylation_per_um2=1.0, pixel_size_um=0.04,
+                            noise_sd=0.03, correlation_um=0.06, log_sd=0.3)  # fmt: skip
+
+
 @pytest.mark.parametrize(("change", "error"), [({"noise_sd": 0.0}, ParameterError),
                                                ({"border": "soft"}, ParameterError),
                                                ({"methylation_per_um2": -1.0}, FieldError),
