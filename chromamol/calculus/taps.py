@@ -345,7 +345,12 @@ def _correction(
     if int(torch.count_nonzero(weight)) < len(exponents):
         raise _TooNarrowError("Too few pixels.", expected=needed + ".", do="widen.")
     column = powers.detach().abs().amax(0).clamp_min(1e-300)
-    basis, triangle = torch.linalg.qr(weight.sqrt()[:, None] * (powers / column))
+    # The root of 0 has an infinite slope, which is NaN in second derivatives even where nothing comes of it.
+    usable = weight > 0.0
+    root = torch.where(
+        usable, torch.where(usable, weight, torch.ones_like(weight)).sqrt(), torch.zeros_like(weight)
+    )
+    basis, triangle = torch.linalg.qr(root[:, None] * (powers / column))
     diagonal = triangle.detach().diagonal().abs()
     if not float(diagonal.min()) > 1e-9 * float(diagonal.max()):
         raise _TooNarrowError("Dependent moments.", expected=needed + ".", do="widen.")
@@ -353,7 +358,7 @@ def _correction(
     for _ in range(3):  # the second and third pass remove the rounding of the first
         missing = (goal - powers.T @ (raw + fix)) / column
         step = torch.linalg.solve_triangular(triangle.T, missing[:, None], upper=False)
-        fix = fix + weight.sqrt() * (basis @ step)[:, 0]
+        fix = fix + root * (basis @ step)[:, 0]
     taps = (raw + fix).detach()
     scale = (column * taps.abs().sum()).clamp_min(1e-300)
     if float(((powers.detach().T @ taps - goal).abs() / scale).max()) > _MOMENT_TOLERANCE:

@@ -267,6 +267,21 @@ def test_a_learnable_width_starts_where_it_was_put_and_has_exact_gradients():
     assert torch.autograd.gradcheck(of_width, start)
 
 
+@pytest.mark.parametrize("kernel", ["polynomial", "gaussian", "bump"])
+def test_a_learnable_width_has_second_derivatives(kernel):
+    """The pixels that a support just misses have weight 0, whose root is not differentiable."""
+    module = MollifierLayer(orders=[(2, 0)], spacing=1.0, width=4.3, learnable_width=True, kernel=kernel)
+    x, start = random(9, 10), torch.tensor([0.3, -0.4], dtype=torch.float64)
+
+    def loss(parameter):
+        return torch.func.functional_call(module, {"width_parameter": parameter}, (x,)).square().mean()
+
+    slopes, step = torch.autograd.functional, 1e-5 * torch.eye(2, dtype=torch.float64)
+    ends = [[slopes.jacobian(loss, start + sign * each) for sign in (1, -1)] for each in step]
+    differences = torch.stack([(after - before) / 2e-5 for after, before in ends])
+    torch.testing.assert_close(slopes.hessian(loss, start), differences, rtol=1e-6, atol=1e-7)
+
+
 def test_a_learnable_width_finds_the_width_that_made_the_data():
     x = random(40, 40)
     target = MollifierLayer(orders=[(0, 0)], spacing=1.0, width=6.0)(x)
