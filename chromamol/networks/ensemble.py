@@ -13,7 +13,9 @@ from chromamol.networks.interface import CoordinateNetwork, FieldNetwork
 
 
 class Ensemble(FieldNetwork):
-    """Networks with parameters stacked along a leading axis, evaluated by `torch.func.vmap`.
+    """Networks with parameters and buffers stacked along a leading axis, evaluated by `torch.func.vmap`.
+
+    Buffers that a network saves, such as the random frequencies of its features, are saved with the ensemble.
 
     Parameters
     ----------
@@ -28,7 +30,12 @@ class Ensemble(FieldNetwork):
         stacked, buffers = stack_module_state(list(members))
         self._names = list(stacked)
         self.stacked = nn.ParameterList(nn.Parameter(p.detach().clone()) for p in stacked.values())
-        self._buffers_of = buffers
+        self._buffer_names = list(buffers)
+        self.constants = nn.Module()
+        saved = first.state_dict()
+        for number, (name, values) in enumerate(buffers.items()):
+            # A name with dots can't be registered.
+            self.constants.register_buffer(str(number), values, persistent=name in saved)
         # The template holds no data: its parameters are replaced in every call, and must not be trained or saved.
         self._template = [copy.deepcopy(first).to("meta")]
 
@@ -37,7 +44,8 @@ class Ensemble(FieldNetwork):
             return functional_call(self._template[0], (parameters, buffers), ())
 
         parameters = dict(zip(self._names, self.stacked, strict=True))
-        return vmap(one)(parameters, self._buffers_of)[:, 0]
+        buffers = dict(zip(self._buffer_names, self.constants.buffers(), strict=True))
+        return vmap(one)(parameters, buffers)[:, 0]
 
     @torch.no_grad()
     def start_from(self, values: Tensor, seen: Tensor) -> None:
@@ -49,9 +57,10 @@ class Ensemble(FieldNetwork):
 
     def member(self, index: int) -> CoordinateNetwork:
         """Return one network with a copy of its present parameters."""
-        network = copy.deepcopy(self._template[0]).to_empty(device=self.stacked[0].device)
+        network = copy.deepcopy(self._template[0]).to(self.stacked[0].dtype)
+        network = network.to_empty(device=self.stacked[0].device)
         state = {n: p[index] for n, p in zip(self._names, self.stacked, strict=True)}
         network.load_state_dict(state, strict=False)
-        for name, values in self._buffers_of.items():
+        for name, values in zip(self._buffer_names, self.constants.buffers(), strict=True):
             network.get_buffer(name).copy_(values[index])
         return network

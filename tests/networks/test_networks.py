@@ -49,6 +49,31 @@ def test_a_seed_fixes_the_start_and_a_batch_is_its_members(name):
 
 
 @pytest.mark.parametrize("name", COORDINATE)
+def test_a_saved_batch_is_the_same_function_in_a_batch_of_another_seed(name):
+    """The random frequencies are no parameters, and were not saved."""
+    saved, other = made(name, batch=2), made(name, batch=2, seed=7)
+    other.load_state_dict(saved.state_dict())
+    assert torch.equal(other(), saved())
+    for member in range(2):
+        torch.testing.assert_close(other.member(member)()[0], saved()[member])
+    assert all(
+        48 not in values.shape for values in saved.state_dict().values()
+    )  # the pixels follow from the shape
+
+
+@pytest.mark.parametrize("name", COORDINATE)
+def test_a_batch_changes_its_precision_and_device_whole(name):
+    network = made(name, batch=2, dtype=torch.float32)
+    single = network()
+    assert network.double()().dtype == torch.float64
+    torch.testing.assert_close(network(), single.double(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(network.member(1)()[0], network()[1])
+    assert {values.device.type for values in (*network.to("meta").parameters(), *network.buffers())} == {
+        "meta"
+    }
+
+
+@pytest.mark.parametrize("name", COORDINATE)
 def test_taylor_mode_agrees_with_nested_differentiation(name):
     network = made(name)
     points = network.get_buffer("points")[:5].clone().requires_grad_()
