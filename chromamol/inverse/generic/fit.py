@@ -29,6 +29,7 @@ from chromamol.errors import ParameterError
 from chromamol.inverse.generic.equations import Data, System, TestedTile
 from chromamol.inverse.generic.evidence import (
     Posterior,
+    Prior,
     finite_scale,
     most_evident,
     solve,
@@ -82,6 +83,7 @@ class LatticeFit:
     unexplained : χ² left, as a share of the χ² of the terms without unknowns.
     count : number of equations.
     steps, converged : how the iteration ended.
+    priors : smoothness and strength of each unknown that the evidence chose.
     scales : natural size of each unknown, at which its term would balance the others.
     gram, noise : JᵀC⁻¹J at the end, and the part of it that is noise.
     """
@@ -96,6 +98,7 @@ class LatticeFit:
     count: int
     steps: int
     converged: bool
+    priors: tuple[Prior, ...]
     scales: tuple[float, ...]
     gram: np.ndarray
     noise: np.ndarray
@@ -188,7 +191,7 @@ class LatticeFitter:
         return LatticeFit(
             self.system.lattice, self.maps, parameters, posterior.covariance, fields,
             chi2 / max(count - posterior.determined, 1.0), chi2 / max(weighted.known_power, 1e-300), count, step,
-            converged, scales, weighted.full, weighted.noise,
+            converged, priors, scales, weighted.full, weighted.noise,
         )  # fmt: skip
 
     def _start(self) -> tuple[np.ndarray, tuple[float, ...], np.ndarray]:

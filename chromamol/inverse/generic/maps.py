@@ -33,10 +33,16 @@ diffusivity of the heat data near the border: error of the whole map 2.7 and 5.0
 not 1.9 and 2.8."""
 
 MAP_MODES = 160
-"""Cosines of a map, at most: seven half-waves across a square, or fourteen with its padding."""
+"""Cosines that a map begins with, at most: seven half-waves across a square, or fourteen with its padding."""
 
-LINEAR_MODES = 240
-"""Cosines that the exponential of a map is projected on."""
+MOST_MODES = 1000
+"""Cosines of all maps together that are refined to where the data ask for them: about ten times the time of 160."""
+
+_MOST_VALUES = 2.5e8
+"""Cosines times samples of the box of a positive map, at most, when it is refined: 2 GB."""
+
+LINEAR_SHARE = 1.5
+"""Cosines that the exponential of a map is projected on, per cosine of the map."""
 
 
 LENGTH_SPREAD = 4.0
@@ -75,16 +81,30 @@ class CoefficientMap:
     size: int
 
     @classmethod
-    def of(cls, unknown: Unknown, axes: Axes) -> CoefficientMap:
-        """Return the map for the axes of a problem."""
+    def of(cls, unknown: Unknown, axes: Axes, *, modes: int = MAP_MODES) -> CoefficientMap:
+        """Return the map for the axes of a problem, of at most so many cosines."""
         if not unknown.over:
             return cls(unknown, None, None, (), 1)
         where = [axes.index(name) for name in unknown.over]
         shape, spacing = [axes.shape[i] for i in where], [axes.spacing_um[i] for i in where]
         padding = tuple(math.ceil(PADDING * n) for n in shape)
         padded = Grid(tuple(n + 2 * p for n, p in zip(shape, padding, strict=True)), tuple(spacing))
-        basis = longest_waves(padded, LINEAR_MODES if unknown.positive else MAP_MODES)
-        return cls(unknown, Grid(tuple(shape), tuple(spacing)), basis, padding, min(MAP_MODES, basis.size))
+        basis = longest_waves(padded, round(LINEAR_SHARE * modes) if unknown.positive else modes)
+        return cls(unknown, Grid(tuple(shape), tuple(spacing)), basis, padding, min(modes, basis.size))
+
+    def refined(self, axes: Axes, *, shortest: float, at_most: int) -> CoefficientMap:
+        """Return the map with up to twice the cosines: not more than carry the length `shortest`, nor `at_most`.
+
+        It is the map itself when that is no more than it has.
+        """
+        assert self.basis is not None
+        assert self.grid is not None
+        if self.unknown.positive:
+            at_most = min(at_most, int(_MOST_VALUES / (LINEAR_SHARE * math.prod(self.basis.grid.shape))))
+        wanted = self.size * (self.shortest_length / shortest) ** self.grid.ndim
+        modes = min(2 * self.size, at_most, math.ceil(wanted))
+        finer = CoefficientMap.of(self.unknown, axes, modes=max(modes, 1))
+        return finer if finer.size > self.size else self
 
     @property
     def linear_size(self) -> int:

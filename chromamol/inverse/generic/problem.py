@@ -24,7 +24,7 @@ from chromamol.inverse.generic.expression import (
 )
 from chromamol.inverse.generic.fit import LatticeFit
 from chromamol.inverse.generic.solution import Ending, Estimate, Solution
-from chromamol.inverse.generic.widths import fit_best_width, map_of, valid_of
+from chromamol.inverse.generic.widths import fit_best_width, is_cut_short, map_of, valid_of
 from chromamol.inverse.threads import one_thread
 from chromamol.shapes import FloatField, Mask
 
@@ -215,6 +215,8 @@ class InverseProblem:
         estimates = {}
         for i, name in enumerate(self._unknowns):
             estimates[name] = _estimate(fit, i)
+            if is_cut_short(fit, i):
+                flags.append(f"{name}_at_shortest_length")
             if not _is_determined(estimates[name], fit, i):
                 flags.append(f"{name}_not_identifiable")
                 estimates[name] = Estimate.unknown(estimates[name].values.shape, estimates[name].over)

@@ -70,7 +70,9 @@ class Solution:
     flags : `NAME_not_identifiable`; `equation_not_met` (the equation leaves more than twice the noise, and more than a
         twentieth of the signal, unexplained); `grid_or_model_limits` (more than twice the noise, but little of the
         signal: not the noise but the grid or the model limits the result, and errors may be several times too small);
-        `noise_floor` (the data have less noise than the grid can use).
+        `noise_floor` (the data have less noise than the grid can use); `NAME_at_shortest_length` (the data ask for the
+        shortest lengths that the map's cosines, or the test functions, carry: finer structure is smoothed away, and
+        errors are too small there).
     fields : the measured fields, changed as little as the equations demand; not smoothed otherwise.
     noise_sd : standard deviation of the noise per sample, by field.
     half_width : of the test functions, by axis, in the unit of the spacing.
