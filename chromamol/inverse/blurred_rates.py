@@ -32,7 +32,7 @@ def with_error_of_blur(
     ----------
     blurs_um : σ of the Gaussian point spread function along each axis, um; 0 where it is not known.
     """
-    if known_acetylation or not any(blurs_um):
+    if known_acetylation or not all(blurs_um):
         return rates
     blur_um = math.prod(blurs_um) ** (1.0 / len(blurs_um))
     share = share_of_blur(blur_um / interface_length_um)

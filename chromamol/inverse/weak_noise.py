@@ -31,6 +31,9 @@ from chromamol.shapes import FloatField, Mask
 _WEIGHT_NOISE = 0.01
 """Noise of φ_h that f' in the weights may see: a few per cent of f'."""
 
+STACK = 3
+"""Axes of a stack."""
+
 _WIDEST_AVERAGE_PX = 1.5
 """But never average over more than this, or the interfaces, where f' changes sign, are lost."""
 
@@ -94,7 +97,12 @@ class EquationNoise:
         # f(φ + n) also holds ½ f''(φ) (n² - σ²), of variance ½ f''² σ⁴: as if f' were larger by that.
         stiffness = bulk_stiffness(phi_h, phi_max)
         quadratic = 0.5 * bulk_curvature(phi_h, phi_max) ** 2 * problem.noise_variance_h()
-        return cls.with_stiffness(problem, np.copysign(np.sqrt(stiffness**2 + quadratic), stiffness))
+        stiffness = np.copysign(np.sqrt(stiffness**2 + quadratic), stiffness)
+        if problem.grid.ndim == STACK:
+            # Weights that follow the noise bias the rates, and those of a wide average see no interfaces, which are two
+            # voxels wide: rates of 3D patterns were off by -1.6 to 3.9 %, three errors. The mean square does neither.
+            stiffness = np.full_like(stiffness, np.sqrt(np.mean(np.square(stiffness[problem.mask]))))
+        return cls.with_stiffness(problem, stiffness)
 
     @classmethod
     def with_stiffness(

@@ -264,3 +264,18 @@ def test_evidence_finds_the_smoothness_of_a_map():
     error = np.sqrt(np.einsum("kp,kl,lp->p", modes, fit.covariance, modes))
     score = (fit.coefficients - true) @ modes / error
     assert np.sqrt(np.mean(score**2)) == pytest.approx(1.0, abs=0.35)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=["2D", "3D"])
+def test_weights_of_a_stack_do_not_follow_its_noise(grid):
+    rng = np.random.default_rng(0)
+    wave = np.cos(coordinates(grid)[-1] * 8.0)
+    noise = NoiseSource(0.035, 1.0, 0.0), NoiseSource(0.035, 0.0, 1.0)
+    seen = []
+    for _ in range(2):
+        phi_h, phi_e = (0.3 + 0.3 * wave + 0.035 * rng.standard_normal(grid.shape) for _ in range(2))
+        problem = RateProblem(Field(phi_h, grid, "1"), Field(phi_e, grid, "1"), noise, ChromatinParameters())
+        (_, (stiffness, _), *_) = EquationNoise.of(problem).right
+        seen.append(stiffness)
+    changed = np.abs(seen[1] - seen[0]).max() / np.abs(seen[0]).max()
+    assert (changed < 0.01) == (grid.ndim == 3)
