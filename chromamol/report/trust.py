@@ -53,9 +53,9 @@ _ERRORS = Statement(
     "common to nuclei that share one gain and one microscope, and does not count when these are compared. A "
     "nucleus whose gain was found from itself has part of it for its own: in simulated fields such rates scatter "
     "up to 1.6 times as much as the rest of the error says. The part of a split channel's constant, some 10 % of "
-    "the ratio and the larger part of its error, is not in that column; it is a convention that nuclei share too,"
-    " mostly but not wholly. Error bars do not contain a wrong pixel size (rates go as 1 / length²), domains that"
-    " blur hides altogether, or a nucleus that the model does not describe. Differences between conditions "
+    "the ratio and the larger part of its error, is not in that column; it is a convention that nuclei share too, "
+    "mostly but not wholly. Error bars do not contain a wrong pixel size (rates go as 1 / length²), domains that "
+    "blur hides altogether, or a nucleus that the model does not describe. Differences between conditions "
     "need replicates, not many nuclei of one dish.",
 )
 _NAN = Statement(
@@ -215,7 +215,7 @@ def _effective(count: int, total: int) -> Statement:
         "Their heterochromatin domains, or the interfaces of these, are smaller than pixel and microscope "
         "resolve. What was fitted is the blurred pattern, whose rates are too large: they can be compared "
         "between images taken in the same way, but they are not the rates of the molecules. Where the image "
-        "tells its blur, error bars reach down to where the rates would be without it. The ratio of two marks"
-        " stays meaningful; that of one stain is corrected for blur. "
+        "tells its blur, error bars reach down to where the rates would be without it. The ratio of two marks "
+        "stays meaningful; that of one stain is corrected for blur. "
         "These nuclei carry the flag “unresolved domains”.",
     )
