@@ -13,11 +13,10 @@ import numpy as np
 from chromamol.channels import Channels
 from chromamol.errors import ImageContentError, ParameterError
 from chromamol.inverse.gaps import filled
+from chromamol.inverse.inference import TAKE_GAPS
 from chromamol.io import Micrograph, find_labels, read_mask
 from chromamol.settings import Settings
 from chromamol.shapes import Mask
-
-TAKE_GAPS = ("auto", "joint", "network")
 
 NAN = "nan"
 """`missing = "nan"`: the pixels that are NaN were not seen."""

@@ -8,7 +8,7 @@ else:
 
 It is not taken off, since ℓ itself is hardly known and nuclei imaged alike share it: the errors reach down to where the
 rates would be without it. A given Γ_ac fixes the size of Γ_me, which blur then lowers by up to 8 % (two marks), in one
-channel by 7 % at a fifth of a domain radius and up to 30 % at .4: nothing is added for that.
+channel by 3 to 12 % at a fifth of a domain radius and up to 30 % at .4: nothing is added for that.
 """
 
 from __future__ import annotations

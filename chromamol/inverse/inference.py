@@ -50,6 +50,9 @@ METHODS = ("auto", "regression", "joint", "network", "domains")
 WITH_BLUR = ("joint", "network")
 """Estimators with a data term: it holds the point spread function, and pixels that were not seen are left out of it."""
 
+TAKE_GAPS = ("auto", *WITH_BLUR)
+"""Methods to which pixels that were not seen may be given."""
+
 MOST_PIXELS_FOR_JOINT = 400 * 400
 """Above it the joint fit takes minutes, and has to be asked for."""
 
@@ -206,9 +209,9 @@ def _require_possible(method: str, blurs_um: tuple[float, float], seen: Any) -> 
         if not (np.isfinite(blur) and blur >= 0.0):
             raise ParameterError(f"{name} = {blur}.", expected="a length >= 0 in um.",
                                  do="use 0 for an image without blur.")  # fmt: skip
-    if seen is not None and method not in ("auto", *WITH_BLUR):
+    if seen is not None and method not in TAKE_GAPS:
         raise ParameterError(f"seen with method = '{method}'.", do="leave out `seen`, or the method.",
-                             expected="'auto', 'joint' or 'network', which take gaps.")  # fmt: skip
+                             expected=f"one of {', '.join(TAKE_GAPS)}, which take gaps.")  # fmt: skip
 
 
 def _without_gaps(
