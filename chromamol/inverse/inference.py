@@ -157,6 +157,8 @@ def _without_fading(
     problem: JointProblem, blur_um: float, method: str, constant: SplitConstant
 ) -> tuple[JointProblem, tuple[float, ...], SplitConstant]:
     """Return the problem, its blur along each axis, and how well C is known; a stack of one channel without fading."""
+    if len(problem.images) > 1 and not blur_um:  # of no use alone, and the blur along z takes a search
+        return problem, (0.0,) * problem.grid.ndim, constant
     blurs = blurs_um(problem.images[0], blur_um)
     if len(problem.images) > 1 or problem.grid.ndim == 2 or method in WITH_BLUR or not any(blurs):
         return problem, blurs, constant
